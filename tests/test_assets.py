@@ -56,9 +56,7 @@ class Registry:
         self.commands: list[list[str]] = []
         self.fails_saying: str | None = None
         self.artifacts: dict[str, assets.Artifact] = {}
-        self.publish(
-            "@scope/pair", "tarball", {f"package/{n}": self.contents[n] for n in ("one.bin", "two.json")}
-        )
+        self.publish("@scope/pair", "tarball", {f"package/{n}": self.contents[n] for n in ("one.bin", "two.json")})
         self.publish("single", "wheel", {"single/net.pt": self.contents["net.pt"]})
 
     def publish(self, name: str, kind: str, members: dict[str, bytes], archive: bytes | None = None) -> None:
@@ -108,9 +106,7 @@ def test_catalogue_cannot_be_changed_and_states_what_a_user_must_know():
     for name, artifact in assets.CATALOGUE.items():
         assert artifact.name == name
         assert artifact.size > 0 and len(artifact.sha256) == 64 and len(artifact.package.sha256) == 64
-        assert artifact.package.licence and artifact.provenance.endswith(
-            "the training data were not examined."
-        )
+        assert artifact.package.licence and artifact.provenance.endswith("the training data were not examined.")
 
 
 def test_file_names_are_unique_so_that_one_folder_can_hold_them_all():
@@ -175,9 +171,7 @@ def test_damaged_file_is_fetched_again_once_with_a_word(registry, capsys, damage
 def test_damaged_file_is_not_returned_when_the_network_is_gone(registry):
     assets.path("net").write_bytes(b"x")
     registry.fails_saying = "ERROR: No connection to the index.\n"
-    with pytest.raises(
-        FairveilError, match=r"pip could not fetch single 1\.2\.3: No connection to the index\."
-    ):
+    with pytest.raises(FairveilError, match=r"pip could not fetch single 1\.2\.3: No connection to the index\."):
         assets.path("net")
     assert assets.locate(registry.artifacts["net"]) is None
 
@@ -350,9 +344,7 @@ def test_own_folder_is_used_instead_and_nothing_is_fetched(registry, tmp_path, m
     assert assets.path("net") == tmp_path / "net.pt"
     assert assets.locate(registry.artifacts["net"]) == tmp_path / "net.pt"
     assert assets.folder() == tmp_path
-    with pytest.raises(
-        FairveilError, match=r"one\.bin \(pair\.bin\) is not there; .*: one\.bin, two\.json\. Put"
-    ):
+    with pytest.raises(FairveilError, match=r"one\.bin \(pair\.bin\) is not there; .*: one\.bin, two\.json\. Put"):
         assets.path("pair.bin")
     assert registry.commands == []
 
@@ -439,9 +431,7 @@ def test_killed_fetch_is_neither_trusted_nor_left_lying(npm_on_path, cache):
     finally:
         os.kill(child, signal.SIGKILL)
         process.join()
-    assert [f.name for f in (cache / "unfinished").rglob("*.tgz")] == [
-        "pair.tgz"
-    ]  # the test did kill it mid-way
+    assert [f.name for f in (cache / "unfinished").rglob("*.tgz")] == ["pair.tgz"]  # the test did kill it mid-way
     assert assets.locate(catalogue.CATALOGUE["pair.bin"]) is None
     os.killpg(child, signal.SIGKILL)  # the orphaned client
     (npm_on_path / "hang").unlink()
@@ -454,7 +444,5 @@ def test_killed_fetch_is_neither_trusted_nor_left_lying(npm_on_path, cache):
 def test_cache_lies_in_the_users_cache_folder(tmp_path):
     program = "from fairveil import assets; print(assets.folder())"
     environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path), "FAIRVEIL_ASSETS": ""}
-    said = subprocess.run(
-        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
-    )
+    said = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
     assert said.stdout.strip() == str(tmp_path / "fairveil" / "assets")

@@ -139,22 +139,14 @@ def _with_shape(shape: int) -> bytes:
 @pytest.mark.parametrize(
     ("content", "why"),
     [
-        pytest.param(
-            b"\x80\x04\x8e" + struct.pack("<Q", 1 << 40) + b"x.", "remain", id="a string of a tebibyte"
-        ),
-        pytest.param(
-            b"\x80\x03B" + struct.pack("<I", (1 << 32) - 1) + b"x.", "remain", id="a string of 4 GB"
-        ),
+        pytest.param(b"\x80\x04\x8e" + struct.pack("<Q", 1 << 40) + b"x.", "remain", id="a string of a tebibyte"),
+        pytest.param(b"\x80\x03B" + struct.pack("<I", (1 << 32) - 1) + b"x.", "remain", id="a string of 4 GB"),
         pytest.param(b"\x80\x04\x95" + struct.pack("<Q", 1 << 60) + b"N.", "truncated", id="a huge frame"),
-        pytest.param(
-            b"\x80\x03}r" + struct.pack("<I", (1 << 32) - 1) + b".", "number 4294967295", id="a vast memo"
-        ),
+        pytest.param(b"\x80\x03}r" + struct.pack("<I", (1 << 32) - 1) + b".", "number 4294967295", id="a vast memo"),
         pytest.param(b"\x80\x03}p4000000000\n.", "number 4000000000", id="a vast memo, as text"),
         pytest.param(_with_shape(2**31 - 1), "reshape", id="an array larger than its content"),
         pytest.param(b"\x80\x03})" + b"\x85" * 200_000 + b"Ns.", "more instructions", id="nested tuples"),
-        pytest.param(
-            b"\x80\x03]q\x00" + b"h\x00a" * 50_000 + b".", "more instructions", id="endless instructions"
-        ),
+        pytest.param(b"\x80\x03]q\x00" + b"h\x00a" * 50_000 + b".", "more instructions", id="endless instructions"),
     ],
 )
 def test_claims_larger_than_the_file_are_refused_at_once(written, content, why):

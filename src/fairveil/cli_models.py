@@ -58,9 +58,7 @@ def list_models(
     origins: dict[str, list[str]] = {}
     for artifact in assets.CATALOGUE.values():
         mark = "yes" if here[artifact.name] else "no"
-        table.add_row(
-            artifact.name, artifact.used_for, decimal(artifact.size), artifact.package.licence, mark
-        )
+        table.add_row(artifact.name, artifact.used_for, decimal(artifact.size), artifact.package.licence, mark)
         origins.setdefault(artifact.provenance, []).append(artifact.name)
     console.print(table)
     for provenance, names in origins.items():
@@ -70,9 +68,7 @@ def list_models(
 
 @models_app.command("fetch")
 def fetch_models(
-    names: Annotated[
-        list[str] | None, typer.Argument(metavar="[NAME]...", help="Names as in `list`, or all.")
-    ] = None,
+    names: Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="Names as in `list`, or all.")] = None,
     to: Annotated[
         Path | None,
         typer.Option(metavar="FOLDER", help="Also copy the files here, for FAIRVEIL_ASSETS elsewhere."),
@@ -90,9 +86,7 @@ def fetch_models(
 
 @models_app.command("where")
 def where_models(
-    names: Annotated[
-        list[str] | None, typer.Argument(metavar="[NAME]...", help="Names as in `list`, or all.")
-    ] = None,
+    names: Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="Names as in `list`, or all.")] = None,
 ) -> None:
     """Print the folder that model files are looked for in, or the paths of those named.
 

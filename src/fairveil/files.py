@@ -1,7 +1,7 @@
 """Writing files so that a reader, a crash or a second process never sees half of one."""
 
 import os
-import tempfile
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -24,15 +24,14 @@ def atomic_path(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
     if not overwrite and target.exists():
         raise FileExistsError(target)
     # One dot and a known ending, so that leftovers of a machine that lost power are easy to recognise.
-    handle, name = tempfile.mkstemp(prefix=f".{target.name[:80]}.", suffix=".part", dir=target.parent)
-    os.close(handle)
-    temporary = Path(name)
+    # File systems count a name's bytes, of which a character can have four.
+    start = os.fsencode(target.name)[:80].decode(errors="ignore")
+    temporary = target.parent / f".{start}.{secrets.token_hex(6)}.part"
+    # Made with the user's own default permissions, which no later change of the process's umask could tell safely.
+    os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
     try:
         yield temporary
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)  # mkstemp makes private files; the user's own default applies to a photo
-        with temporary.open("rb") as written:
+        with temporary.open("rb+") as written:
             os.fsync(written.fileno())
         if overwrite:
             temporary.replace(target)

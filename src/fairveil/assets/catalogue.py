@@ -145,9 +145,7 @@ def _mobilefacenet(dimensions: int, package: Package, member: str, sha256: str, 
         f"weights of a MobileFaceNet with {dimensions} dimensions, trained by whom is not said, "
         f"as shipped in {package}; {_NOT_EXAMINED}."
     )
-    return Artifact(
-        f"mobilefacenet-{dimensions}", package, member, sha256, size, "face recognition", provenance
-    )
+    return Artifact(f"mobilefacenet-{dimensions}", package, member, sha256, size, "face recognition", provenance)
 
 
 def _tensorflow_js(
@@ -155,8 +153,7 @@ def _tensorflow_js(
 ) -> tuple[Artifact, Artifact]:
     """The two files of one model, each given as path in the archive, sha256 and bytes."""
     provenance = (
-        f"graph and weights of {origin}, converted by Vladimir Mandic, "
-        f"as shipped in {package}; {_NOT_EXAMINED}."
+        f"graph and weights of {origin}, converted by Vladimir Mandic, as shipped in {package}; {_NOT_EXAMINED}."
     )
     return (
         Artifact(f"{name}.json", package, *graph, "face recognition", provenance),
@@ -168,9 +165,7 @@ _ARTIFACTS = (
     _mtcnn("pnet", "a2a71925e0b9996a42f63e47efc1ca19043e69558b5c523b978d611dfae49c8f", 28_570),
     _mtcnn("rnet", "bbb937de72efc9ef83b186c49f5f558467a1d7e3453a8ece0d71a886633f6a86", 403_147),
     _mtcnn("onet", "165bfbe42940416ccfb977545cf0e976d5bf321f67083ae2aaaa5c764280118d", 1_559_269),
-    _lpips(
-        "alexnet", "AlexNet", "443c5bc35326b81e4ac7517b853fd22d3effe38783697d87e2ec65cb01d744b1", 9_884_491
-    ),
+    _lpips("alexnet", "AlexNet", "443c5bc35326b81e4ac7517b853fd22d3effe38783697d87e2ec65cb01d744b1", 9_884_491),
     _lpips("vgg16", "VGG-16", "2ecbe4ce01168921c28dfd502e2b74490ef8c4d66b0a0286bc7a6127facccc9d", 58_866_625),
     _mobilefacenet(
         512,

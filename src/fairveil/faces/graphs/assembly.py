@@ -1,0 +1,222 @@
+"""From a foreign graph, as its file has it, to a `GraphModule`: what the three formats have in common."""
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fairveil.errors import FairveilError
+from fairveil.faces.graphs.module import GraphModule, Node
+from fairveil.faces.graphs.operators import same
+from fairveil.faces.graphs.simplification import simplify
+
+_MISSING: Any = object()
+_MISFITS = (RuntimeError, ValueError, IndexError, TypeError, KeyError, OverflowError)
+
+
+@dataclass
+class ForeignGraph:
+    """What a file says, before any operator is understood.
+
+    Attributes:
+        source: what error messages call the file.
+        format: what they call its kind: "ONNX", "TFJS", "TFLite".
+        constants: tensors by name.
+        input: name of the pictures.
+        batch: number of pictures the graph was exported for; 1 where it says any.
+        picture: height and width it was exported for.
+        entry: brings pictures (B, 3, H, W) into the layout of the graph's input.
+        operations: the graph's nodes, in any order.
+    """
+
+    source: str
+    format: str
+    constants: dict[str, Tensor]
+    input: str
+    batch: int = 1
+    picture: tuple[int | None, int | None] = (None, None)
+    entry: Callable[[Tensor], Tensor] = same
+    operations: "list[Operation]" = field(default_factory=list)
+
+
+@dataclass(eq=False)
+class Operation:
+    """One node of a foreign graph, as a builder sees it.
+
+    A builder takes every attribute it implements; what is left over afterwards is refused, so that nothing in a file
+    is silently ignored.
+
+    Attributes:
+        graph: the graph it is in.
+        kind: the operator's name in its format, such as "Conv".
+        name: the node's own name.
+        inputs: names of the tensors it reads; "" for an optional one left out.
+        output: name of the tensor it writes; of several we compute the first.
+        attributes: the rest of what the file says about it.
+    """
+
+    graph: ForeignGraph
+    kind: str
+    name: str
+    inputs: tuple[str, ...]
+    output: str
+    attributes: dict[str, Any]
+
+    def error(self, what: str) -> FairveilError:
+        """An error about this node, to be raised."""
+        return FairveilError(f"{self.graph.source}: the operator {self.kind} ({self.name or self.output}) {what}.")
+
+    def attribute(self, name: str, default: Any = _MISSING) -> Any:
+        """Take an attribute; without a default the file must have it."""
+        value = self.attributes.pop(name, default)
+        if value is _MISSING:
+            raise self.error(f"lacks its attribute {name}")
+        return value
+
+    def expect(self, name: str, *known: Any, default: Any = _MISSING) -> Any:
+        """Take an attribute of which only some values are implemented."""
+        value = self.attribute(name, default)
+        if value not in known:
+            raise self.error(f"has {name}={value!r}; fairveil knows {', '.join(map(repr, known))}")
+        return value
+
+    def refuse_leftovers(self) -> None:
+        """Complain of attributes that nobody took."""
+        for name, value in self.attributes.items():
+            raise self.error(f"has the attribute {name}={value!r}, which fairveil does not implement")
+
+    def has(self, index: int) -> bool:
+        """Whether there is an input at this place."""
+        return index < len(self.inputs) and self.inputs[index] != ""
+
+    def is_constant(self, index: int) -> bool:
+        """Whether the input at this place is known before any picture is."""
+        return self.has(index) and self.inputs[index] in self.graph.constants
+
+    def constant(self, index: int) -> Tensor:
+        """The value of an input that must be known beforehand."""
+        if not self.is_constant(index):
+            raise self.error(f"has an input {index} that is missing or computed while running; it must be constant")
+        return self.graph.constants[self.inputs[index]]
+
+    def optional(self, index: int) -> Tensor | None:
+        """The value of an input that must be known beforehand, if it is there at all."""
+        return self.constant(index) if self.has(index) else None
+
+    def integers(self, index: int) -> tuple[int, ...]:
+        """The value of a constant input, as integers."""
+        value = self.constant(index)
+        if value.is_floating_point():
+            raise self.error(f"has an input {index} of {value.dtype} where integers belong")
+        return tuple(int(entry) for entry in value.reshape(-1))
+
+    def number(self, index: int) -> float:
+        """The value of a constant input, as one number."""
+        value = self.constant(index)
+        if value.numel() != 1:
+            raise self.error(f"has an input {index} of {value.numel()} entries where one number belongs")
+        return float(value)
+
+
+Step = tuple[Callable[..., Tensor], tuple[str, ...]]
+"""What a builder returns: an operator and the names of the tensors to call it with."""
+Builders = Mapping[str, Callable[[Operation], Step]]
+"""Builders by the operator's name in its format."""
+
+
+def assemble(graph: ForeignGraph, builders: Builders, output: str) -> GraphModule:
+    """Build what the output needs of a graph.
+
+    Raises:
+        FairveilError: an operator is unknown or used in a way we do not implement, or the graph is broken.
+    """
+    operations = _needed(graph, output)
+    unknown = sorted({operation.kind for operation in operations} - set(builders))
+    if unknown:
+        raise FairveilError(
+            f"{graph.source} uses the {graph.format} operator{'s' if len(unknown) > 1 else ''} {', '.join(unknown)}, "
+            f"which fairveil cannot read. It reads {', '.join(sorted(builders))}."
+        )
+    # A few bytes of file must not unfold to more memory than there is.
+    allowance = 2**20 + 4 * sum(tensor.nbytes for tensor in graph.constants.values())
+    nodes = [Node(graph.entry, ("pictures",), graph.input)]
+    for operation in operations:
+        try:
+            operator, inputs = builders[operation.kind](operation)
+        except _MISFITS as error:
+            raise operation.error(f"has inputs or attributes that do not fit together ({error})") from error
+        operation.refuse_leftovers()
+        if all(name in graph.constants for name in inputs):
+            folded = _fold(operation, operator, [graph.constants[name] for name in inputs], allowance)
+            allowance -= folded.nbytes
+            graph.constants[operation.output] = folded
+        else:
+            nodes.append(Node(operator, inputs, operation.output))
+    if output in graph.constants:
+        raise FairveilError(f"{graph.source}: the output {output!r} does not depend on the picture.")
+    return GraphModule(
+        simplify(nodes, graph.constants, output),
+        graph.constants,
+        input="pictures",
+        output=output,
+        source=graph.source,
+        picture=graph.picture,
+    )
+
+
+def _needed(graph: ForeignGraph, output: str) -> list[Operation]:
+    """The operations the output depends on, each after those it reads from."""
+    writer = {operation.output: operation for operation in graph.operations}
+    if output not in writer:
+        raise FairveilError(f"{graph.source} has no output {output!r}.")
+    ordered: list[Operation] = []
+    known = {"", graph.input, *graph.constants}
+    opened: set[str] = set()
+    pending = [output]
+    while pending:
+        name = pending[-1]
+        if name in known:
+            pending.pop()
+            continue
+        if name not in writer:
+            raise FairveilError(f"{graph.source} is broken: it reads a tensor {name!r} that fairveil cannot find.")
+        missing = [source for source in writer[name].inputs if source not in known]
+        if missing and name in opened:
+            raise FairveilError(f"{graph.source} is broken: the tensor {name!r} is needed to compute itself.")
+        if missing:
+            opened.add(name)
+            pending += missing
+        else:
+            pending.pop()
+            ordered.append(writer[name])
+            known.add(name)
+    return ordered
+
+
+def _fold(operation: Operation, operator: Callable[..., Tensor], inputs: list[Tensor], allowance: int) -> Tensor:
+    """The result of an operation on constants, if it is no larger than allowed."""
+    try:
+        outline = operator(*[tensor.to("meta") for tensor in inputs])
+        if outline.nbytes > allowance:
+            raise operation.error(f"would unfold constants to {outline.nbytes} bytes, out of proportion to the file")
+        return operator(*inputs)
+    except _MISFITS as error:
+        raise operation.error(f"has inputs or attributes that do not fit together ({error})") from error
+
+
+def tensor_from_bytes(data: bytes | memoryview, dtype: torch.dtype, shape: Iterable[int], what: str) -> Tensor:
+    """Numbers of a file as a tensor of their own.
+
+    Raises:
+        FairveilError: the bytes are not as many as the shape says.
+    """
+    sizes = tuple(shape)
+    expected = math.prod(sizes) * dtype.itemsize
+    if any(size < 0 for size in sizes) or len(data) != expected:
+        raise FairveilError(f"{what} holds {len(data)} bytes where its shape {list(sizes)} asks for {expected}.")
+    if expected == 0:
+        return torch.empty(sizes, dtype=dtype)
+    return torch.frombuffer(bytearray(data), dtype=dtype).reshape(sizes)

@@ -1,0 +1,52 @@
+"""Builders of operators that several formats have under different names."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from fairveil.faces.graphs import operators as ops
+from fairveil.faces.graphs.assembly import Operation, Step
+
+
+def plain(operator: Callable[..., Tensor]) -> Callable[[Operation], Step]:
+    """A builder of an operator without attributes."""
+    return lambda operation: (operator, operation.inputs)
+
+
+def bound(operation: Operation, side: Literal["max", "min"]) -> Step:
+    """Build the greater or lesser of two tensors; against a constant number that is a limit."""
+    for index, other in ((0, 1), (1, 0)):
+        if operation.is_constant(index) and operation.constant(index).numel() == 1:
+            limit = operation.number(index)
+            return ops.Clamp(low=limit) if side == "max" else ops.Clamp(high=limit), (operation.inputs[other],)
+    return torch.maximum if side == "max" else torch.minimum, operation.inputs
+
+
+def prelu(operation: Operation) -> Step:
+    """Build a leaky ramp whose slope is the second input."""
+    return ops.PRelu(operation.constant(1)), operation.inputs[:1]
+
+
+def pad(operation: Operation) -> Step:
+    """Build TensorFlow's padding: its second input has a row (before, after) for each dimension."""
+    widths = tuple((int(before), int(after)) for before, after in operation.constant(1))
+    return ops.Pad(widths, operation.number(2) if operation.has(2) else 0.0), operation.inputs[:1]
+
+
+def reshape(operation: Operation, target: tuple[int, ...]) -> Step:
+    """Build TensorFlow's reshaping, which knows no zeros."""
+    batch = None if operation.is_constant(0) else operation.graph.batch
+    return partial(ops.reshape, target=target, batch=batch), operation.inputs[:1]
+
+
+def reduce(operation: Operation, reduction: str, *, keep: bool) -> Step:
+    """Build TensorFlow's reductions: the second input names the dimensions."""
+    return partial(ops.reduce, reduction=reduction, axes=operation.integers(1), keep=keep), operation.inputs[:1]
+
+
+def transpose(operation: Operation) -> Step:
+    """Build TensorFlow's transposition: the second input is the new order."""
+    return partial(ops.permute, order=operation.integers(1)), operation.inputs[:1]

@@ -1,0 +1,111 @@
+"""A foreign inference graph as a torch module."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from fairveil.errors import FairveilError
+
+
+@dataclass(frozen=True)
+class Node:
+    """One step: `output = operator(*inputs)`, its inputs and output given by name.
+
+    Attributes:
+        operator: takes as many tensors as there are inputs; an `nn.Module` where it has weights.
+        inputs: names of earlier outputs, of constants, or of the graph's input.
+        output: name of the result.
+    """
+
+    operator: Callable[..., Tensor]
+    inputs: tuple[str, ...]
+    output: str
+
+
+class GraphModule(nn.Module):
+    """A graph of named tensors with one input and one output, differentiable and frozen.
+
+    Floating-point constants are buffers, so that `.to(device)` and `.double()` do what they do everywhere. Integer
+    constants describe shapes and stay where they are. A tensor is let go as soon as its last reader has run.
+
+    Args:
+        nodes: in an order in which every input is known before it is read.
+        constants: tensors by name, for the inputs of nodes that no node computes.
+        input: name by which the nodes read the pictures.
+        output: name of the tensor to return.
+        source: what error messages call the graph, such as its file's name.
+        picture: the (height, width) the graph was made for; None where it leaves them open.
+    """
+
+    def __init__(
+        self,
+        nodes: Sequence[Node],
+        constants: Mapping[str, Tensor],
+        *,
+        input: str,
+        output: str,
+        source: str,
+        picture: tuple[int | None, int | None] = (None, None),
+    ) -> None:
+        super().__init__()
+        self.nodes = list(nodes)
+        self.input, self.output, self.source, self.picture = input, output, source, picture
+        # Only what is registered follows `.to`; the nodes point to the same objects.
+        self.operators = nn.ModuleList(node.operator for node in nodes if isinstance(node.operator, nn.Module))
+        self._buffer_of: dict[str, str] = {}
+        self._integers: dict[str, Tensor] = {}
+        for name in dict.fromkeys(name for node in nodes for name in node.inputs if name in constants):
+            if constants[name].is_floating_point():
+                self._buffer_of[name] = f"constant_{len(self._buffer_of)}"  # names may hold dots, buffers' may not
+                self.register_buffer(self._buffer_of[name], constants[name])
+            else:
+                self._integers[name] = constants[name]
+        self._finished = _last_readings(self.nodes, keep=output)
+        self.eval().requires_grad_(False)
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        """Run the graph.
+
+        Args:
+            pictures: shape (B, 3, H, W), in the numbers and channel order the network was trained on.
+
+        Returns:
+            The selected output; its first dimension is B, the others are laid out as the graph's maker did.
+
+        Raises:
+            FairveilError: the pictures have another size than the graph takes, or the graph mixes the pictures of
+                a batch.
+        """
+        for wanted, got in zip(self.picture, pictures.shape[2:], strict=True):
+            if wanted not in (None, got):
+                raise FairveilError(
+                    f"{self.source} takes pictures of {self.picture[0]}×{self.picture[1]} (height × width), not "
+                    f"{pictures.shape[2]}×{pictures.shape[3]}: give its framing the size it was trained on."
+                )
+        values: dict[str, Tensor] = {name: self.get_buffer(buffer) for name, buffer in self._buffer_of.items()}
+        values |= self._integers
+        values[self.input] = pictures
+        for node, finished in zip(self.nodes, self._finished, strict=True):
+            values[node.output] = node.operator(*[values[name] for name in node.inputs])
+            for name in finished:
+                del values[name]
+        result = values[self.output]
+        if result.shape[:1] != pictures.shape[:1]:
+            raise FairveilError(
+                f"{self.source} gives {tuple(result.shape)} for a batch of {pictures.shape[0]}: its output "
+                f"{self.output!r} is not one row per picture, so choose another output."
+            )
+        return result
+
+
+def _last_readings(nodes: Sequence[Node], keep: str) -> list[list[str]]:
+    """For each node the names that nobody reads after it."""
+    finished: list[list[str]] = [[] for _ in nodes]
+    seen = {keep}
+    for index in range(len(nodes) - 1, -1, -1):
+        for name in dict.fromkeys((*nodes[index].inputs, nodes[index].output)):
+            if name not in seen:
+                seen.add(name)
+                finished[index].append(name)
+    return finished

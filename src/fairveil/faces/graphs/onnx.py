@@ -1,0 +1,375 @@
+"""Reading ONNX models, such as PyTorch and insightface export their recognisers."""
+
+import math
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+import torch.nn.functional as F
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+from torch import Tensor
+
+from fairveil.errors import FairveilError
+from fairveil.faces.graphs import builders
+from fairveil.faces.graphs import operators as ops
+from fairveil.faces.graphs.assembly import Builders, ForeignGraph, Operation, Step, assemble
+from fairveil.faces.graphs.builders import plain
+from fairveil.faces.graphs.module import GraphModule
+
+_STANDARD = ("", "ai.onnx")
+
+
+def read_onnx(path: Path | str, output: str | None = None) -> GraphModule:
+    """Read an ONNX model into a differentiable module.
+
+    Args:
+        path: the file, with its weights inside. Its graph takes pictures (B, 3, H, W), or (B, H, W, 3).
+        output: name of the tensor to return, which may be an inner one; by default the graph's first output.
+
+    Raises:
+        FairveilError: the file is no ONNX model, keeps weights elsewhere, or uses an operator, or an attribute of
+            one, that fairveil does not implement (it is named).
+    """
+    path = Path(path)
+    try:
+        model = onnx.load_model_from_string(path.read_bytes())
+    except OSError as error:
+        raise FairveilError(f"Cannot read {path}: {error.strerror}.") from error
+    except DecodeError as error:
+        raise FairveilError(f"{path} is not an ONNX model, or is cut short.") from error
+    if not model.graph.node or not model.graph.output:
+        raise FairveilError(f"{path} is not an ONNX model: it holds no graph.")
+    opset = next((entry.version for entry in model.opset_import if entry.domain in _STANDARD), 0)
+    softmax = _softmax if opset >= 13 else _softmax_until_12
+    graph = _foreign_graph(model, path.name)
+    return assemble(graph, {**_BUILDERS, "Softmax": softmax}, output or model.graph.output[0].name)
+
+
+def _foreign_graph(model: onnx.ModelProto, source: str) -> ForeignGraph:
+    constants = {entry.name: _tensor(entry, source) for entry in model.graph.initializer}
+    inputs = [entry for entry in model.graph.input if entry.name not in constants]
+    if len(inputs) != 1:
+        raise FairveilError(f"{source} takes {len(inputs)} inputs; a recogniser takes one, the picture.")
+    sizes = [size.dim_value or None for size in inputs[0].type.tensor_type.shape.dim]
+    if sizes and len(sizes) != 4:
+        raise FairveilError(f"{source} takes a tensor of {len(sizes)} dimensions; pictures in batches have 4.")
+    batch, *picture = sizes or [None] * 4
+    nhwc = picture[2] == 3 and picture[0] != 3
+    graph = ForeignGraph(
+        source,
+        "ONNX",
+        constants,
+        inputs[0].name,
+        batch=batch or 1,
+        picture=(picture[0], picture[1]) if nhwc else (picture[1], picture[2]),
+        entry=partial(ops.permute, order=(0, 2, 3, 1)) if nhwc else ops.same,
+    )
+    for node in model.graph.node:
+        # protobuf hands over bytes where a broken file has no text
+        kind = str(node.op_type) if node.domain in _STANDARD else f"{node.domain}.{node.op_type}"
+        if not node.output:
+            raise FairveilError(f"{source} is broken: its operator {kind} ({node.name}) has no output.")
+        attributes = {entry.name: _attribute(entry, source) for entry in node.attribute}
+        if kind == "Constant" and len(attributes) == 1:
+            constants[node.output[0]] = _constant(*attributes.popitem(), source)
+        else:
+            operation = Operation(graph, kind, node.name, tuple(node.input), node.output[0], attributes)
+            graph.operations.append(operation)
+    return graph
+
+
+def _tensor(proto: onnx.TensorProto, source: str) -> Tensor:
+    if proto.data_location == onnx.TensorProto.EXTERNAL or proto.external_data:
+        raise FairveilError(
+            f"{source} keeps its weights ({proto.name}) in another file: save it as one file, with "
+            "onnx.save_model(onnx.load_model(path), new_path)."
+        )
+    try:
+        if any(size < 0 for size in proto.dims):
+            raise ValueError(f"the shape {list(proto.dims)}")
+        array = onnx.numpy_helper.to_array(proto)
+    except (ValueError, TypeError, KeyError) as error:
+        raise FairveilError(f"{source} is broken: its tensor {proto.name!r} cannot be read ({error}).") from error
+    return _from_numpy(array, f"{source}: the tensor {proto.name!r}")
+
+
+def _from_numpy(array: np.ndarray[Any, Any], what: str) -> Tensor:
+    """Every float becomes float32 and every integer int64; text is refused."""
+    if array.dtype.kind in "iub":
+        return torch.from_numpy(array.astype(np.int64))
+    try:
+        return torch.from_numpy(array.astype(np.float32))
+    except (ValueError, TypeError) as error:
+        raise FairveilError(f"{what} holds {array.dtype} values, which fairveil cannot compute with.") from error
+
+
+def _attribute(proto: onnx.AttributeProto, source: str) -> Any:
+    if proto.type == onnx.AttributeProto.TENSOR:
+        return _tensor(proto.t, source)
+    value = onnx.helper.get_attribute_value(proto)
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    return tuple(value) if proto.type in (onnx.AttributeProto.INTS, onnx.AttributeProto.FLOATS) else value
+
+
+def _constant(name: str, value: Any, source: str) -> Tensor:
+    if isinstance(value, Tensor):
+        return value
+    if name in ("value_int", "value_ints", "value_float", "value_floats"):
+        return _from_numpy(np.asarray(value), source)
+    raise FairveilError(f"{source}: the operator Constant has the attribute {name}, which fairveil does not implement.")
+
+
+# Builders. `o` is the operation being built.
+
+
+def _padding(o: Operation) -> ops.Padding:
+    """Two-dimensional padding from `auto_pad` and `pads` (top, left, bottom, right)."""
+    automatic = o.expect("auto_pad", "NOTSET", "VALID", "SAME_UPPER", default="NOTSET")
+    top, left, bottom, right = o.attribute("pads", (0, 0, 0, 0))
+    if automatic == "SAME_UPPER":
+        return "SAME"
+    return ops.VALID if automatic == "VALID" else (top, bottom, left, right)
+
+
+def _conv(o: Operation) -> Step:
+    weight = o.constant(1)
+    if weight.ndim != 4:
+        raise o.error(f"has a weight of {weight.ndim} dimensions; fairveil knows convolutions of pictures only")
+    o.expect("kernel_shape", tuple(weight.shape[2:]), default=tuple(weight.shape[2:]))
+    operator = ops.Convolution(
+        weight,
+        o.optional(2),
+        stride=o.attribute("strides", (1, 1)),
+        padding=_padding(o),
+        dilation=o.attribute("dilations", (1, 1)),
+        groups=o.attribute("group", 1),
+    )
+    return operator, o.inputs[:1]
+
+
+def _pool(o: Operation) -> Step:
+    o.expect("ceil_mode", 0, default=0)
+    o.expect("dilations", (1, 1), default=(1, 1))
+    o.expect("storage_order", 0, default=0)
+    operator = partial(
+        ops.pool,
+        reduction="max" if o.kind == "MaxPool" else "mean",
+        kernel=o.attribute("kernel_shape"),
+        stride=o.attribute("strides", (1, 1)),
+        padding=_padding(o),
+        count_padding=bool(o.attribute("count_include_pad", 0)),
+    )
+    return operator, o.inputs
+
+
+def _global_pool(o: Operation) -> Step:
+    reduction = "max" if o.kind == "GlobalMaxPool" else "mean"
+    return partial(ops.reduce, reduction=reduction, axes=(2, 3), keep=True), o.inputs
+
+
+def _batch_norm(o: Operation) -> Step:
+    o.expect("training_mode", 0, default=0)
+    o.attribute("momentum", 0.9)  # for training only
+    o.attribute("spatial", 1)  # opset 8 and before; the shapes of the statistics say the same
+    gain, bias, mean, variance = (o.constant(i).double() for i in range(1, 5))
+    scale = gain / torch.sqrt(variance + o.attribute("epsilon", 1e-5))
+    return ops.Affine(scale.float(), (bias - mean * scale).float(), dimension=1), o.inputs[:1]
+
+
+def _gemm(o: Operation) -> Step:
+    o.expect("transA", 0, default=0)
+    weight = o.constant(1) * o.attribute("alpha", 1.0)
+    bias = o.optional(2)
+    beta = o.attribute("beta", 1.0)
+    transposed = o.attribute("transB", 0)
+    return ops.Linear(weight if transposed else weight.T, None if bias is None else bias * beta), o.inputs[:1]
+
+
+def _leaky_relu(o: Operation) -> Step:
+    return ops.PRelu(torch.tensor(o.attribute("alpha", 0.01))), o.inputs
+
+
+def _clip(o: Operation) -> Step:
+    low = o.number(1) if o.has(1) else o.attribute("min", -math.inf)
+    high = o.number(2) if o.has(2) else o.attribute("max", math.inf)
+    if low > high:
+        raise o.error(f"limits values to at least {low} and at most {high}")
+    return ops.Clamp(low, high), o.inputs[:1]
+
+
+def _hard_sigmoid(o: Operation) -> Step:
+    return partial(ops.hard_sigmoid, slope=o.attribute("alpha", 0.2), offset=o.attribute("beta", 0.5)), o.inputs
+
+
+def _softmax(o: Operation) -> Step:
+    return partial(F.softmax, dim=o.attribute("axis", -1)), o.inputs
+
+
+def _softmax_until_12(o: Operation) -> Step:
+    # Before opset 13 the axis and all dimensions behind it were taken together.
+    axis = o.expect("axis", 1, -1, default=1)
+    return (partial(F.softmax, dim=-1) if axis == -1 else _flat_softmax), o.inputs
+
+
+def _flat_softmax(x: Tensor) -> Tensor:
+    return x.flatten(1).softmax(1).reshape(x.shape)
+
+
+def _axes(o: Operation) -> tuple[int, ...]:
+    """Axes, an attribute in older models and an input in newer ones."""
+    return o.integers(1) if o.has(1) else tuple(o.attribute("axes", ()))
+
+
+def _reduce(o: Operation) -> Step:
+    o.expect("noop_with_empty_axes", 0, default=0)
+    reduction = {"ReduceMean": "mean", "ReduceSum": "sum", "ReduceMax": "max", "ReduceL2": "norm"}[o.kind]
+    keep = bool(o.attribute("keepdims", 1))
+    return partial(ops.reduce, reduction=reduction, axes=_axes(o), keep=keep), o.inputs[:1]
+
+
+def _lp_normalization(o: Operation) -> Step:
+    return partial(ops.normalize, axis=o.attribute("axis", -1), p=o.expect("p", 1, 2, default=2)), o.inputs
+
+
+def _bound(o: Operation) -> Step:
+    if len(o.inputs) != 2:
+        raise o.error(f"compares {len(o.inputs)} tensors; fairveil knows two")
+    return builders.bound(o, "max" if o.kind == "Max" else "min")
+
+
+def _reshape(o: Operation) -> Step:
+    o.expect("allowzero", 0, default=0)
+    operator = partial(ops.reshape, batch=None if o.is_constant(0) else o.graph.batch, copy_zeros=True)
+    return (partial(operator, target=o.integers(1)), o.inputs[:1]) if o.is_constant(1) else (operator, o.inputs)
+
+
+def _flatten(o: Operation) -> Step:
+    o.expect("axis", 1, default=1)
+    return partial(torch.flatten, start_dim=1), o.inputs
+
+
+def _transpose(o: Operation) -> Step:
+    return partial(ops.permute, order=o.attribute("perm", ())), o.inputs
+
+
+def _squeeze(o: Operation) -> Step:
+    return partial(ops.squeeze, axes=_axes(o)), o.inputs[:1]
+
+
+def _unsqueeze(o: Operation) -> Step:
+    return partial(ops.unsqueeze, axes=_axes(o)), o.inputs[:1]
+
+
+def _concat(o: Operation) -> Step:
+    return partial(ops.concatenate, axis=o.attribute("axis")), o.inputs
+
+
+def _slice(o: Operation) -> Step:
+    if o.has(1):
+        starts, ends = o.integers(1), o.integers(2)
+        axes = o.integers(3) if o.has(3) else tuple(range(len(starts)))
+        steps = o.integers(4) if o.has(4) else (1,) * len(starts)
+    else:  # opset 9 and before
+        starts, ends = o.attribute("starts"), o.attribute("ends")
+        axes, steps = o.attribute("axes", tuple(range(len(starts)))), (1,) * len(starts)
+    if min(steps, default=1) < 1:
+        raise o.error("walks backwards, which fairveil does not implement")
+    spans = tuple(slice(*span) for span in zip(starts, ends, steps, strict=True))
+    return partial(ops.take_slices, axes=axes, slices=spans), o.inputs[:1]
+
+
+def _pad(o: Operation) -> Step:
+    mode = o.expect("mode", "constant", "reflect", "edge", default="constant")
+    sides = o.integers(1) if o.has(1) else tuple(o.attribute("pads"))
+    value = o.number(2) if o.has(2) else o.attribute("value", 0.0)
+    half = len(sides) // 2
+    widths = tuple(zip(sides[:half], sides[half:], strict=True))
+    if o.has(3):
+        chosen = dict(zip(o.integers(3), widths, strict=True))
+        if min(chosen) < 0:
+            raise o.error("counts its axes from the end, which fairveil does not implement")
+        widths = tuple(chosen.get(axis, (0, 0)) for axis in range(4))
+    if mode != "constant" and any(any(pair) for pair in widths[:-2]):
+        raise o.error(f"pads other dimensions than height and width in mode {mode}, which fairveil does not implement")
+    return ops.Pad(widths, value, "replicate" if mode == "edge" else mode), o.inputs[:1]
+
+
+def _shape(o: Operation) -> Step:
+    return partial(ops.sizes, start=o.attribute("start", 0), end=o.attribute("end", None)), o.inputs
+
+
+def _gather(o: Operation) -> Step:
+    return partial(ops.gather, axis=o.attribute("axis", 0)), o.inputs
+
+
+_FLOATS = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16, onnx.TensorProto.DOUBLE)
+_INTEGERS = (onnx.TensorProto.INT32, onnx.TensorProto.INT64)
+
+
+def _cast(o: Operation) -> Step:
+    kind = o.expect("to", *_FLOATS, *_INTEGERS)
+    o.attribute("saturate", 1)  # for 8-bit floats, which are refused
+    return torch.Tensor.long if kind in _INTEGERS else ops.to_float, o.inputs
+
+
+def _dropout(o: Operation) -> Step:
+    # At inference it passes everything on, whatever its ratio and seed; its third input would switch it on.
+    if o.has(2) and o.number(2):
+        raise o.error("is in training mode: export the model for inference")
+    o.attribute("ratio", 0.5)
+    o.attribute("seed", 0)
+    return ops.same, o.inputs[:1]
+
+
+_BUILDERS: Builders = {
+    "Abs": plain(torch.abs),
+    "Add": plain(torch.add),
+    "AveragePool": _pool,
+    "BatchNormalization": _batch_norm,
+    "Cast": _cast,
+    "Clip": _clip,
+    "Concat": _concat,
+    "Conv": _conv,
+    "Div": plain(ops.divide),
+    "Dropout": _dropout,
+    "Exp": plain(torch.exp),
+    "Flatten": _flatten,
+    "Gather": _gather,
+    "Gemm": _gemm,
+    "GlobalAveragePool": _global_pool,
+    "GlobalMaxPool": _global_pool,
+    "HardSigmoid": _hard_sigmoid,
+    "HardSwish": plain(F.hardswish),
+    "Identity": plain(ops.same),
+    "LeakyRelu": _leaky_relu,
+    "LpNormalization": _lp_normalization,
+    "MatMul": plain(torch.matmul),
+    "Max": _bound,
+    "MaxPool": _pool,
+    "Min": _bound,
+    "Mul": plain(torch.mul),
+    "Neg": plain(torch.neg),
+    "PRelu": builders.prelu,
+    "Pad": _pad,
+    "Pow": plain(torch.pow),
+    "ReduceL2": _reduce,
+    "ReduceMax": _reduce,
+    "ReduceMean": _reduce,
+    "ReduceSum": _reduce,
+    "Relu": plain(ops.Clamp(low=0)),
+    "Reshape": _reshape,
+    "Shape": _shape,
+    "Sigmoid": plain(torch.sigmoid),
+    "Slice": _slice,
+    "Softmax": _softmax,
+    "Sqrt": plain(torch.sqrt),
+    "Squeeze": _squeeze,
+    "Sub": plain(torch.sub),
+    "Tanh": plain(torch.tanh),
+    "Transpose": _transpose,
+    "Unsqueeze": _unsqueeze,
+}

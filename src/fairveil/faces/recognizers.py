@@ -1,0 +1,149 @@
+"""Recognisers: from a picture and the landmarks of a face to a unit vector that says whose face it is."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fairveil.faces.alignment import TEMPLATE, TEMPLATE_SIZE, similarity_transform, warp
+from fairveil.faces.graphs import read_onnx
+
+
+@dataclass(frozen=True)
+class Framing:
+    """What a recogniser's network wants to see: which square around the face, at what size, in which numbers.
+
+    Attributes:
+        size: side of the crop, in pixels.
+        zoom: size of the face in the crop relative to the standard 112×112 template (1 is the template; less shows
+            more of the surroundings).
+        drop: how far the face sits below its place in the template, as a share of the crop's side.
+        channels: "RGB" or "BGR", the order in which the network takes the colours.
+        mean: what is taken off each channel, in that order, on the scale 0 to 255.
+        scale: what the difference is then divided by.
+    """
+
+    size: int = TEMPLATE_SIZE
+    zoom: float = 1.0
+    drop: float = 0.0
+    channels: str = "RGB"
+    mean: tuple[float, float, float] = (127.5, 127.5, 127.5)
+    scale: float = 128.0
+
+    @property
+    def landmarks(self) -> Tensor:
+        """Where the five landmarks lie in the crop: shape (5, 2), in pixels."""
+        # Pixel centres are at integers, so the crop's own centre is at (size - 1) / 2.
+        centred = (TEMPLATE - (TEMPLATE_SIZE - 1) / 2) * (self.zoom * self.size / TEMPLATE_SIZE)
+        return centred + (self.size - 1) / 2 + torch.tensor([0.0, self.drop * self.size])
+
+    def crop(self, images: Tensor, landmarks: Tensor) -> Tensor:
+        """Cut the crops the network sees: (B, 3, H, W) and (B, 5, 2) to (B, 3, size, size), still in [0, 1]."""
+        return warp(images, similarity_transform(landmarks, self.landmarks), self.size)
+
+    def normalize(self, crops: Tensor) -> Tensor:
+        """From RGB in [0, 1] to the numbers and channel order the network was trained on; shape unchanged."""
+        ordered = crops.flip(1) if self.channels == "BGR" else crops
+        return (ordered * 255 - crops.new_tensor(self.mean).view(3, 1, 1)) / self.scale
+
+
+@dataclass(frozen=True)
+class MatchThreshold:
+    """The cosine similarity from which a recogniser says "the same person", and how it was found.
+
+    Attributes:
+        similarity: the threshold, in [-1, 1].
+        false_match_rate: the share of pairs of different people that reach it.
+        false_non_match_rate: the share of pairs of the same person that do not.
+        measured_on: the faces and the number of pairs.
+    """
+
+    similarity: float
+    false_match_rate: float
+    false_non_match_rate: float
+    measured_on: str
+
+
+class Recognizer(nn.Module):
+    """A face recogniser from pixels to unit vectors, differentiable down to the pixels.
+
+    Args:
+        name: what reports call it.
+        network: maps normalised crops (B, 3, size, size) to features (B, D).
+        framing: which crop the network wants, and its normalisation.
+        threshold: from which similarity on two faces are taken for one person; None where nobody measured it.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        network: Callable[[Tensor], Tensor],
+        framing: Framing | None = None,
+        threshold: MatchThreshold | None = None,
+    ) -> None:
+        super().__init__()
+        self.name = name
+        self.network = network
+        self.framing = framing or Framing()
+        self.threshold = threshold
+
+    @classmethod
+    def from_onnx(
+        cls,
+        path: Path | str,
+        *,
+        name: str | None = None,
+        framing: Framing | None = None,
+        output: str | None = None,
+        threshold: float | None = None,
+    ) -> "Recognizer":
+        """A user's own model from an ONNX file.
+
+        Args:
+            path: the file; its graph takes (B, 3, size, size) and gives (B, D).
+            name: what reports call it; the file's name by default.
+            framing: the crop the model expects; by default the ArcFace one (112×112 RGB, (x - 127.5) / 128).
+            output: which of the graph's outputs is the embedding, where it has several.
+            threshold: the similarity from which two faces match, if known.
+
+        Raises:
+            FairveilError: the file is no readable ONNX model, or uses an operator we do not know (it is named).
+        """
+        network = read_onnx(Path(path), output)
+        known = None if threshold is None else MatchThreshold(threshold, float("nan"), float("nan"), "the user's word")
+        return cls(name or Path(path).stem, network, framing, known)
+
+    @classmethod
+    def from_module(
+        cls, module: nn.Module, *, name: str, framing: Framing | None = None, threshold: float | None = None
+    ) -> "Recognizer":
+        """Any torch module that maps (B, 3, size, size) to (B, D), put into evaluation mode and frozen."""
+        known = None if threshold is None else MatchThreshold(threshold, float("nan"), float("nan"), "the user's word")
+        return cls(name, module.eval().requires_grad_(False), framing, known)
+
+    def embed(self, images: Tensor, landmarks: Tensor, *, mirror: bool = False) -> Tensor:
+        """Embed one face per image.
+
+        Args:
+            images: RGB in [0, 1], shape (B, 3, H, W); (1, 3, H, W) if all faces are in one image.
+            landmarks: five points per face, shape (B, 5, 2), in image pixels.
+            mirror: add the embedding of the mirrored crop before normalising, as face.evoLVe and LowKey's code do.
+
+        Returns:
+            Unit vectors of shape (B, D).
+        """
+        return self.embed_crops(self.framing.crop(images, landmarks), mirror=mirror)
+
+    def embed_crops(self, crops: Tensor, *, mirror: bool = False) -> Tensor:
+        """Embed crops that are framed already: RGB in [0, 1], (B, 3, size, size) to unit vectors (B, D)."""
+        features = self.network(self.framing.normalize(crops))
+        if mirror:
+            features = features + self.network(self.framing.normalize(crops.flip(-1)))
+        return F.normalize(features, dim=-1)
+
+    def forward(self, images: Tensor, landmarks: Tensor) -> Tensor:
+        """The same as `embed`."""
+        return self.embed(images, landmarks)

@@ -1,0 +1,104 @@
+"""Pretrained recognisers, by name."""
+
+import difflib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+
+from torch import Tensor, nn
+
+from fairveil import assets
+from fairveil.errors import FairveilError
+from fairveil.faces.backbones import DlibResNet
+from fairveil.faces.graphs import read_onnx, read_tfjs, read_tfjs_weights, read_tflite
+from fairveil.faces.recognizers import Framing, MatchThreshold, Recognizer
+
+_LFW = "LFW"
+
+
+def _tfjs(name: str, output: str) -> Callable[[], nn.Module]:
+    return lambda: read_tfjs(assets.path(f"{name}.json"), [assets.path(f"{name}.bin")], output)
+
+
+def _dlib() -> nn.Module:
+    manifest = json.loads(assets.path("dlib-resnet.json").read_text())
+    return DlibResNet(read_tfjs_weights(manifest, [assets.path("dlib-resnet.bin")]))
+
+
+@dataclass(frozen=True)
+class ZooEntry:
+    """A pretrained recogniser.
+
+    Attributes:
+        dimension: length of its embeddings.
+        framing: the crop it wants; settled by measurement where its source says little.
+        network: reads it from its artifacts, fetching them if need be.
+        threshold: measured match threshold.
+    """
+
+    dimension: int
+    framing: Framing
+    network: Callable[[], Callable[[Tensor], Tensor]]
+    threshold: MatchThreshold | None
+
+
+_IMAGENET_BGR = (103.939, 116.779, 123.68)
+
+ZOO = {
+    "mobilefacenet-512": ZooEntry(
+        512,
+        Framing(channels="BGR", mean=(127.0, 127.0, 127.0), scale=128.0),
+        lambda: read_onnx(assets.path("mobilefacenet-512")),
+        None,
+    ),
+    "mobilefacenet-192": ZooEntry(
+        192,
+        Framing(),
+        lambda: read_tflite(assets.path("mobilefacenet-192")),
+        None,
+    ),
+    "faceres": ZooEntry(
+        1024,
+        Framing(size=224, channels="BGR", mean=_IMAGENET_BGR, scale=1.0),
+        _tfjs("faceres", "global_pooling/Mean"),
+        None,
+    ),
+    "faceres-deep": ZooEntry(
+        1024,
+        Framing(size=224, channels="BGR", mean=_IMAGENET_BGR, scale=1.0),
+        _tfjs("faceres-deep", "global_pooling/Mean"),
+        None,
+    ),
+    "mobileface": ZooEntry(
+        256,
+        Framing(mean=(0.0, 0.0, 0.0), scale=1.0),
+        _tfjs("mobileface", "batchnorm0/add_1"),
+        None,
+    ),
+    "dlib-resnet": ZooEntry(
+        128,
+        Framing(size=150, zoom=1.08, drop=-0.14, mean=(122.782, 117.001, 104.298), scale=256.0),
+        _dlib,
+        None,
+    ),
+}
+"""Every pretrained recogniser by name."""
+
+DEFAULT_ENSEMBLE = ("mobilefacenet-512", "mobilefacenet-192", "faceres", "dlib-resnet")
+"""The recognisers `protect` attacks unless told otherwise."""
+
+
+@lru_cache(maxsize=len(ZOO))
+def load_recognizer(name: str) -> Recognizer:
+    """A recogniser of the zoo by name, its weights fetched on first use.
+
+    Raises:
+        FairveilError: there is no recogniser of this name, or its weights cannot be had.
+    """
+    if name not in ZOO:
+        near = difflib.get_close_matches(name, ZOO, n=1)
+        hint = f" Did you mean {near[0]}?" if near else ""
+        raise FairveilError(f"The zoo has no recogniser {name!r}.{hint} It has {', '.join(ZOO)}.")
+    entry = ZOO[name]
+    return Recognizer(name, entry.network(), entry.framing, entry.threshold)

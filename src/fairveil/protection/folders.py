@@ -1,0 +1,193 @@
+"""Protecting many photos: where each goes, what was done before, and what is remembered of it."""
+
+import hashlib
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from fairveil.errors import FairveilError
+from fairveil.faces.detection import Detector
+from fairveil.faces.recognizers import Recognizer
+from fairveil.files import atomic_path
+from fairveil.protection.lowkey import LowKey
+from fairveil.protection.photos import Saving, check_target, find_photos, read_photo, suffix_for, write_photo
+from fairveil.protection.protecting import ProtectionRecord, protect
+
+LEDGER = ".fairveil"
+"""Name of the folder, beside protected photos, that remembers how each was made."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One photo, and where its protected version goes."""
+
+    source: Path
+    target: Path
+
+
+class Entry(BaseModel):
+    """What the ledger says of one photo.
+
+    Attributes:
+        source: name of the photo.
+        target: name of the protected photo.
+        target_sha256: of its content.
+        notes: what reading and writing had to say, in sentences.
+        record: what was done to the faces.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    source: str
+    target: str
+    target_sha256: str
+    notes: tuple[str, ...]
+    record: ProtectionRecord
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one photo.
+
+    Attributes:
+        job: which photo.
+        status: "protected"; "unchanged", copied byte for byte since no face was found; or "done before".
+        entry: what the ledger says of it.
+        seconds: from opening the photo to having written it.
+    """
+
+    job: Job
+    status: Literal["protected", "unchanged", "done before"]
+    entry: Entry
+    seconds: float
+
+
+def plan(inputs: Sequence[Path], out: Path, saving: Saving) -> list[Job]:
+    """Decide where each photo goes, before any work is done.
+
+    The photos of a folder keep their places below `out`. A single photo goes to `out` itself if that has a suffix
+    and is no folder.
+
+    Raises:
+        FairveilError: no photo is found, two would go to one file, or one onto an original.
+    """
+    jobs = []
+    for given in inputs:
+        if given.is_dir():
+            photos = [photo for photo in find_photos(given) if out.resolve() not in photo.resolve().parents]
+            jobs += [Job(photo, out / photo.relative_to(given)) for photo in photos]
+        else:
+            to_file = len(inputs) == 1 and out.suffix and not out.is_dir()
+            jobs.append(Job(given, out if to_file else out / given.name))
+    if not jobs:
+        raise FairveilError(f"There is no photo in {', '.join(map(str, inputs))}.")
+    if saving.format:
+        jobs = [replace(job, target=job.target.with_suffix(suffix_for(saving.format))) for job in jobs]
+    sources = {job.source.resolve() for job in jobs}
+    targets: dict[Path, Path] = {}
+    for job in jobs:
+        if job.target.resolve() in sources:
+            raise FairveilError(f"{job.target} is an original and is never overwritten: choose another place with -o.")
+        if targets.setdefault(job.target, job.source) != job.source:
+            raise FairveilError(
+                f"{targets[job.target]} and {job.source} would both become {job.target}: protect them one by one."
+            )
+    return jobs
+
+
+def protect_file(
+    job: Job,
+    settings: LowKey,
+    recognizers: Sequence[Recognizer],
+    detector: Detector,
+    saving: Saving,
+    *,
+    faces: Literal["all", "largest"] = "all",
+    seed: int = 0,
+    on_step: Callable[[int, int], None] = lambda done, total: None,
+) -> Outcome:
+    """Protect one photo, or find in the ledger that this was done before, with the same settings.
+
+    Raises:
+        FairveilError: the photo cannot be read, or its protected version cannot be written.
+    """
+    started = time.perf_counter()
+    photo = read_photo(job.source)
+    recipe = (settings, saving.model_copy(update={"overwrite": False}), [r.name for r in recognizers], faces, seed)
+    key = hashlib.sha256(f"{_sha256(job.source)} {job.target.name} {recipe!r}".encode()).hexdigest()
+    ledger = job.target.parent / LEDGER / f"{key[:32]}.json"
+    if done := _done_before(ledger, job.target):
+        return Outcome(job, "done before", done, time.perf_counter() - started)
+    _make_folder(ledger.parent)
+    check_target(photo, job.target, saving)  # before the work rather than after it
+
+    pixels, record = protect(
+        photo.pixels, settings, recognizers=recognizers, faces=faces, detector=detector, seed=seed, on_step=on_step
+    )
+    notes = photo.notes
+    if record.faces:
+        notes += write_photo(replace(photo, pixels=pixels), job.target, saving)
+    else:
+        _copy(job, overwrite=saving.overwrite)
+    entry = Entry(
+        source=job.source.name, target=job.target.name, target_sha256=_sha256(job.target), notes=notes, record=record
+    )
+    _write_entry(ledger, entry)
+    return Outcome(job, "protected" if record.faces else "unchanged", entry, time.perf_counter() - started)
+
+
+def entry_of(protected: Path) -> Entry | None:
+    """What the ledger beside a protected photo says of it; None if it says nothing."""
+    digest = _sha256(protected)
+    for file in sorted((protected.parent / LEDGER).glob("*.json")):
+        entry = _read_entry(file)
+        if entry and entry.target_sha256 == digest:
+            return entry
+    return None
+
+
+def _done_before(ledger: Path, target: Path) -> Entry | None:
+    entry = _read_entry(ledger)
+    return entry if entry and target.is_file() and _sha256(target) == entry.target_sha256 else None
+
+
+def _read_entry(ledger: Path) -> Entry | None:
+    try:
+        return Entry.model_validate_json(ledger.read_text(encoding="utf-8"))
+    except (OSError, ValidationError, UnicodeDecodeError):  # absent, or of another version: the work is done again
+        return None
+
+
+def _write_entry(ledger: Path, entry: Entry) -> None:
+    try:
+        with atomic_path(ledger, overwrite=True) as temporary:
+            temporary.write_text(entry.model_dump_json(indent=1), encoding="utf-8")
+    except OSError as error:
+        raise FairveilError(
+            f"{entry.target} is written, but {ledger}, which remembers how, could not be: {error.strerror or error}."
+        ) from error
+
+
+def _copy(job: Job, *, overwrite: bool) -> None:
+    try:
+        with atomic_path(job.target, overwrite=overwrite) as temporary:
+            shutil.copyfile(job.source, temporary)
+    except OSError as error:
+        raise FairveilError(f"{job.target} could not be written: {error.strerror or error}.") from error
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FairveilError(f"The folder {folder} could not be made: {error.strerror or error}.") from error
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()

@@ -1,0 +1,113 @@
+"""How different two pictures look: LPIPS, which the attack pays for, and SSIM and PSNR, which reports add."""
+
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Literal
+
+import kornia.metrics
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from fairveil import assets
+
+Backbone = Literal["alexnet", "vgg16"]
+
+# Numbers are the output channels of a convolution and the ReLU behind it, "pool" halves the picture, "tap" marks
+# the activations that are compared.
+_ALEXNET = (64, "tap", "pool", 192, "tap", "pool", 384, "tap", 256, "tap", 256, "tap")
+_VGG16 = (64, 64, "tap", "pool", 128, 128, "tap", "pool", 256, 256, 256, "tap", "pool",
+          512, 512, 512, "tap", "pool", 512, 512, 512, "tap")  # fmt: skip
+
+
+class LPIPS(nn.Module):
+    """Learned Perceptual Image Patch Similarity, version 0.1 (Zhang et al. 2018): 0 for equal pictures.
+
+    Unit-normalised activations of an ImageNet network are compared at five depths; squared differences are weighted
+    per channel by weights learned from human judgements, averaged over the picture and summed over the depths.
+
+    Args:
+        backbone: "alexnet", which the dissertation's attack pays for, or "vgg16".
+        parameters: kernels and biases by name, as NumPy arrays with kernels laid out HWIO.
+    """
+
+    shift: Tensor
+    scale: Tensor
+
+    def __init__(self, backbone: Backbone, parameters: Mapping[str, NDArray[np.float32]]) -> None:
+        super().__init__()
+        self.register_buffer("shift", torch.tensor([-0.030, -0.088, -0.188]).view(3, 1, 1))
+        self.register_buffer("scale", torch.tensor([0.458, 0.448, 0.450]).view(3, 1, 1))
+        self.plan = _ALEXNET if backbone == "alexnet" else _VGG16
+        self.pool = 3 if backbone == "alexnet" else 2
+        convolutions: list[nn.Conv2d] = []
+        heads: list[Tensor] = []
+        while (name := f"conv{len(convolutions)}.kernel") in parameters:
+            kernel, bias = parameters[name], parameters[f"conv{len(convolutions)}.bias"]
+            size, inputs, outputs = kernel.shape[0], kernel.shape[2], kernel.shape[3]
+            stride, padding = (4, 2) if size == 11 else (1, size // 2)
+            convolution = nn.Conv2d(inputs, outputs, size, stride, padding)
+            convolution.weight.data = torch.from_numpy(kernel).permute(3, 2, 0, 1).contiguous()
+            convolution.bias.data = torch.from_numpy(bias)  # type: ignore[union-attr]
+            convolutions.append(convolution)
+        for depth in range(5):
+            heads.append(torch.from_numpy(parameters[f"head{depth}.kernel"]).permute(3, 2, 0, 1).contiguous())
+        self.convolutions = nn.ModuleList(convolutions)
+        self.heads = nn.ParameterList(heads)
+        self.eval().requires_grad_(False)
+
+    @classmethod
+    @lru_cache(maxsize=2)
+    def pretrained(cls, backbone: Backbone = "alexnet") -> "LPIPS":
+        """The published weights, fetched on first use."""
+        checkpoint = assets.read_numpy_pickle(assets.path(f"lpips-{backbone}"))
+        layers = checkpoint["AlexNet_0" if backbone == "alexnet" else "VGG16_0"]
+        parameters = {
+            f"conv{i}.{part}": array for i in range(len(layers)) for part, array in layers[f"Conv_{i}"].items()
+        }
+        for depth in range(5):
+            parameters[f"head{depth}.kernel"] = checkpoint[f"NetLinLayer_{depth}"]["Conv_0"]["kernel"]
+        return cls(backbone, parameters)
+
+    def features(self, images: Tensor) -> list[Tensor]:
+        """The activations that are compared, of unit length across channels, for RGB images (B, 3, H, W) in [0, 1]."""
+        x = (images * 2 - 1 - self.shift) / self.scale
+        taps = []
+        convolutions = iter(self.convolutions)
+        for step in self.plan:
+            if step == "tap":
+                length = (x.square().sum(1, keepdim=True) + 1e-20).sqrt()  # a root of 0 would have no gradient
+                taps.append(x / (length + 1e-10))
+            elif step == "pool":
+                x = F.max_pool2d(x, self.pool, 2)
+            else:
+                x = F.relu(next(convolutions)(x))
+        return taps
+
+    def distance(self, features: list[Tensor], others: list[Tensor]) -> Tensor:
+        """LPIPS from the `features` of two batches of pictures: shape (B,)."""
+        layers = [
+            F.conv2d((a - b).square(), head).mean((1, 2, 3))
+            for a, b, head in zip(features, others, self.heads, strict=True)
+        ]
+        return torch.stack(layers).sum(0)
+
+    def forward(self, images: Tensor, others: Tensor) -> Tensor:
+        """LPIPS between two batches of RGB images (B, 3, H, W) in [0, 1]: shape (B,)."""
+        return self.distance(self.features(images), self.features(others))
+
+
+def psnr(images: Tensor, others: Tensor) -> Tensor:
+    """Peak signal-to-noise ratio in dB of images (B, 3, H, W) in [0, 1]: shape (B,), infinite for equal images.
+
+    >>> psnr(torch.zeros(1, 3, 8, 8), torch.full((1, 3, 8, 8), 0.1)).item()
+    20.0
+    """
+    return -10 * (images - others).square().mean((1, 2, 3)).log10()
+
+
+def ssim(images: Tensor, others: Tensor) -> Tensor:
+    """Mean structural similarity (Wang et al. 2004; Gaussian window of 11 pixels) of images (B, 3, H, W): (B,)."""
+    return kornia.metrics.ssim(images, others, window_size=11).mean((1, 2, 3))

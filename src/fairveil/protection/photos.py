@@ -1,0 +1,188 @@
+"""Reading and writing people's photos without ever harming one.
+
+A photo is read whole or refused in a sentence; it is written whole, beside or away from the original, or not at all.
+The original itself is only ever opened for reading.
+"""
+
+import os
+import stat
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import BinaryIO
+
+from fairveil.errors import FairveilError
+from fairveil.files import atomic_path
+from fairveil.protection.photo_decoding import Photo, decode_photo
+from fairveil.protection.photo_encoding import Saving, check_encodable, encode_photo, format_for
+from fairveil.protection.photo_formats import format_of_name, suffix_fits, suffix_for
+
+__all__ = ["MAX_PIXELS", "Photo", "Saving", "check_target", "find_photos", "read_photo", "suffix_for", "write_photo"]
+
+MAX_PIXELS = 120_000_000
+"""Pixels a photo may have: above any camera's single frame, below what fills the memory of a small machine."""
+
+
+def read_photo(source: Path | bytes | BinaryIO, *, max_pixels: int = MAX_PIXELS) -> Photo:
+    """Read a photo, upright, with its metadata.
+
+    16-bit pictures are read with 8 bits and CMYK as sRGB, which `notes` of the result says.
+
+    Args:
+        source: a file's path, its bytes, or an open file.
+        max_pixels: how many pixels it may have, checked before any is decoded.
+
+    Raises:
+        FairveilError: there is no such file, it may not be read, or it is no photo that can be read whole.
+    """
+    # No photo is larger than this, and whatever is must not fill the memory.
+    max_bytes = max(8 * max_pixels, 1 << 28)
+    if isinstance(source, bytes):
+        return decode_photo(source, "The picture", max_pixels=max_pixels)
+    if not isinstance(source, Path):
+        name = getattr(source, "name", None)
+        name = shown(name) if isinstance(name, str) else "The picture"
+        return decode_photo(_limited(source, max_bytes, name), name, max_pixels=max_pixels)
+    name = shown(source)
+    try:
+        mode = source.stat().st_mode  # before opening, which waits for ever on a pipe that nobody writes to
+        if stat.S_ISDIR(mode):
+            raise FairveilError(f"{name} is a folder, not a photo.")
+        if not stat.S_ISREG(mode):
+            raise FairveilError(f"{name} is not an ordinary file.")
+        with source.open("rb") as file:
+            data = _limited(file, max_bytes, name)
+    except FileNotFoundError as error:
+        raise FairveilError(f"{name} is not there.") from error
+    except (OSError, ValueError) as error:
+        raise FairveilError(f"{name} cannot be read: {_reason(error)}.") from error
+    return replace(decode_photo(data, name, max_pixels=max_pixels), source=source.absolute())
+
+
+def check_target(photo: Photo, path: Path, saving: Saving) -> None:
+    """Find out in a moment, before minutes of work, why a photo could not be written somewhere.
+
+    Raises:
+        FairveilError: as `write_photo`, for all that can be known beforehand.
+    """
+    name = shown(path)
+    format = format_for(photo, saving)
+    if not suffix_fits(path, format):
+        promised = format_of_name(path)
+        raise FairveilError(
+            f"{name} would hold a {format}: call it {shown(path.with_suffix(suffix_for(format)).name)}"
+            + (f", or ask for the format {promised}." if promised else ".")
+        )
+    check_encodable(photo, format, name)
+    try:
+        if photo.source and _same_file(path, photo.source):
+            raise FairveilError(f"{name} is the original, which is never overwritten: choose another name or folder.")
+        if path.is_dir():
+            raise FairveilError(f"{name} is a folder: give the name of a file in it.")
+        if not saving.overwrite and os.path.lexists(path):
+            raise FileExistsError
+        if not path.parent.is_dir():
+            raise FileNotFoundError
+    except (OSError, ValueError) as error:
+        raise FairveilError(_not_written(path, error)) from error
+
+
+def write_photo(photo: Photo, path: Path, saving: Saving | None = None) -> tuple[str, ...]:
+    """Write a photo: whole under its name, or not at all.
+
+    The same format, size, colour profile and harmless metadata as it came with; JPEG with full colour resolution.
+
+    Args:
+        photo: what to write; give it protected pixels by `dataclasses.replace(photo, pixels=...)`.
+        path: where; its suffix must fit the format and its folder must exist.
+        saving: how.
+
+    Returns:
+        What there is to say about it, in sentences, such as the quality that `saving.max_size` allowed.
+
+    Raises:
+        FairveilError: the path is the original, is taken, or cannot be written; or the format cannot hold the photo.
+    """
+    saving = saving or Saving()
+    check_target(photo, path, saving)
+    name = shown(path)
+    try:
+        data, notes = encode_photo(photo, saving, name)
+    except MemoryError as error:
+        raise FairveilError(f"{name} needs more memory to be written than there is.") from error
+    try:
+        with atomic_path(path, overwrite=saving.overwrite) as temporary:
+            temporary.write_bytes(data)
+    except (OSError, ValueError) as error:
+        raise FairveilError(_not_written(path, error)) from error
+    return notes
+
+
+def find_photos(paths: Path | Sequence[Path]) -> list[Path]:
+    """The photos among files and in folders, with all folders below them.
+
+    A file that is named is taken whatever its suffix. In folders, files with a photo's suffix are taken; hidden files
+    and folders are passed over, and links to folders are not followed, so that a circle of links does no harm.
+
+    Returns:
+        Each file once; those of a folder in the order of their paths.
+
+    Raises:
+        FairveilError: a path is not there, or a folder cannot be listed.
+    """
+    found: dict[Path, None] = {}
+    for path in [paths] if isinstance(paths, Path) else paths:
+        try:
+            mode = path.stat().st_mode
+        except FileNotFoundError as error:
+            raise FairveilError(f"{shown(path)} is not there.") from error
+        except (OSError, ValueError) as error:
+            raise FairveilError(f"{shown(path)} cannot be read: {_reason(error)}.") from error
+        found |= dict.fromkeys(_photos_below(path) if stat.S_ISDIR(mode) else [path])
+    return list(found)
+
+
+def shown(path: Path | str) -> str:
+    """A path as a sentence can hold it: unprintable characters in a name are written as escapes."""
+    text = str(path)
+    return text if text.isprintable() else repr(text)
+
+
+def _photos_below(folder: Path) -> list[Path]:
+    def refuse(error: OSError) -> None:
+        raise FairveilError(f"The folder {shown(error.filename)} cannot be listed: {_reason(error)}.") from error
+
+    photos = []
+    for place, folders, files in os.walk(folder, onerror=refuse):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        candidates = (Path(place, name) for name in files if not name.startswith("."))
+        photos += [path for path in candidates if format_of_name(path) and path.is_file()]
+    return sorted(photos)
+
+
+def _limited(file: BinaryIO, max_bytes: int, name: str) -> bytes:
+    data = file.read(max_bytes + 1)
+    if len(data) > max_bytes:
+        raise FairveilError(f"{name} is larger than {max_bytes / 1e6:.0f} MB, more than a photo can be.")
+    return data
+
+
+def _same_file(path: Path, source: Path) -> bool:
+    try:
+        return path.samefile(source)  # sees through links of both kinds, and names that differ in case only
+    except FileNotFoundError:
+        return path.resolve() == source.resolve()
+
+
+def _not_written(path: Path, error: OSError | ValueError) -> str:
+    name = shown(path)
+    if isinstance(error, FileExistsError):
+        return f"{name} is there already: allow overwriting, or choose another name or folder."
+    if isinstance(error, FileNotFoundError):
+        return f"{name} cannot be written: there is no folder {shown(path.parent)}."
+    return f"{name} cannot be written: {_reason(error)}."
+
+
+def _reason(error: OSError | ValueError) -> str:
+    reason = (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
+    return reason[:1].lower() + reason[1:]

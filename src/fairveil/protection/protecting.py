@@ -1,0 +1,216 @@
+"""From a picture to a protected picture: find the faces, attack each on its canvas, put the results back."""
+
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import groupby
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor
+
+from fairveil.errors import FairveilError
+from fairveil.faces.detection import Detector, Faces
+from fairveil.faces.recognizers import Recognizer
+from fairveil.faces.zoo import DEFAULT_ENSEMBLE, load_recognizer
+from fairveil.protection.canvas import Canvas
+from fairveil.protection.lowkey import LowKey, Trace, attack, preset
+from fairveil.version import __version__
+
+FACES_AT_ONCE = 4
+"""How many faces share a batch: enough to be fast, few enough for a small machine's memory."""
+
+SMALLEST_FACE = 40
+"""Faces below this many pixels are left alone: their landmarks are too uncertain to protect, or to recognise, them."""
+
+Picture = TypeVar("Picture", Image.Image, NDArray[np.uint8], Tensor)
+
+
+class FaceRecord(BaseModel):
+    """What was done to one face.
+
+    Attributes:
+        box: x0, y0, x1, y1 in photo pixels.
+        detection_score: the detector's confidence, 0 to 1.
+        steps: how many steps were taken.
+        lpips: LPIPS (AlexNet) of the face's canvas.
+        similarity: for each recogniser attacked, the cosine between the clean and the protected face as it fell.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    box: tuple[float, float, float, float]
+    detection_score: float
+    steps: int
+    lpips: float
+    similarity: dict[str, list[float]]
+
+
+class ProtectionRecord(BaseModel):
+    """What was done to a picture, enough to do it again.
+
+    Attributes:
+        version: of fairveil.
+        settings: of the attack.
+        recognizers: the names of the ensemble.
+        seed: of the starting noise.
+        faces: one record per protected face, largest first.
+        faces_found: how many faces the detector found in all.
+        seconds: what it took, without reading and writing.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    version: str
+    settings: LowKey
+    recognizers: tuple[str, ...]
+    seed: int
+    faces: tuple[FaceRecord, ...]
+    faces_found: int
+    seconds: float
+
+
+def protect(
+    picture: Picture,
+    strength: str | LowKey = "medium",
+    *,
+    recognizers: Sequence[Recognizer] | None = None,
+    faces: Literal["all", "largest"] | Faces = "all",
+    detector: Detector | None = None,
+    seed: int = 0,
+    on_step: Callable[[int, int], None] = lambda done, total: None,
+) -> tuple[Picture, ProtectionRecord]:
+    """Change the faces of a picture so that face recognition no longer matches them (LowKey, equation 3.1).
+
+    Args:
+        picture: a Pillow image, a uint8 array (H, W, 3), or a uint8 tensor (3, H, W). It is not changed.
+        strength: the name of a preset (see `PRESETS`), or settings of your own.
+        recognizers: the ensemble to attack; by default `DEFAULT_ENSEMBLE` of the zoo.
+        faces: every face found, only the largest, or faces that were found before.
+        detector: finds the faces; by default MTCNN for faces of 40 pixels and more.
+        seed: of the starting noise; the same seed gives the same picture.
+        on_step: called with (steps done, steps in all) as the work goes on.
+
+    Returns:
+        The protected picture, of the kind and size that was given, and the record of what was done. A picture
+        without a face comes back unchanged, with a record that has no faces.
+
+    Raises:
+        FairveilError: an unknown strength, or a picture of another kind.
+    """
+    settings = preset(strength) if isinstance(strength, str) else strength
+    photo = _to_tensor(picture)
+    started = time.perf_counter()
+    if isinstance(faces, Faces):
+        found = chosen = faces
+    else:
+        found = (detector or Detector.pretrained(minimum_face=SMALLEST_FACE)).detect([photo])[0]
+        chosen = found if faces == "all" else found[:1]
+    if recognizers is None:
+        recognizers = [load_recognizer(name) for name in DEFAULT_ENSEMBLE] if len(chosen) else []
+
+    batches = _batches(photo, chosen, settings)
+    total = len(batches) * settings.steps
+    grey = bool((photo[0] == photo[1]).all() and (photo[0] == photo[2]).all())
+    generator = torch.Generator().manual_seed(seed)
+
+    def advance(before: int, steps: int) -> None:
+        on_step(before + steps, total)
+
+    protected = photo.clone()
+    records: list[FaceRecord] = []
+    for number, (canvases, members) in enumerate(batches):
+        trace = attack(
+            torch.stack([canvas.cut(photo) for canvas in canvases]),
+            torch.stack([canvas.to_canvas(points) for canvas, points in _pairs(canvases, members.landmarks)]),
+            recognizers,
+            settings,
+            window=torch.stack([canvas.window(photo) for canvas in canvases]),
+            grey=grey,
+            generator=generator,
+            on_step=partial(advance, number * settings.steps),
+        )
+        for canvas, perturbation in zip(canvases, trace.perturbation, strict=True):
+            canvas.paste(protected, perturbation)
+        records += _records(members, trace)
+        advance(number * settings.steps, settings.steps)
+    return _like(protected, picture), ProtectionRecord(
+        version=__version__,
+        settings=settings,
+        recognizers=tuple(recognizer.name for recognizer in recognizers),
+        seed=seed,
+        faces=tuple(records),
+        faces_found=len(found),
+        seconds=time.perf_counter() - started,
+    )
+
+
+def _batches(photo: Tensor, faces: Faces, settings: LowKey) -> list[tuple[list[Canvas], Faces]]:
+    """Canvases and the faces they show, in batches that share a canvas size."""
+    if not len(faces):
+        return []
+    if settings.canvas == "photo":
+        return [([Canvas.of_whole_photo(photo)], faces)]
+    canvases = [
+        Canvas.around_face(points, margin=settings.margin, largest=settings.canvas_size) for points in faces.landmarks
+    ]
+    batches = []
+    # Faces come largest first, so those of one size stand together.
+    for _, run in groupby(range(len(faces)), key=lambda index: canvases[index].size):
+        members = list(run)
+        for start in range(0, len(members), FACES_AT_ONCE):
+            chosen = members[start : start + FACES_AT_ONCE]
+            batches.append(([canvases[index] for index in chosen], faces[chosen]))
+    return batches
+
+
+def _pairs(canvases: list[Canvas], landmarks: Tensor) -> list[tuple[Canvas, Tensor]]:
+    """Each face's landmarks beside the canvas that shows it; one canvas may show them all."""
+    return list(zip(canvases * len(landmarks) if len(canvases) == 1 else canvases, landmarks, strict=True))
+
+
+def _records(faces: Faces, trace: Trace) -> list[FaceRecord]:
+    return [
+        FaceRecord(
+            box=tuple(box),
+            detection_score=score,
+            steps=int(trace.steps[index]),
+            lpips=float(trace.lpips[index]),
+            similarity={name: [float(look[index]) for look in looks] for name, looks in trace.similarity.items()},
+        )
+        for index, (box, score) in enumerate(zip(faces.boxes.tolist(), faces.scores.tolist(), strict=True))
+    ]
+
+
+def _to_tensor(picture: Any) -> Tensor:
+    """The picture as a uint8 tensor (3, H, W); shares memory where it can."""
+    if isinstance(picture, Image.Image):
+        return torch.from_numpy(np.array(picture.convert("RGB"))).permute(2, 0, 1)
+    tensor = torch.from_numpy(picture).movedim(-1, 0) if isinstance(picture, np.ndarray) else picture
+    if isinstance(tensor, Tensor) and tensor.dtype == torch.uint8 and tensor.dim() == 3 and tensor.shape[0] == 3:
+        return tensor
+    raise FairveilError(
+        "protect() takes a Pillow image, a uint8 array of shape (height, width, 3), or a uint8 tensor of shape "
+        f"(3, height, width), not {_describe(picture)}."
+    )
+
+
+def _describe(picture: Any) -> str:
+    shape = getattr(picture, "shape", None)
+    return type(picture).__name__ if shape is None else f"{picture.dtype} of shape {tuple(shape)}"
+
+
+def _like(photo: Tensor, picture: Any) -> Any:
+    """A uint8 tensor (3, H, W) as the kind of picture that was given."""
+    if isinstance(picture, np.ndarray):
+        return photo.movedim(0, -1).contiguous().numpy()
+    if isinstance(picture, Image.Image):
+        image = Image.fromarray(photo.movedim(0, -1).contiguous().numpy())
+        if "A" in picture.getbands():
+            image.putalpha(picture.getchannel("A"))
+        return image.convert(picture.mode) if picture.mode in ("L", "LA") else image
+    return photo

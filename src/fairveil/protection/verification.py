@@ -1,0 +1,302 @@
+"""The receipt: who still recognises a protected face, how much the photo changed, and what that was measured on."""
+
+import io
+from collections.abc import Callable, Collection, Mapping, Sequence
+from datetime import datetime
+from functools import partial
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from kornia.filters import gaussian_blur2d
+from PIL import Image
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor
+
+from fairveil.errors import FairveilError
+from fairveil.faces.detection import Detector, Faces
+from fairveil.faces.recognizers import Recognizer
+from fairveil.protection.canvas import Canvas
+from fairveil.protection.perceptual import LPIPS, psnr, ssim
+from fairveil.version import __version__
+
+CAUTION = (
+    "Measured on the recognisers named here and on nothing else. Recognisers trained later, or hardened on purpose "
+    "against perturbations like these, may still match the face, and photos already online stay recognisable."
+)
+
+CONTEXT = 1.5
+"""Side of the square around a face that is measured, over the side of the standard aligned crop."""
+
+SAME_FACE_OVERLAP = 0.3
+"""Intersection over union from which a box in the protected photo is the face of a box in the original."""
+
+
+class Comparison(BaseModel):
+    """One recogniser's view of one pair of faces.
+
+    Attributes:
+        recognizer: its name.
+        attacked: whether the attack used it; otherwise it was held out.
+        threshold: the similarity from which it says "the same person"; None if nobody measured it.
+        condition: what happened to the protected photo before it was looked at.
+        similarity: the cosine between the two faces.
+        before: the cosine before protection: 1 for the original against itself.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    recognizer: str
+    attacked: bool
+    threshold: float | None
+    condition: str
+    similarity: float
+    before: float
+
+    @property
+    def matches(self) -> bool | None:
+        """Whether the recogniser still takes the two for one person; None if its threshold is not known."""
+        return None if self.threshold is None else self.similarity >= self.threshold
+
+    @property
+    def matched_before(self) -> bool | None:
+        """Whether it took them for one person before protection; None if its threshold is not known."""
+        return None if self.threshold is None else self.before >= self.threshold
+
+
+class Quality(BaseModel):
+    """How much the square around a face changed.
+
+    Attributes:
+        lpips: with AlexNet, at up to 224 pixels; this is what the attack paid for.
+        lpips_vgg: with VGG-16, which the attack never saw.
+        ssim: structural similarity at full resolution, 1 for equal.
+        psnr: peak signal-to-noise ratio at full resolution, in dB; None for equal pictures.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    lpips: float
+    lpips_vgg: float
+    ssim: float
+    psnr: float | None
+
+
+class FaceReceipt(BaseModel):
+    """What was measured for one face of the original.
+
+    Attributes:
+        box: x0, y0, x1, y1 in pixels of the original.
+        found: whether the detector still finds the face in the protected photo.
+        quality: how much the face and its surroundings changed.
+        against_itself: the protected face against the original one, under every condition.
+        against_probes: by the probe's name, the protected face against the closest face of that photo.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    box: tuple[float, float, float, float]
+    found: bool
+    quality: Quality
+    against_itself: tuple[Comparison, ...]
+    against_probes: dict[str, tuple[Comparison, ...]]
+
+    @property
+    def conditions(self) -> tuple[str, ...]:
+        """What happened to the protected photo before it was looked at, in the order of `against_itself`."""
+        return tuple(dict.fromkeys(comparison.condition for comparison in self.against_itself))
+
+
+class Receipt(BaseModel):
+    """Everything `verify` measured.
+
+    Attributes:
+        date: when, in ISO format with the time zone.
+        version: of fairveil.
+        faces: one entry per face of the original, largest first.
+        thresholds: where each recogniser's threshold comes from.
+        probes_without_face: names of the probes in which no face was found.
+        caution: what the figures do not say.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    date: str
+    version: str
+    faces: tuple[FaceReceipt, ...]
+    thresholds: dict[str, str]
+    probes_without_face: tuple[str, ...]
+    caution: str = CAUTION
+
+
+def verify(
+    original: Tensor,
+    protected: Tensor,
+    recognizers: Sequence[Recognizer],
+    *,
+    attacked: Collection[str] = (),
+    probes: Mapping[str, Tensor] | None = None,
+    detector: Detector | None = None,
+) -> Receipt:
+    """Measure what a protection achieved and what it cost.
+
+    Args:
+        original: the photo as it was, uint8, (3, H, W).
+        protected: the photo as it is now, uint8, (3, H, W), of the same size.
+        recognizers: who looks at it.
+        attacked: names of those the attack used; all others count as held out.
+        probes: other photos of the same people, by name: uint8, (3, H, W) each.
+        detector: finds the faces; by default MTCNN for faces of 24 pixels and more.
+
+    Raises:
+        FairveilError: the photos differ in size, or the original shows no face.
+    """
+    if original.shape != protected.shape:
+        raise FairveilError(
+            f"The original is {original.shape[2]}×{original.shape[1]} pixels and the protected photo "
+            f"{protected.shape[2]}×{protected.shape[1]}: compare a photo with its own protected version, same size."
+        )
+    detector = detector or Detector.pretrained()
+    before, after = detector.detect([original, protected])
+    if not len(before):
+        raise FairveilError("No face was found in the original photo, so there is nothing to recognise in it.")
+    probe_embeddings, faceless = _embed_probes(probes or {}, recognizers, detector)
+    return Receipt(
+        date=datetime.now().astimezone().isoformat(timespec="seconds"),
+        version=__version__,
+        faces=tuple(
+            _verify_face(original, protected, before[[i]], after, recognizers, attacked, probe_embeddings)
+            for i in range(len(before))
+        ),
+        thresholds={
+            r.name: f"{r.threshold.similarity:.3f}: {r.threshold.measured_on}" if r.threshold else "not known"
+            for r in recognizers
+        },
+        probes_without_face=tuple(faceless),
+    )
+
+
+@torch.no_grad()
+def _embed_probes(
+    probes: Mapping[str, Tensor], recognizers: Sequence[Recognizer], detector: Detector
+) -> tuple[dict[str, dict[str, Tensor]], list[str]]:
+    """Embeddings (F, D) of all faces of each probe under each recogniser, and the probes that show none."""
+    embeddings: dict[str, dict[str, Tensor]] = {}
+    faceless = []
+    for name, photo in probes.items():
+        faces = detector.detect([photo])[0]
+        if len(faces):
+            views = [view_of_face(photo, points) for points in faces.landmarks]
+            embeddings[name] = {r.name: torch.cat([r.embed(*view) for view in views]) for r in recognizers}
+        else:
+            faceless.append(name)
+    return embeddings, faceless
+
+
+@torch.no_grad()
+def _verify_face(
+    original: Tensor,
+    protected: Tensor,
+    face: Faces,
+    faces_after: Faces,
+    recognizers: Sequence[Recognizer],
+    attacked: Collection[str],
+    probes: Mapping[str, Mapping[str, Tensor]],
+) -> FaceReceipt:
+    # A recogniser detects in what it is given, so the protected face has its own landmarks where it is found.
+    overlap = _overlap(face.boxes, faces_after.boxes)
+    found = bool((overlap > SAME_FACE_OVERLAP).any())
+    landmarks = faces_after.landmarks[overlap.argmax()] if found else face.landmarks[0]
+    clean_view, protected_view = view_of_face(original, face.landmarks[0]), view_of_face(protected, landmarks)
+
+    itself: list[Comparison] = []
+    against: dict[str, list[Comparison]] = {name: [] for name in probes}
+    for recognizer in recognizers:
+        clean = recognizer.embed(*clean_view)[0]
+        for condition, alter in CONDITIONS.items():
+            embedding = recognizer.embed(*alter(*protected_view))[0]
+            compare = partial(
+                Comparison,
+                recognizer=recognizer.name,
+                attacked=recognizer.name in attacked,
+                threshold=recognizer.threshold.similarity if recognizer.threshold else None,
+                condition=condition,
+            )
+            itself.append(compare(similarity=float(embedding @ clean), before=1.0))
+            if condition == AS_SAVED:
+                for name, by_recognizer in probes.items():
+                    others = by_recognizer[recognizer.name]
+                    now, then = float((others @ embedding).max()), float((others @ clean).max())
+                    against[name].append(compare(similarity=now, before=then))
+    return FaceReceipt(
+        box=tuple(face.boxes[0].tolist()),
+        found=found,
+        quality=_quality(original, protected, face.landmarks[0]),
+        against_itself=tuple(itself),
+        against_probes={name: tuple(comparisons) for name, comparisons in against.items()},
+    )
+
+
+def view_of_face(photo: Tensor, landmarks: Tensor) -> tuple[Tensor, Tensor]:
+    """The surroundings of a face at full resolution, (1, 3, S, S) in [0, 1], and its landmarks there, (1, 5, 2)."""
+    canvas = Canvas.around_face(landmarks, margin=CONTEXT, largest=max(photo.shape))
+    return canvas.cut(photo)[None], canvas.to_canvas(landmarks)[None]
+
+
+def _overlap(box: Tensor, boxes: Tensor) -> Tensor:
+    """Intersection over union of one box (1, 4) with others (F, 4): shape (F,)."""
+    corner, far_corner = torch.maximum(box[:, :2], boxes[:, :2]), torch.minimum(box[:, 2:], boxes[:, 2:])
+    shared = (far_corner - corner).clamp(min=0).prod(1)
+    return shared / (_area(box) + _area(boxes) - shared)
+
+
+def _area(boxes: Tensor) -> Tensor:
+    return (boxes[:, 2:] - boxes[:, :2]).prod(1)
+
+
+def _quality(original: Tensor, protected: Tensor, landmarks: Tensor) -> Quality:
+    canvas = Canvas.around_face(landmarks, margin=CONTEXT, largest=224)
+    small = canvas.cut(original)[None], canvas.cut(protected)[None]
+    full = Canvas.around_face(landmarks, margin=CONTEXT, largest=max(original.shape))
+    large = full.cut(original)[None], full.cut(protected)[None]
+    noise_ratio = float(psnr(*large))
+    return Quality(
+        lpips=float(LPIPS.pretrained("alexnet")(*small)),
+        lpips_vgg=float(LPIPS.pretrained("vgg16")(*small)),
+        ssim=float(ssim(*large)),
+        psnr=noise_ratio if np.isfinite(noise_ratio) else None,
+    )
+
+
+def _jpeg(quality: int) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    def alter(view: Tensor, landmarks: Tensor) -> tuple[Tensor, Tensor]:
+        pixels = (view[0] * 255).round().byte().movedim(0, -1).contiguous().numpy()
+        stream = io.BytesIO()
+        Image.fromarray(pixels).save(stream, "JPEG", quality=quality)
+        decoded = torch.from_numpy(np.array(Image.open(stream))).movedim(-1, 0)
+        return decoded[None] / 255, landmarks
+
+    return alter
+
+
+def _blur(view: Tensor, landmarks: Tensor) -> tuple[Tensor, Tensor]:
+    """Section 3.8.6: the defender's σ is 2, with no window; three σ to either side hold all of it."""
+    return gaussian_blur2d(view, (13, 13), (2.0, 2.0)), landmarks
+
+
+def _halve(view: Tensor, landmarks: Tensor) -> tuple[Tensor, Tensor]:
+    small = F.interpolate(view, scale_factor=0.5, mode="bilinear", antialias=True)
+    ratio = torch.tensor([small.shape[3] / view.shape[3], small.shape[2] / view.shape[2]])
+    return small, (landmarks + 0.5) * ratio - 0.5
+
+
+AS_SAVED = "as saved"
+
+CONDITIONS: Mapping[str, Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]] = {
+    AS_SAVED: lambda view, landmarks: (view, landmarks),
+    "JPEG 90": _jpeg(90),
+    "JPEG 75": _jpeg(75),
+    "blur σ 2": _blur,
+    "half size": _halve,
+}
+"""What may happen to a photo on its way to a recogniser, by name: each maps a view and its landmarks to others."""

@@ -1,0 +1,126 @@
+"""The receipt of a protection, as tables for the terminal and as one HTML page that opens anywhere."""
+
+import base64
+import io
+from collections.abc import Iterable
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from PIL import Image
+from rich.table import Table
+from torch import Tensor
+
+from fairveil.errors import FairveilError
+from fairveil.files import atomic_path
+from fairveil.protection.verification import CONTEXT, Comparison, FaceReceipt, Receipt
+
+AMPLIFICATION = 10
+"""By how much the page multiplies the difference between before and after, to make it visible."""
+
+_CROP = 360  # side of the largest picture on the page, in pixels
+
+
+def receipt_tables(receipt: Receipt) -> Iterable[Table]:
+    """For each face, who still matches it to the original and to the probes."""
+    for number, face in enumerate(receipt.faces, start=1):
+        table = Table(title=_title(number, face, len(receipt.faces)), title_justify="left")
+        for column in ("recogniser", "role", "threshold", *face.conditions):
+            table.add_column(column, justify="left" if column in ("recogniser", "role") else "right")
+        for recognizer, comparisons in _by_recognizer(face.against_itself).items():
+            table.add_row(recognizer, *_facts(comparisons[0]), *map(_cell, comparisons))
+        yield table
+        for probe, closest in face.against_probes.items():
+            table = Table(title=f"the same face against {probe}", title_justify="left")
+            for column in ("recogniser", "role", "threshold", "before", "after"):
+                table.add_column(column, justify="left" if column in ("recogniser", "role") else "right")
+            for comparison in closest:
+                table.add_row(
+                    comparison.recognizer,
+                    *_facts(comparison),
+                    _verdict(comparison.before, comparison.matched_before),
+                    _cell(comparison),
+                )
+            yield table
+
+
+def write_receipt(
+    page: Path, receipt: Receipt, original: Tensor, protected: Tensor, *, title: str, overwrite: bool = False
+) -> None:
+    """Write the receipt as one HTML page with its pictures inside.
+
+    Args:
+        page: the file to write; its folder must exist.
+        receipt: what was measured.
+        original: the photo as it was, uint8, (3, H, W).
+        protected: the photo as it is now, of the same shape.
+        title: what the page calls the photo.
+        overwrite: replace a page that is there already.
+
+    Raises:
+        FairveilError: the page is there already, or cannot be written.
+    """
+    environment = Environment(
+        loader=PackageLoader("fairveil.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    html = environment.get_template("receipt.html").render(
+        receipt=receipt,
+        title=title,
+        amplification=AMPLIFICATION,
+        faces=[(face, _pictures(face, original, protected)) for face in receipt.faces],
+        by_recognizer=_by_recognizer,
+    )
+    try:
+        with atomic_path(page, overwrite=overwrite) as temporary:
+            temporary.write_text(html, encoding="utf-8")
+    except FileExistsError:
+        raise FairveilError(f"{page} is there already: give --overwrite to replace it, or another name.") from None
+    except OSError as error:
+        raise FairveilError(f"{page} could not be written: {error.strerror or error}.") from error
+
+
+def _title(number: int, face: FaceReceipt, count: int) -> str:
+    quality = face.quality
+    noise = "" if quality.psnr is None else f", PSNR {quality.psnr:.1f} dB"
+    change = f"LPIPS {quality.lpips:.3f} (VGG {quality.lpips_vgg:.3f}), SSIM {quality.ssim:.3f}{noise}"
+    return f"face {number} of {count} against its original: {change}"
+
+
+def _by_recognizer(comparisons: Iterable[Comparison]) -> dict[str, list[Comparison]]:
+    grouped: dict[str, list[Comparison]] = {}
+    for comparison in comparisons:
+        grouped.setdefault(comparison.recognizer, []).append(comparison)
+    return grouped
+
+
+def _facts(comparison: Comparison) -> tuple[str, str]:
+    threshold = "unknown" if comparison.threshold is None else f"{comparison.threshold:.2f}"
+    return "attacked" if comparison.attacked else "[bold]held out[/]", threshold
+
+
+def _cell(comparison: Comparison) -> str:
+    return _verdict(comparison.similarity, comparison.matches)
+
+
+def _verdict(similarity: float, matches: bool | None) -> str:
+    if matches is None:
+        return f"{similarity:+.2f}"
+    return f"[red]{similarity:+.2f} match[/]" if matches else f"[green]{similarity:+.2f} no[/]"
+
+
+def _pictures(face: FaceReceipt, original: Tensor, protected: Tensor) -> dict[str, str]:
+    """Before, after and the amplified difference around a face, as data addresses."""
+    x0, y0, x1, y1 = face.box
+    reach = CONTEXT * max(x1 - x0, y1 - y0) / 2
+    left, top = max(0, round((x0 + x1) / 2 - reach)), max(0, round((y0 + y1) / 2 - reach))
+    right, bottom = round((x0 + x1) / 2 + reach), round((y0 + y1) / 2 + reach)
+    before, after = (photo[:, top:bottom, left:right] for photo in (original, protected))
+    difference = ((after.float() - before.float()) * AMPLIFICATION + 127.5).clamp(0, 255).byte()
+    return {"before": _address(before), "after": _address(after), "difference": _address(difference)}
+
+
+def _address(pixels: Tensor) -> str:
+    image = Image.fromarray(pixels.movedim(0, -1).contiguous().numpy())
+    image.thumbnail((_CROP * 2, _CROP * 2))
+    stream = io.BytesIO()
+    image.save(stream, "PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode()

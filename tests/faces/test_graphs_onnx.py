@@ -1,0 +1,357 @@
+"""The ONNX reader against onnxruntime."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from onnx import TensorProto, helper, numpy_helper
+
+from fairveil.errors import FairveilError
+from fairveil.faces.graphs import read_onnx
+
+NODE = helper.make_node
+RANDOM = np.random.default_rng(0)
+
+
+def values(*shape, low=-1.0, high=1.0):
+    return RANDOM.uniform(low, high, shape).astype(np.float32)
+
+
+def build(nodes, constants=(), *, shape=(1, 4, 6, 6), opset=17):
+    """A model from "x" to "y"; constants by name."""
+    graph = helper.make_graph(
+        nodes,
+        "test",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(np.asarray(value), name) for name, value in dict(constants).items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
+
+
+def read(model, path, output=None):
+    path.write_bytes(model.SerializeToString())
+    return read_onnx(path, output)
+
+
+def check(model, path, shape=(1, 4, 6, 6), x=None):
+    """Ours and onnxruntime's result agree."""
+    x = values(*shape) if x is None else x
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    (expected,) = session.run(["y"], {"x": x})
+    found = read(model, path)(torch.from_numpy(x)).numpy()
+    assert found.shape == expected.shape
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "model.onnx"
+
+
+I64 = np.int64
+ONE_OPERATOR = {
+    "abs": (NODE("Abs", ["x"], ["y"]), {}),
+    "add per channel": (NODE("Add", ["x", "c"], ["y"]), {"c": values(4, 1, 1)}),
+    "sub from constant": (NODE("Sub", ["c", "x"], ["y"]), {"c": values(1)}),
+    "mul": (NODE("Mul", ["x", "c"], ["y"]), {"c": values(1, 4, 1, 1)}),
+    "div": (NODE("Div", ["x", "c"], ["y"]), {"c": values(4, 1, 1, low=1, high=2)}),
+    "pow": (NODE("Pow", ["x", "c"], ["y"]), {"c": np.float32(2)}),
+    "neg": (NODE("Neg", ["x"], ["y"]), {}),
+    "exp": (NODE("Exp", ["x"], ["y"]), {}),
+    "max with a number": (NODE("Max", ["c", "x"], ["y"]), {"c": np.float32(0.2)}),
+    "min with a number": (NODE("Min", ["x", "c"], ["y"]), {"c": np.float32(0.2)}),
+    "max with a vector": (NODE("Max", ["x", "c"], ["y"]), {"c": values(6)}),
+    "relu": (NODE("Relu", ["x"], ["y"]), {}),
+    "prelu per channel": (NODE("PRelu", ["x", "c"], ["y"]), {"c": values(4, 1, 1)}),
+    "prelu with one slope": (NODE("PRelu", ["x", "c"], ["y"]), {"c": values(1)}),
+    "leaky relu": (NODE("LeakyRelu", ["x"], ["y"], alpha=0.3), {}),
+    "sigmoid": (NODE("Sigmoid", ["x"], ["y"]), {}),
+    "tanh": (NODE("Tanh", ["x"], ["y"]), {}),
+    "hard sigmoid": (NODE("HardSigmoid", ["x"], ["y"], alpha=0.7, beta=0.4), {}),
+    "hard swish": (NODE("HardSwish", ["x"], ["y"]), {}),
+    "clip": (NODE("Clip", ["x", "low", "high"], ["y"]), {"low": np.float32(-0.3), "high": np.float32(0.4)}),
+    "clip above only": (NODE("Clip", ["x", "", "high"], ["y"]), {"high": np.float32(0.4)}),
+    "softmax": (NODE("Softmax", ["x"], ["y"], axis=1), {}),
+    "identity": (NODE("Identity", ["x"], ["y"]), {}),
+    "dropout": (NODE("Dropout", ["x"], ["y"]), {}),
+    "flatten": (NODE("Flatten", ["x"], ["y"]), {}),
+    "reshape": (NODE("Reshape", ["x", "c"], ["y"]), {"c": np.array([0, -1, 3], I64)}),
+    "transpose": (NODE("Transpose", ["x"], ["y"], perm=[0, 2, 3, 1]), {}),
+    "unsqueeze": (NODE("Unsqueeze", ["x", "c"], ["y"]), {"c": np.array([2, -1], I64)}),
+    "concat": (NODE("Concat", ["x", "x"], ["y"], axis=1), {}),
+    "global average": (NODE("GlobalAveragePool", ["x"], ["y"]), {}),
+    "global maximum": (NODE("GlobalMaxPool", ["x"], ["y"]), {}),
+    "reduce mean": (NODE("ReduceMean", ["x"], ["y"], axes=[2, 3], keepdims=0), {}),
+    "reduce sum": (NODE("ReduceSum", ["x", "c"], ["y"]), {"c": np.array([-1], I64)}),
+    "reduce max": (NODE("ReduceMax", ["x"], ["y"], axes=[1]), {}),
+    "reduce l2": (NODE("ReduceL2", ["x"], ["y"], axes=[1]), {}),
+    "lp normalization": (NODE("LpNormalization", ["x"], ["y"], axis=1, p=2), {}),
+    "gather one": (NODE("Gather", ["x", "c"], ["y"], axis=1), {"c": np.array(-1, I64)}),
+    "gather some": (NODE("Gather", ["x", "c"], ["y"], axis=2), {"c": np.array([[0, 5], [1, 1]], I64)}),
+    "cast": (NODE("Cast", ["x"], ["y"], to=TensorProto.FLOAT), {}),
+    "matmul": (NODE("MatMul", ["x", "c"], ["y"]), {"c": values(6, 5)}),
+    "pad": (NODE("Pad", ["x", "c", "v"], ["y"]), {"c": np.array([0, 0, 1, 0, 0, 2, 0, 3], I64), "v": np.float32(7)}),
+    "pad reflect": (NODE("Pad", ["x", "c"], ["y"], mode="reflect"), {"c": np.array([0, 0, 1, 2, 0, 0, 3, 1], I64)}),
+    "pad edge": (NODE("Pad", ["x", "c"], ["y"], mode="edge"), {"c": np.array([0, 0, 1, 2, 0, 0, 3, 1], I64)}),
+    "batch normalization": (
+        NODE("BatchNormalization", ["x", "g", "b", "m", "v"], ["y"], epsilon=1e-3),
+        {"g": values(4), "b": values(4), "m": values(4), "v": values(4, low=0.1)},
+    ),
+    "slice": (
+        NODE("Slice", ["x", "s", "e", "a", "t"], ["y"]),
+        {
+            "s": np.array([-3, 0], I64),
+            "e": np.array([2**62, -1], I64),
+            "a": np.array([2, 1], I64),
+            "t": np.array([2, 1], I64),
+        },
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ONE_OPERATOR)
+def test_an_operator_gives_what_onnxruntime_gives(name, path):
+    node, constants = ONE_OPERATOR[name]
+    check(build([node], constants), path)
+
+
+@pytest.mark.parametrize(
+    ("node", "opset"),
+    [
+        (NODE("Softmax", ["x"], ["y"]), 11),
+        (NODE("Clip", ["x"], ["y"], min=-0.1, max=0.2), 6),
+        (NODE("Squeeze", ["p"], ["y"], axes=[2, 3]), 11),
+        (NODE("Unsqueeze", ["x"], ["y"], axes=[1]), 11),
+        (NODE("Slice", ["x"], ["y"], axes=[2], starts=[1], ends=[-1]), 9),
+        (NODE("Pad", ["x"], ["y"], pads=[0, 0, 1, 1, 0, 0, 1, 1], value=0.5), 10),
+        (NODE("Dropout", ["x"], ["y"], ratio=0.4), 10),
+    ],
+    ids=lambda value: getattr(value, "op_type", value),
+)
+def test_older_operator_sets_give_what_onnxruntime_gives(node, opset, path):
+    nodes = [NODE("GlobalAveragePool", ["x"], ["p"]), node] if "p" in node.input else [node]
+    check(build(nodes, opset=opset), path)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    size=st.tuples(st.integers(1, 9), st.integers(1, 9)),
+    kernel=st.tuples(st.integers(1, 4), st.integers(1, 4)),
+    strides=st.tuples(st.integers(1, 3), st.integers(1, 3)),
+    dilations=st.tuples(st.integers(1, 2), st.integers(1, 2)),
+    pads=st.tuples(*[st.integers(0, 2)] * 4),
+    automatic=st.sampled_from(["NOTSET", "VALID", "SAME_UPPER"]),
+    group=st.sampled_from([1, 3]),
+    bias=st.booleans(),
+)
+def test_any_convolution_gives_what_onnxruntime_gives(
+    tmp_path_factory, *, size, kernel, strides, dilations, pads, automatic, group, bias
+):
+    extents = [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]
+    if automatic == "NOTSET":
+        padding = {"pads": pads}
+        assume(all(s + pads[i] + pads[i + 2] >= e for i, (s, e) in enumerate(zip(size, extents, strict=True))))
+    else:
+        padding = {"auto_pad": automatic}
+        assume(automatic == "SAME_UPPER" or all(s >= e for s, e in zip(size, extents, strict=True)))
+        assume(automatic == "VALID" or dilations == (1, 1))  # onnxruntime refuses it
+    node = NODE(
+        "Conv",
+        ["x", "w", "b"][: 2 + bias],
+        ["y"],
+        kernel_shape=kernel,
+        strides=strides,
+        dilations=dilations,
+        group=group,
+        **padding,
+    )
+    model = build([node], {"w": values(6, 3 // group, *kernel), "b": values(6)}, shape=(1, 3, *size))
+    check(model, tmp_path_factory.mktemp("onnx") / "model.onnx", (1, 3, *size))
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    kind=st.sampled_from(["MaxPool", "AveragePool"]),
+    size=st.tuples(st.integers(4, 9), st.integers(4, 9)),
+    kernel=st.tuples(st.integers(2, 4), st.integers(2, 4)),
+    strides=st.tuples(st.integers(1, 3), st.integers(1, 3)),
+    pads=st.tuples(*[st.integers(0, 1)] * 4),
+    same=st.booleans(),
+    count=st.integers(0, 1),
+)
+def test_any_pool_gives_what_onnxruntime_gives(tmp_path_factory, *, kind, size, kernel, strides, pads, same, count):
+    extra = {"auto_pad": "SAME_UPPER"} if same else {"pads": pads}
+    # onnxruntime mistakes a stride wider than the window for negative padding
+    assume(not same or all(s <= k for s, k in zip(strides, kernel, strict=True)))
+    if kind == "AveragePool" and not same:
+        extra["count_include_pad"] = count
+    node = NODE(kind, ["x"], ["y"], kernel_shape=kernel, strides=strides, **extra)
+    shape = (1, 3, *size)
+    check(build([node], shape=shape), tmp_path_factory.mktemp("onnx") / "model.onnx", shape)
+
+
+@pytest.mark.parametrize("transposed", [0, 1])
+def test_gemm_scales_and_transposes(transposed, path):
+    weight = values(5, 144) if transposed else values(144, 5)
+    nodes = [
+        NODE("Flatten", ["x"], ["f"]),
+        NODE("Gemm", ["f", "w", "b"], ["y"], alpha=0.5, beta=2.0, transB=transposed),
+    ]
+    check(build(nodes, {"w": weight, "b": values(5)}), path)
+
+
+def residual_network(batch):
+    """Convolutions with batch norms, a shortcut, a reshape fixed to the batch, a linear layer."""
+    nodes = [
+        NODE("Conv", ["x", "w1", "b1"], ["c1"], pads=[1, 1, 1, 1]),
+        NODE("BatchNormalization", ["c1", "g", "b", "m", "v"], ["n1"]),
+        NODE("PRelu", ["n1", "s"], ["r1"]),
+        NODE("Conv", ["r1", "w2"], ["c2"], pads=[1, 1, 1, 1], group=8),
+        NODE("Add", ["c2", "r1"], ["a"]),
+        NODE("BatchNormalization", ["a", "g", "b", "m", "v"], ["n2"]),
+        NODE("Reshape", ["n2", "shape"], ["flat"]),
+        NODE("MatMul", ["flat", "fc"], ["y"]),
+    ]
+    constants = {
+        "w1": values(8, 3, 3, 3), "b1": values(8), "w2": values(8, 1, 3, 3), "s": values(8, 1, 1),
+        "g": values(8), "b": values(8), "m": values(8), "v": values(8, low=0.1),
+        "shape": np.array([batch, -1], I64), "fc": values(8 * 36, 5),
+    }  # fmt: skip
+    return build(nodes, constants, shape=(batch, 3, 6, 6))
+
+
+@pytest.mark.parametrize("exported", [1, 2])
+def test_a_batch_fixed_at_export_does_not_bind(exported, path):
+    model = residual_network(exported)
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    x = values(6, 3, 6, 6)
+    expected = [session.run(None, {"x": x[i : i + exported]})[0] for i in range(0, 6, exported)]
+    graph = read(model, path)
+    np.testing.assert_allclose(graph(torch.from_numpy(x)), np.concatenate(expected), rtol=1e-4, atol=1e-5)
+    assert graph(torch.from_numpy(x[:1])).shape == (1, 5)
+
+
+def test_a_shape_computed_while_running_is_followed(path):
+    """PyTorch exports x.view(x.size(0), -1) this way."""
+    nodes = [
+        NODE("Shape", ["x"], ["s"]),
+        NODE("Constant", [], ["zero"], value=numpy_helper.from_array(np.array(0, I64))),
+        NODE("Gather", ["s", "zero"], ["n"], axis=0),
+        NODE("Unsqueeze", ["n", "axes"], ["n1"]),
+        NODE("Concat", ["n1", "rest"], ["target"], axis=0),
+        NODE("Reshape", ["x", "target"], ["y"]),
+    ]
+    constants = {"axes": np.array([0], I64), "rest": np.array([-1], I64)}
+    model = build(nodes, constants, shape=("n", 4, 6, 6))
+    check(model, path, (5, 4, 6, 6))
+
+
+def test_pictures_may_be_channels_last_in_the_graph(path):
+    nodes = [NODE("Transpose", ["x"], ["t"], perm=[0, 3, 1, 2]), NODE("Conv", ["t", "w"], ["y"])]
+    model = build(nodes, {"w": values(5, 3, 3, 3)}, shape=(1, 6, 7, 3))
+    x = values(1, 6, 7, 3)
+    (expected,) = onnxruntime.InferenceSession(model.SerializeToString()).run(None, {"x": x})
+    found = read(model, path)(torch.from_numpy(x).permute(0, 3, 1, 2))
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_half_precision_weights_are_read(path):
+    half = build([NODE("Mul", ["x", "c"], ["y"])], {"c": values(4, 1, 1).astype(np.float16)})
+    x = torch.from_numpy(values(2, 4, 6, 6))
+    expected = x.numpy() * numpy_helper.to_array(half.graph.initializer[0]).astype(np.float32)
+    np.testing.assert_allclose(read(half, path)(x), expected, rtol=1e-6)
+
+
+def test_an_inner_tensor_can_be_the_output(path):
+    model = build([NODE("Neg", ["x"], ["inner"]), NODE("Exp", ["inner"], ["y"])])
+    x = torch.randn(2, 4, 6, 6)
+    torch.testing.assert_close(read(model, path, "inner")(x), -x)
+    with pytest.raises(FairveilError, match="no output 'outer'"):
+        read_onnx(path, "outer")
+
+
+def test_only_what_the_output_needs_must_be_known(path):
+    model = build([NODE("Neg", ["x"], ["y"]), NODE("NonZero", ["x"], ["unused"])])
+    assert read(model, path)(torch.ones(1, 4, 6, 6)).mean() == -1
+
+
+REFUSED = {
+    "unknown operator": ([NODE("Einsum", ["x"], ["y"], equation="i")], {}, r"operator Einsum.*It reads Abs, Add"),
+    "foreign domain": ([NODE("Relu", ["x"], ["y"], domain="com.evil")], {}, "com.evil.Relu"),
+    "attribute value": ([NODE("MaxPool", ["x"], ["y"], kernel_shape=[2, 2], ceil_mode=1)], {}, "ceil_mode=1"),
+    "attribute": ([NODE("Relu", ["x"], ["y"], strange=3)], {}, "attribute strange=3"),
+    "kernel shape": ([NODE("Conv", ["x", "c"], ["y"], kernel_shape=[5, 5])], {"c": values(2, 4, 3, 3)}, "5, 5"),
+    "weights computed": ([NODE("Conv", ["x", "x"], ["y"])], {}, "must be constant"),
+    "missing tensor": ([NODE("Add", ["x", "ghost"], ["y"])], {}, "'ghost'"),
+    "cycle": ([NODE("Add", ["x", "b"], ["a"]), NODE("Neg", ["a"], ["b"]), NODE("Neg", ["b"], ["y"])], {}, "itself"),
+    "constant output": ([NODE("Neg", ["c"], ["y"])], {"c": values(3)}, "does not depend on the picture"),
+    "text": ([NODE("Add", ["x", "c"], ["y"])], {"c": np.array(["a"], object)}, "cannot compute"),
+    "training": ([NODE("BatchNormalization", ["x", *"cccc"], ["y"], training_mode=1)], {"c": values(4)}, "training"),
+    "misfit": ([NODE("MatMul", ["c", "c"], ["d"]), NODE("Add", ["x", "d"], ["y"])], {"c": values(2, 3)}, "do not fit"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_is_not_implemented_is_refused_by_name(name, path):
+    nodes, constants, message = REFUSED[name]
+    with pytest.raises(FairveilError, match=message):
+        read(build(nodes, constants), path)
+
+
+def test_a_bomb_of_constants_is_refused(path):
+    """Forty doublings would be 16 TB."""
+    nodes = [NODE("Concat", [f"c{i}", f"c{i}"], [f"c{i + 1}"], axis=0) for i in range(40)]
+    nodes.append(NODE("Add", ["x", "c40"], ["y"]))
+    with pytest.raises(FairveilError, match="out of proportion"):
+        read(build(nodes, {"c0": values(4)}), path)
+    outer = [NODE("Add", ["c", "r"], ["s"]), NODE("Add", ["x", "s"], ["y"])]
+    with pytest.raises(FairveilError, match="out of proportion"):
+        read(build(outer, {"c": values(1, 20000), "r": values(20000, 1)}), path)
+
+
+def test_weights_in_another_file_are_refused_unread(path, tmp_path):
+    model = build([NODE("Add", ["x", "c"], ["y"])], {"c": values(4, 6, 6)})
+    (tmp_path / "secret.bin").write_bytes(bytes(576))
+    onnx.external_data_helper.set_external_data(model.graph.initializer[0], "secret.bin")
+    model.graph.initializer[0].ClearField("raw_data")
+    with pytest.raises(FairveilError, match="another file"):
+        read(model, path)
+
+
+def test_a_tensor_that_is_not_as_long_as_its_shape_is_refused(path):
+    model = build([NODE("Add", ["x", "c"], ["y"])], {"c": values(4, 6, 6)})
+    model.graph.initializer[0].dims[0] = 2**40
+    with pytest.raises(FairveilError, match=r"tensor 'c' cannot be read"):
+        read(model, path)
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_a_broken_file_is_a_clear_error(tmp_path_factory, data):
+    whole = residual_network(1).SerializeToString()
+    broken = data.draw(
+        st.one_of(
+            st.binary(max_size=200),
+            st.integers(0, len(whole) - 1).map(lambda n: whole[:n]),
+            st.tuples(st.integers(0, len(whole) - 1), st.integers(0, 255)).map(
+                lambda at: whole[: at[0]] + bytes([at[1]]) + whole[at[0] + 1 :]
+            ),
+        )
+    )
+    path = tmp_path_factory.mktemp("onnx") / "broken.onnx"
+    path.write_bytes(broken)
+    try:
+        read_onnx(path)  # one changed byte may well leave a sound model
+    except FairveilError as error:
+        assert "broken.onnx" in str(error)
+
+
+def test_a_missing_file_is_a_clear_error(tmp_path: Path):
+    with pytest.raises(FairveilError, match="Cannot read"):
+        read_onnx(tmp_path / "none.onnx")
