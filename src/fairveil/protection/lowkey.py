@@ -56,9 +56,9 @@ class LowKey(BaseModel):
 
 
 PRESETS: dict[str, LowKey] = {
-    "low": LowKey(alpha=0.1, smoothing="alternate", mirror=False),
-    "medium": LowKey(alpha=0.05, smoothing="alternate", mirror=False),
-    "high": LowKey(alpha=0.02, smoothing="alternate", mirror=False),
+    "low": LowKey(step_size=0.00125, alpha=0.02, smoothing="alternate", mirror=False),
+    "medium": LowKey(step_size=0.0018, alpha=0.03, smoothing="alternate", mirror=False),
+    "high": LowKey(step_size=0.003, alpha=0.02, smoothing="alternate", mirror=False),
     "lowkey": LowKey(),
     "small": LowKey(alpha=0.08),
 }

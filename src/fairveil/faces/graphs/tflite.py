@@ -68,10 +68,15 @@ def _foreign_graph(data: bytes, source: str) -> tuple[ForeignGraph, list[str]]:
         raise ValueError("it counts more entries than it has bytes")
     names = _tensor_names(subgraph)
     constants: dict[str, Tensor] = {}
+    held = 0
     for index, name in enumerate(names):
         value = _constant(model, subgraph.Tensors(index), name, source)
         if value is not None:
             constants[name] = value
+            # Tensors may share bytes of the file, but not so often that they fill the memory.
+            held += value.nbytes
+            if held > 8 * len(data):
+                raise ValueError("its tensors are out of proportion to its size")
     if subgraph.InputsLength() != 1:
         raise FairveilError(f"{source} takes {subgraph.InputsLength()} inputs; a recogniser takes one, the picture.")
     entry = subgraph.Tensors(subgraph.Inputs(0))
