@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.text import Text
 
 from fairveil.cli_models import models_app
 from fairveil.errors import FairveilError
@@ -41,7 +43,7 @@ def main() -> None:
     try:
         app()
     except FairveilError as error:
-        talk.print(f"[bold red]Error:[/] {error}", highlight=False, soft_wrap=True)
+        talk.print(Text("Error: ", "bold red"), Text(str(error)), sep="", soft_wrap=True)
         sys.exit(1)
     except KeyboardInterrupt:
         talk.print("Stopped. Finished photos are whole; the one under way was not written.")
@@ -119,7 +121,7 @@ def protect(
             progress.update(task, completed=finished + done / total)
 
         for number, job in enumerate(jobs):
-            progress.update(task, description=job.source.name, completed=number)
+            progress.update(task, description=escape(job.source.name), completed=number)
             try:
                 outcome = protect_file(
                     job,
@@ -131,12 +133,12 @@ def protect(
                     seed=seed,
                     on_step=partial(advance, number),
                 )
-                results.print(_summary(outcome, ensemble), highlight=False, soft_wrap=True)
+                results.print(Text(_summary(outcome, ensemble)), soft_wrap=True)
                 if report and outcome.entry.record.faces:
                     page = job.target.with_name(f"{job.target.name}.report.html")
                     _report(page, job.source, job.target, _load(None, everything=True), [], overwrite=True)
             except FairveilError as error:
-                talk.print(f"[bold red]{job.source}:[/] {error}", highlight=False, soft_wrap=True)
+                talk.print(Text(f"{job.source}: ", "bold red"), Text(str(error)), sep="", soft_wrap=True)
                 failed.append(job.source)
         progress.update(task, completed=len(jobs))
     if failed:
@@ -168,8 +170,8 @@ def check(
     if as_json:
         typer.echo(receipt.model_dump_json(indent=1))
         return
-    for table in receipt_tables(receipt):
-        results.print(table)
+    for part in receipt_tables(receipt):
+        results.print(part)
     results.print(receipt.caution, soft_wrap=True)
 
 
@@ -192,7 +194,9 @@ def _report(
     before, after = read_photo(original).pixels, read_photo(protected).pixels
     entry = entry_of(protected)
     if entry is None:
-        talk.print(f"Nothing is noted of how {protected} was made: taken as the default ensemble.")
+        talk.print(
+            Text(f"Nothing is noted of how {protected} was made: taken as the default ensemble."), soft_wrap=True
+        )
     receipt = verify(
         before,
         after,

@@ -237,6 +237,24 @@ def test_a_batch_fixed_at_export_does_not_bind(exported, path):
     assert graph(torch.from_numpy(x[:1])).shape == (1, 5)
 
 
+@pytest.mark.parametrize("exported", [1, 2])
+@pytest.mark.parametrize("computed", [False, True])
+def test_unit_vectors_as_pytorch_exports_them(exported, computed, path):
+    nodes = [
+        NODE("Flatten", ["x"], ["f"]),
+        NODE("Shape", ["f"], ["s"]),
+        NODE("ReduceL2", ["f"], ["n"], axes=[1]),
+        NODE("Clip", ["n", "least"], ["c"]),
+        NODE("Expand", ["c", "s" if computed else "fixed"], ["e"]),
+        NODE("Div", ["f", "e"], ["y"]),
+    ]
+    constants = {"least": np.float32(1e-12), "fixed": np.array([exported, 144], I64)}
+    model = build(nodes, constants, shape=(exported, 4, 6, 6))
+    check(model, path, (exported, 4, 6, 6))
+    vectors = read_onnx(path)(torch.randn(5, 4, 6, 6))
+    torch.testing.assert_close(vectors.norm(dim=1), torch.ones(5))
+
+
 def test_a_shape_computed_while_running_is_followed(path):
     """PyTorch exports x.view(x.size(0), -1) this way."""
     nodes = [

@@ -3,11 +3,16 @@
 import base64
 import io
 from collections.abc import Iterable
+from itertools import groupby
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
+from rich import box
+from rich.console import RenderableType
+from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 from torch import Tensor
 
 from fairveil.errors import FairveilError
@@ -20,27 +25,35 @@ AMPLIFICATION = 10
 _CROP = 360  # side of the largest picture on the page, in pixels
 
 
-def receipt_tables(receipt: Receipt) -> Iterable[Table]:
-    """For each face, who still matches it to the original and to the probes."""
+def receipt_tables(receipt: Receipt) -> Iterable[RenderableType]:
+    """For each face, who still matches it to the original and to the probes; fits a terminal of 80 columns."""
     for number, face in enumerate(receipt.faces, start=1):
-        table = Table(title=_title(number, face, len(receipt.faces)), title_justify="left")
-        for column in ("recogniser", "role", "threshold", *face.conditions):
-            table.add_column(column, justify="left" if column in ("recogniser", "role") else "right")
-        for recognizer, comparisons in _by_recognizer(face.against_itself).items():
-            table.add_row(recognizer, *_facts(comparisons[0]), *map(_cell, comparisons))
-        yield table
+        yield Text(_title(number, face, len(receipt.faces)))
+        rows = _by_recognizer(face.against_itself).items()
+        yield _table(
+            face.conditions, [(same[0], [_verdict(c.similarity, c.matches) for c in same]) for _, same in rows]
+        )
         for probe, closest in face.against_probes.items():
-            table = Table(title=f"the same face against {probe}", title_justify="left")
-            for column in ("recogniser", "role", "threshold", "before", "after"):
-                table.add_column(column, justify="left" if column in ("recogniser", "role") else "right")
-            for comparison in closest:
-                table.add_row(
-                    comparison.recognizer,
-                    *_facts(comparison),
-                    _verdict(comparison.before, comparison.matched_before),
-                    _cell(comparison),
-                )
-            yield table
+            yield Text(f"The same face against the closest face of {probe}")
+            rows_of_probe = [
+                (c, [_verdict(c.before, c.matched_before), _verdict(c.similarity, c.matches)]) for c in closest
+            ]
+            yield _table(("before", "after"), rows_of_probe)
+    yield Text("* still taken for the same person")
+
+
+def _table(columns: Iterable[str], rows: Iterable[tuple[Comparison, list[str]]]) -> Table:
+    """Recognisers in rows, those attacked first, under the columns given."""
+    table = Table("recogniser", box=box.SIMPLE, pad_edge=False)
+    for column in ("from", *columns):
+        table.add_column(column, justify="right")
+    attacked_first = sorted(rows, key=lambda row: not row[0].attacked)
+    for attacked, group in groupby(attacked_first, key=lambda row: row[0].attacked):
+        table.add_row("[bold]attacked[/]" if attacked else "[bold]held out[/]")
+        for comparison, cells in group:
+            threshold = "?" if comparison.threshold is None else f"{comparison.threshold:.2f}"
+            table.add_row(escape(comparison.recognizer), threshold, *cells)
+    return table
 
 
 def write_receipt(
@@ -82,7 +95,7 @@ def _title(number: int, face: FaceReceipt, count: int) -> str:
     quality = face.quality
     noise = "" if quality.psnr is None else f", PSNR {quality.psnr:.1f} dB"
     change = f"LPIPS {quality.lpips:.3f} (VGG {quality.lpips_vgg:.3f}), SSIM {quality.ssim:.3f}{noise}"
-    return f"face {number} of {count} against its original: {change}"
+    return f"Face {number} of {count} against its original: {change}"
 
 
 def _by_recognizer(comparisons: Iterable[Comparison]) -> dict[str, list[Comparison]]:
@@ -92,19 +105,10 @@ def _by_recognizer(comparisons: Iterable[Comparison]) -> dict[str, list[Comparis
     return grouped
 
 
-def _facts(comparison: Comparison) -> tuple[str, str]:
-    threshold = "unknown" if comparison.threshold is None else f"{comparison.threshold:.2f}"
-    return "attacked" if comparison.attacked else "[bold]held out[/]", threshold
-
-
-def _cell(comparison: Comparison) -> str:
-    return _verdict(comparison.similarity, comparison.matches)
-
-
 def _verdict(similarity: float, matches: bool | None) -> str:
     if matches is None:
-        return f"{similarity:+.2f}"
-    return f"[red]{similarity:+.2f} match[/]" if matches else f"[green]{similarity:+.2f} no[/]"
+        return f"{similarity:+.2f} "
+    return f"[red]{similarity:+.2f}*[/]" if matches else f"[green]{similarity:+.2f}[/] "
 
 
 def _pictures(face: FaceReceipt, original: Tensor, protected: Tensor) -> dict[str, str]:

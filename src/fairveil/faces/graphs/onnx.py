@@ -1,6 +1,7 @@
 """Reading ONNX models, such as PyTorch and insightface export their recognisers."""
 
 import math
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -243,7 +244,16 @@ def _bound(o: Operation) -> Step:
 
 def _reshape(o: Operation) -> Step:
     o.expect("allowzero", 0, default=0)
-    operator = partial(ops.reshape, batch=None if o.is_constant(0) else o.graph.batch, copy_zeros=True)
+    return _to_shape(o, partial(ops.reshape, copy_zeros=True))
+
+
+def _expand(o: Operation) -> Step:
+    return _to_shape(o, ops.expand)
+
+
+def _to_shape(o: Operation, function: Callable[..., Tensor]) -> Step:
+    """An operator whose second input is a shape, known beforehand or computed from the pictures' own."""
+    operator = partial(function, batch=None if o.is_constant(0) else o.graph.batch)
     return (partial(operator, target=o.integers(1)), o.inputs[:1]) if o.is_constant(1) else (operator, o.inputs)
 
 
@@ -337,6 +347,7 @@ _BUILDERS: Builders = {
     "Div": plain(ops.divide),
     "Dropout": _dropout,
     "Exp": plain(torch.exp),
+    "Expand": _expand,
     "Flatten": _flatten,
     "Gather": _gather,
     "Gemm": _gemm,

@@ -304,6 +304,14 @@ def reshape(x: Tensor, target: Tensor | Sequence[int], *, batch: int | None, cop
     return x.reshape(shape)
 
 
+def expand(x: Tensor, target: Tensor | Sequence[int], *, batch: int | None) -> Tensor:
+    """Broadcast a tensor against a shape, for any number of pictures; `batch` is as in `reshape`."""
+    shape = [int(size) for size in target]
+    if x.ndim == len(shape) > 1 and shape[0] == batch:
+        shape[0] = 1
+    return x.expand(torch.broadcast_shapes(x.shape, shape))  # type: ignore[no-untyped-call]
+
+
 def squeeze(x: Tensor, *, axes: Sequence[int]) -> Tensor:
     """Drop dimensions of size 1; if none are named, all of them but the first, which counts the pictures."""
     axes = tuple(axes) or tuple(i for i in range(1, x.ndim) if x.shape[i] == 1)
