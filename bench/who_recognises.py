@@ -53,7 +53,7 @@ def main() -> None:
     parser.add_argument("--csv", type=Path, required=True, help="the strangers: columns image and identity")
     parser.add_argument("--root", type=Path, required=True, help="the folder its paths start from")
     parser.add_argument("--per-identity", type=int, default=2)
-    parser.add_argument("--strength", default="medium")
+    parser.add_argument("--strength", nargs="*", default=["medium"])
     parser.add_argument("--leave-out", action="append", default=[], help="names, separated by commas; repeatable")
     arguments = parser.parse_args()
 
@@ -66,12 +66,11 @@ def main() -> None:
     views = [view_of_face(photo, detector.detect([photo])[0].landmarks[0]) for photo in photos]
     with torch.no_grad():
         clean = {name: torch.cat([r.embed(*view) for view in views]) for name, r in recognizers.items()}
-    print(
-        f"{len(photos)} photos, {len(next(iter(strangers.values())))} strangers' faces, strength {arguments.strength}"
-    )
+    print(f"{len(photos)} photos, {len(next(iter(strangers.values())))} strangers' faces")
     for left_out in ["", *arguments.leave_out]:
         ensemble = [recognizers[name] for name in DEFAULT_ENSEMBLE if name not in left_out.split(",")]
-        measure_ensemble(ensemble, photos, clean, strangers, arguments.strength, detector)
+        for strength in arguments.strength:
+            measure_ensemble(ensemble, photos, clean, strangers, strength, detector)
 
 
 def measure_ensemble(
@@ -89,7 +88,7 @@ def measure_ensemble(
         views.append(view_of_face(after, faces.landmarks[0]))
         costs.append(verify(before, after, [], detector=detector).faces[0].quality)
     names = [recognizer.name for recognizer in ensemble]
-    print(f"\nattacked: {', '.join(names)}; {seconds:.1f} s a photo")
+    print(f"\n{strength}; attacked: {', '.join(names)}; {seconds:.1f} s a photo", flush=True)
     for field in ("lpips", "lpips_vgg", "ssim", "psnr"):
         values = [getattr(cost, field) for cost in costs]
         print(f"  {field}: mean {sum(values) / len(values):.3f}, from {min(values):.3f} to {max(values):.3f}")
