@@ -138,7 +138,7 @@ def protect(
                     page = job.target.with_name(f"{job.target.name}.report.html")
                     _report(page, job.source, job.target, _load(None, everything=True), [], overwrite=True)
             except FairveilError as error:
-                talk.print(Text(f"{job.source}: ", "bold red"), Text(str(error)), sep="", soft_wrap=True)
+                talk.print(Text(str(error), "red"), soft_wrap=True)
                 failed.append(job.source)
         progress.update(task, completed=len(jobs))
     if failed:
@@ -230,8 +230,9 @@ def _summary(outcome: "Outcome", recognizers: list["Recognizer"]) -> str:
     name = outcome.job.target
     record = outcome.entry.record
     notes = " ".join(("", *outcome.entry.notes))
-    if outcome.status == "unchanged":
-        return f"{name}: no face found, copied unchanged, metadata included.{notes}"
+    when = "done before" if outcome.status == "done before" else f"{outcome.seconds:.1f} s"
+    if not record.faces:
+        return f"{name}: no face found, copied unchanged, metadata included ({when}).{notes}"
     count = f"{len(record.faces)} face{'s' if len(record.faces) > 1 else ''}"
     matching = [
         recognizer.name
@@ -241,7 +242,6 @@ def _summary(outcome: "Outcome", recognizers: list["Recognizer"]) -> str:
     ]
     verdict = f"still matched by {', '.join(matching)}" if matching else "no recogniser attacked still matches"
     lpips = max(face.lpips for face in record.faces)
-    when = "done before" if outcome.status == "done before" else f"{outcome.seconds:.1f} s"
     return f"{name}: {count}, LPIPS {lpips:.3f}, {verdict} ({when}).{notes}"
 
 

@@ -20,11 +20,9 @@ LANDMARKS = torch.tensor([[203.5, 101.0], [247.3, 103.3], [224.0, 127.5], [203.5
 
 
 @pytest.fixture(scope="module")
-def detector() -> Detector:
-    try:
-        return Detector.pretrained(minimum_face=24)
-    except FairveilError as reason:
-        pytest.skip(f"The weights of MTCNN cannot be had: {reason}")
+def detector(needs_models) -> Detector:
+    needs_models("mtcnn-pnet", "mtcnn-rnet", "mtcnn-onet")
+    return Detector.pretrained(minimum_face=24)
 
 
 @pytest.fixture(scope="module")

@@ -328,6 +328,13 @@ def test_a_side_too_long_for_the_format_is_refused(tmp_path):
         write_photo(photo, tmp_path / "out.webp", Saving(format="WEBP"))
 
 
+def test_what_an_encoder_refuses_is_refused_in_a_sentence(tmp_path):
+    photo = read_photo(encoded(Image.new("L", (16383, 2)), "PNG"))  # too thin for the HEVC encoder
+    with pytest.raises(FairveilError, match="HEIF refuses this picture of 16383 by 2 pixels"):
+        write_photo(photo, tmp_path / "out.heic", Saving(format="heic"))
+    assert not list(tmp_path.iterdir())
+
+
 def test_an_unknown_format_is_refused(tmp_path):
     photo = read_photo(encoded(noise(), "PNG"))
     with pytest.raises(FairveilError, match="'BMP' is no format"):
@@ -415,6 +422,8 @@ def test_places_that_cannot_be_written_are_named(tmp_path):
     for target, words in {
         tmp_path / "absent" / "out.png": "no folder",
         tmp_path / "folder.png": "is a folder",
+        Path(): "is a folder",
+        Path("/"): "is a folder",
         tmp_path / ("x" * 300 + ".png"): "name too long",
         tmp_path / "nul\0.png": "null",
     }.items():
@@ -643,6 +652,23 @@ def test_photos_are_found_in_folders_in_order_and_once(tmp_path):
     assert find_photos([tmp_path / "notes.txt", tmp_path, tmp_path / "b.jpg"]) == [tmp_path / "notes.txt", *expected]
     assert find_photos(tmp_path) == expected
     assert find_photos([]) == []
+
+
+def test_a_link_to_an_impossible_name_does_not_stop_the_search(tmp_path):
+    (tmp_path / "long.jpg").symlink_to("x" * 300)
+    (tmp_path / "loop.jpg").symlink_to("loop.jpg")
+    (tmp_path / "z.jpg").touch()
+    assert find_photos(tmp_path) == [tmp_path / "z.jpg"]
+
+
+def test_a_photo_that_may_not_be_looked_at_is_found_so_that_reading_it_can_say_so(tmp_path, monkeypatch):
+    (tmp_path / "a.jpg").touch()
+
+    def denied(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "is_file", denied)  # as in a folder that may be listed but not entered
+    assert find_photos(tmp_path) == [tmp_path / "a.jpg"]
 
 
 def test_a_path_that_is_not_there_is_named(tmp_path):

@@ -49,7 +49,9 @@ class LPIPS(nn.Module):
             size, inputs, outputs = kernel.shape[0], kernel.shape[2], kernel.shape[3]
             stride, padding = (4, 2) if size == 11 else (1, size // 2)
             convolution = nn.Conv2d(inputs, outputs, size, stride, padding)
-            convolution.weight.data = torch.from_numpy(kernel).permute(3, 2, 0, 1).contiguous()
+            convolution.weight.data = (
+                torch.from_numpy(kernel).permute(3, 2, 0, 1).contiguous(memory_format=torch.channels_last)
+            )
             convolution.bias.data = torch.from_numpy(bias)  # type: ignore[union-attr]
             convolutions.append(convolution)
         for depth in range(5):
@@ -109,5 +111,11 @@ def psnr(images: Tensor, others: Tensor) -> Tensor:
 
 
 def ssim(images: Tensor, others: Tensor) -> Tensor:
-    """Mean structural similarity (Wang et al. 2004; Gaussian window of 11 pixels) of images (B, 3, H, W): (B,)."""
-    return kornia.metrics.ssim(images, others, window_size=11).mean((1, 2, 3))
+    """Mean structural similarity (Wang et al. 2004; Gaussian window of 11 pixels, σ 1.5) of images (B, 3, H, W): (B,).
+
+    As published, only windows that lie wholly within the picture count, so it has to be 11 pixels or more each way.
+
+    >>> ssim(torch.zeros(1, 3, 16, 16), torch.zeros(1, 3, 16, 16)).item()
+    1.0
+    """
+    return kornia.metrics.ssim(images, others, window_size=11, padding="valid").mean((1, 2, 3))

@@ -17,7 +17,7 @@ SUFFIXES: dict[Format, tuple[str, ...]] = {
 }
 """What files of each format are called; the first is what new ones are called."""
 
-LONGEST_SIDE: dict[Format, int] = {"JPEG": 65535, "WEBP": 16383}
+LONGEST_SIDE: dict[Format, int] = {"JPEG": 65500, "WEBP": 16383, "AVIF": 32768}
 """Pixels a side can have in formats that have a limit."""
 
 SPOKEN = "JPEG, PNG, WebP, TIFF, HEIC and AVIF"

@@ -67,18 +67,18 @@ def check_target(photo: Photo, path: Path, saving: Saving) -> None:
     """
     name = shown(path)
     format = format_for(photo, saving)
-    if not suffix_fits(path, format):
-        promised = format_of_name(path)
-        raise FairveilError(
-            f"{name} would hold a {format}: call it {shown(path.with_suffix(suffix_for(format)).name)}"
-            + (f", or ask for the format {promised}." if promised else ".")
-        )
-    check_encodable(photo, format, name)
     try:
-        if photo.source and _same_file(path, photo.source):
-            raise FairveilError(f"{name} is the original, which is never overwritten: choose another name or folder.")
         if path.is_dir():
             raise FairveilError(f"{name} is a folder: give the name of a file in it.")
+        if not suffix_fits(path, format):
+            promised = format_of_name(path)
+            raise FairveilError(
+                f"{name} would hold a {format}: call it {shown(path.with_suffix(suffix_for(format)).name)}"
+                + (f", or ask for the format {promised}." if promised else ".")
+            )
+        check_encodable(photo, format, name)
+        if photo.source and _same_file(path, photo.source):
+            raise FairveilError(f"{name} is the original, which is never overwritten: choose another name or folder.")
         if not saving.overwrite and os.path.lexists(path):
             raise FileExistsError
         if not path.parent.is_dir():
@@ -110,6 +110,14 @@ def write_photo(photo: Photo, path: Path, saving: Saving | None = None) -> tuple
         data, notes = encode_photo(photo, saving, name)
     except MemoryError as error:
         raise FairveilError(f"{name} needs more memory to be written than there is.") from error
+    except FairveilError:
+        raise
+    except Exception as error:  # encoders raise whatever they like for a size or shape that they cannot hold
+        height, width = photo.pixels.shape[-2:]
+        raise FairveilError(
+            f"{name} cannot be written: the encoder of {format_for(photo, saving)} refuses this picture of "
+            f"{width} by {height} pixels; choose another format."
+        ) from error
     try:
         with atomic_path(path, overwrite=saving.overwrite) as temporary:
             temporary.write_bytes(data)
@@ -156,8 +164,17 @@ def _photos_below(folder: Path) -> list[Path]:
     for place, folders, files in os.walk(folder, onerror=refuse):
         folders[:] = [name for name in folders if not name.startswith(".")]
         candidates = (Path(place, name) for name in files if not name.startswith("."))
-        photos += [path for path in candidates if format_of_name(path) and path.is_file()]
+        photos += [path for path in candidates if format_of_name(path) and _may_be_photo(path)]
     return sorted(photos)
+
+
+def _may_be_photo(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except PermissionError:
+        return True  # it is there, and reading it will say that this is not allowed: passing it over would hide it
+    except OSError:
+        return False  # a link that leads nowhere
 
 
 def _limited(file: BinaryIO, max_bytes: int, name: str) -> bytes:
