@@ -42,7 +42,6 @@ def test_a_batch_gives_what_one_by_one_gives(recognizer):
     torch.testing.assert_close(together, alone, atol=1e-5, rtol=0)
 
 
-@pytest.mark.slow
 def test_the_gradient_reaches_the_pixels_and_is_that_of_finite_differences(recognizer):
     """In double precision, along one random direction, for one random functional of the embedding."""
     exact = copy.deepcopy(recognizer).double()

@@ -1,0 +1,206 @@
+import math
+
+import pytest
+import torch
+from pydantic import ValidationError
+from torch import nn
+
+from fairveil.errors import FairveilError
+from fairveil.faces.alignment import TEMPLATE
+from fairveil.faces.recognizers import Framing, Recognizer
+from fairveil.protection.lowkey import PRESETS, LowKey, attack, feature_distance, objective, preset
+from fairveil.protection.perceptual import LPIPS
+
+SIZE = 96
+LANDMARKS = (TEMPLATE * 0.6 + 14)[None]
+
+
+def _recognizer(seed: int, threshold: float | None = 0.9) -> Recognizer:
+    torch.manual_seed(seed)
+    network = nn.Sequential(
+        nn.Conv2d(3, 8, 5, 2), nn.Tanh(), nn.Conv2d(8, 8, 3, 2), nn.Flatten(), nn.Linear(8 * 6 * 6, 16)
+    )
+    return Recognizer.from_module(network, name=f"tiny-{seed}", framing=Framing(size=32), threshold=threshold)
+
+
+@pytest.fixture(scope="module")
+def ensemble(needs_models) -> list[Recognizer]:
+    needs_models("lpips-alexnet")
+    return [_recognizer(1), _recognizer(2)]
+
+
+@pytest.fixture
+def face() -> torch.Tensor:
+    return torch.rand(1, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(3)) * 0.8 + 0.1
+
+
+def _generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def _literal_gaussian(image: torch.Tensor, sigma: float, window: int) -> torch.Tensor:
+    """G of equation 3.1, written out: a window×window kernel over a picture with reflected borders."""
+    reach = window // 2
+    kernel = torch.tensor([
+        [math.exp(-(i * i + j * j) / (2 * sigma * sigma)) for j in range(-reach, reach + 1)]
+        for i in range(-reach, reach + 1)
+    ])  # fmt: skip
+    kernel = kernel / kernel.sum()
+    padded = torch.nn.functional.pad(image, (reach,) * 4, mode="reflect")
+    height, width = image.shape[2:]
+    total = torch.zeros_like(image)
+    for i in range(window):
+        for j in range(window):
+            total = total + kernel[i, j] * padded[:, :, i : i + height, j : j + width]
+    return total
+
+
+def _literal_equation(clean, moved, ensemble, alpha):
+    """Equation 3.1 read aloud, with squared differences averaged over 512 dimensions as in the released code."""
+    total = 0
+    for recognizer in ensemble:
+        reference = recognizer.embed(clean, LANDMARKS)[0]
+        for picture in (moved, _literal_gaussian(moved, 3.0, 7)):
+            difference = recognizer.embed(picture, LANDMARKS)[0] - reference
+            total = total + sum(value * value for value in difference) / 512 / reference.norm()
+    return total / (2 * len(ensemble)) - alpha * LPIPS.pretrained("alexnet")(clean, moved)[0]
+
+
+def test_one_step_follows_the_sign_of_the_literal_equations_gradient(ensemble, face):
+    settings = LowKey(steps=1, mirror=False, alpha=0.05)
+    start = torch.empty_like(face).uniform_(-settings.noise, settings.noise, generator=_generator())
+    trace = attack(face, LANDMARKS, ensemble, settings, generator=_generator())
+    step = trace.perturbation - start
+    start.requires_grad_(True)
+    (gradient,) = torch.autograd.grad(_literal_equation(face, face + start, ensemble, settings.alpha), start)
+    assert torch.allclose(step.abs(), torch.full_like(step, settings.step_size), atol=1e-6)
+    assert float((step.sign() == gradient.sign()).float().mean()) > 0.999
+
+
+def test_the_objective_averages_over_smoothed_and_unsmoothed_looks_and_over_512_dimensions():
+    distances = [torch.tensor([1.0, 0.0]), torch.tensor([3.0, 0.5])]
+    value = objective(distances, torch.tensor([0.1, 0.2]), alpha=0.05)
+    assert torch.allclose(value, torch.tensor([2 / 512 - 0.005, 0.25 / 512 - 0.01]))
+
+
+def test_the_feature_distance_is_divided_by_the_length_of_the_clean_feature():
+    clean, moved = torch.tensor([[3.0, 4.0]]), torch.tensor([[3.0, 6.0]])
+    assert feature_distance(clean, moved).item() == pytest.approx(4 / 5)
+
+
+@pytest.mark.parametrize("smoothing", ["both", "alternate", "none"])
+@pytest.mark.parametrize("mirror", [True, False])
+def test_every_recogniser_attacked_is_moved_away(ensemble, face, smoothing, mirror):
+    settings = LowKey(steps=6, step_size=0.01, alpha=0, smoothing=smoothing, mirror=mirror)
+    trace = attack(face, LANDMARKS, ensemble, settings, generator=_generator())
+    for looks in trace.similarity.values():
+        assert float(looks[-1]) < float(looks[0]) - 0.003
+
+
+def test_similarity_is_noted_at_every_unsmoothed_look_and_at_the_end(ensemble, face):
+    trace = attack(face, LANDMARKS, ensemble, LowKey(steps=6, smoothing="alternate", mirror=False))
+    assert {len(looks) for looks in trace.similarity.values()} == {4}
+    assert trace.steps.tolist() == [6]
+
+
+def test_the_same_seed_gives_the_same_perturbation_and_another_seed_another(ensemble, face):
+    settings = LowKey(steps=2)
+    first, same, other = (
+        attack(face, LANDMARKS, ensemble, settings, generator=_generator(seed)).perturbation for seed in (5, 5, 6)
+    )
+    assert torch.equal(first, same)
+    assert not torch.equal(first, other)
+
+
+def test_protected_pixels_stay_in_range(ensemble):
+    extremes = torch.randint(0, 2, (1, 3, SIZE, SIZE), generator=_generator()).float()
+    trace = attack(extremes, LANDMARKS, ensemble, LowKey(steps=3, step_size=0.1))
+    protected = extremes + trace.perturbation
+    assert float(protected.min()) >= -1e-6
+    assert float(protected.max()) <= 1 + 1e-6
+
+
+def test_the_quality_budget_is_kept(ensemble, face):
+    free = attack(face, LANDMARKS, ensemble, LowKey(steps=5, step_size=0.02), generator=_generator())
+    budget = float(free.lpips) / 3
+    kept = attack(face, LANDMARKS, ensemble, LowKey(steps=5, step_size=0.02, max_lpips=budget), generator=_generator())
+    assert 0 < float(kept.lpips) <= budget
+    measured = LPIPS.pretrained("alexnet")(face, face + kept.perturbation)
+    assert float(measured) == pytest.approx(float(kept.lpips), rel=1e-3)
+
+
+def test_it_stops_as_soon_as_every_recogniser_is_below_its_threshold_by_the_margin(ensemble, face):
+    settings = LowKey(steps=60, step_size=0.02, stop_below=0.1, smoothing="none", mirror=False)
+    trace = attack(face, LANDMARKS, ensemble, settings, generator=_generator())
+    assert 0 < int(trace.steps) < 60
+    assert all(float(looks[-1]) < 0.9 - 0.1 for looks in trace.similarity.values())
+    # One look earlier at least one recogniser was not there yet.
+    assert any(float(looks[-3]) >= 0.9 - 0.1 for looks in trace.similarity.values())
+
+
+def test_stopping_early_needs_known_thresholds(ensemble, face):
+    with pytest.raises(FairveilError, match="tiny-7 has none"):
+        attack(face, LANDMARKS, [*ensemble, _recognizer(7, threshold=None)], LowKey(stop_below=0.1))
+
+
+def test_a_grey_face_gets_a_grey_perturbation(ensemble, face):
+    grey = face.mean(1, keepdim=True).expand(-1, 3, -1, -1).contiguous()
+    trace = attack(grey, LANDMARKS, ensemble, LowKey(steps=2), grey=True)
+    assert trace.perturbation.shape == (1, 1, SIZE, SIZE)
+
+
+def test_nothing_changes_outside_the_window(ensemble, face):
+    window = torch.zeros(1, 1, SIZE, SIZE)
+    window[..., 20:60, 20:60] = 1
+    trace = attack(face, LANDMARKS, ensemble, LowKey(steps=2), window=window)
+    assert not trace.perturbation[..., :20, :].any()
+    assert trace.perturbation[..., 20:60, 20:60].any()
+
+
+def test_faces_in_one_batch_do_not_disturb_each_other(ensemble, face):
+    other = face.flip(-1).contiguous()
+    both = attack(
+        torch.cat([face, other]),
+        LANDMARKS.expand(2, -1, -1),
+        ensemble,
+        LowKey(steps=1, noise=0.0),  # the same start, whatever the batch
+    )
+    alone = attack(face, LANDMARKS, ensemble, LowKey(steps=1, noise=0.0))
+    agreement = (both.perturbation[:1].sign() == alone.perturbation.sign()).float().mean()
+    assert float(agreement) > 0.99
+
+
+def test_two_faces_on_one_canvas_are_both_moved_away(ensemble, face):
+    landmarks = torch.cat([LANDMARKS - 10, LANDMARKS + 12])
+    settings = LowKey(steps=6, step_size=0.01, alpha=0, smoothing="none")
+    trace = attack(face, landmarks, ensemble, settings, generator=_generator())
+    assert trace.perturbation.shape[0] == 1
+    for looks in trace.similarity.values():
+        assert looks[-1].shape == (2,)
+        assert float(looks[-1].max()) < 0.997
+
+
+def test_progress_is_told_step_by_step(ensemble, face):
+    told = []
+    attack(face, LANDMARKS, ensemble, LowKey(steps=4), on_step=told.append)
+    assert told == [1, 2, 3, 4]
+
+
+def test_the_lowkey_presets_are_the_dissertations_settings():
+    for name, alpha in (("lowkey", 0.05), ("small", 0.08)):
+        settings = preset(name)
+        assert (settings.steps, settings.step_size, settings.alpha) == (50, 0.0025, alpha)
+        assert (settings.sigma, settings.window, settings.smoothing) == (3.0, 7, "both")
+
+
+def test_settings_are_checked_and_cannot_be_changed():
+    for wrong in ({"steps": 0}, {"step_size": 0}, {"alpha": -1}, {"smoothing": "sometimes"}, {"stepz": 3}):
+        with pytest.raises(ValidationError):
+            LowKey(**wrong)
+    with pytest.raises(ValidationError):
+        PRESETS["medium"].steps = 3
+
+
+def test_an_unknown_strength_is_refused_with_the_choice():
+    with pytest.raises(FairveilError, match="low, medium, high, lowkey, small"):
+        preset("extreme")
