@@ -3,10 +3,17 @@
 from collections.abc import Callable
 from functools import cache
 
+import numpy as np
 import pytest
+import torch
+from numpy.typing import NDArray
+from skimage import data
+from torch import nn
 
 from fairveil import assets
 from fairveil.errors import FairveilError
+from fairveil.faces.detection import Detector
+from fairveil.faces.recognizers import Framing, Recognizer
 
 
 @cache
@@ -27,3 +34,29 @@ def needs_models() -> Callable[..., None]:
             pytest.skip(f"The model files of {', '.join(names)} cannot be had: {reason}")
 
     return need
+
+
+@pytest.fixture(scope="session")
+def detector(needs_models: Callable[..., None]) -> Detector:
+    """MTCNN with its published weights."""
+    needs_models("mtcnn-pnet", "mtcnn-rnet", "mtcnn-onet")
+    return Detector.pretrained()
+
+
+@pytest.fixture(scope="session")
+def tiny_recognizers() -> list[Recognizer]:
+    """Two small random recognisers that stand in for the zoo where only the way around them is tested."""
+    recognizers = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        network = nn.Sequential(nn.Conv2d(3, 8, 5, 2), nn.Tanh(), nn.Flatten(), nn.Linear(8 * 14 * 14, 16))
+        recognizers.append(
+            Recognizer.from_module(network, name=f"tiny-{seed}", framing=Framing(size=32), threshold=0.9)
+        )
+    return recognizers
+
+
+@pytest.fixture(scope="session")
+def portrait() -> NDArray[np.uint8]:
+    """The public-domain portrait of Eileen Collins, (512, 512, 3): one face of about 110 pixels."""
+    return data.astronaut()

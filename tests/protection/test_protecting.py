@@ -1,0 +1,132 @@
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from fairveil.errors import FairveilError
+from fairveil.protection.lowkey import LowKey
+from fairveil.protection.protecting import ProtectionRecord, protect
+
+QUICK = LowKey(steps=2, step_size=0.02, smoothing="none", mirror=False)
+
+
+@pytest.fixture
+def protect_quickly(needs_models, detector, tiny_recognizers):
+    needs_models("lpips-alexnet")
+
+    def run(picture, settings=QUICK, **keywords):
+        return protect(picture, settings, recognizers=tiny_recognizers, detector=detector, **keywords)
+
+    return run
+
+
+def test_only_the_surroundings_of_the_face_change(protect_quickly, portrait):
+    protected, record = protect_quickly(portrait)
+    changed = (protected != portrait).any(2)
+    x0, y0, x1, y1 = record.faces[0].box
+    assert changed[int(y0) : int(y1), int(x0) : int(x1)].mean() > 0.5
+    rows, columns = np.nonzero(changed)
+    assert rows.max() - rows.min() < 2.2 * (y1 - y0)
+    assert columns.max() - columns.min() < 2.6 * (x1 - x0)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "LA"])
+def test_a_pillow_image_comes_back_in_its_own_mode_and_size_with_its_alpha(protect_quickly, portrait, mode):
+    image = Image.fromarray(portrait).convert(mode)
+    if "A" in mode:
+        image.putalpha(Image.linear_gradient("L").resize(image.size))
+    before = image.tobytes()
+    protected, record = protect_quickly(image)
+    assert (protected.mode, protected.size) == (mode, image.size)
+    assert protected.tobytes() != before == image.tobytes()
+    if "A" in mode:
+        assert protected.getchannel("A").tobytes() == image.getchannel("A").tobytes()
+    assert len(record.faces) == 1
+
+
+def test_array_and_tensor_give_the_same_protected_pixels_as_the_pillow_image(protect_quickly, portrait):
+    array, _ = protect_quickly(portrait)
+    tensor, _ = protect_quickly(torch.from_numpy(portrait).permute(2, 0, 1))
+    image, _ = protect_quickly(Image.fromarray(portrait))
+    assert isinstance(array, np.ndarray) and isinstance(tensor, torch.Tensor)
+    assert np.array_equal(array, tensor.permute(1, 2, 0).numpy())
+    assert np.array_equal(array, np.asarray(image))
+
+
+def test_a_grey_photo_stays_grey(protect_quickly, portrait):
+    grey = np.repeat(portrait.mean(2, keepdims=True).astype(np.uint8), 3, axis=2)
+    protected, _ = protect_quickly(grey)
+    assert (protected == protected[..., :1]).all()
+    assert (protected != grey).any()
+
+
+def test_the_seed_decides(protect_quickly, portrait):
+    first, again, other = (protect_quickly(portrait, seed=seed)[0] for seed in (1, 1, 2))
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+def test_a_picture_without_a_face_comes_back_as_it_was(protect_quickly):
+    wall = np.full((200, 300, 3), 127, np.uint8)
+    protected, record = protect_quickly(wall)
+    assert np.array_equal(protected, wall)
+    assert (record.faces, record.faces_found) == ((), 0)
+
+
+@pytest.fixture
+def two_faces(portrait):
+    small = np.asarray(Image.fromarray(portrait).resize((256, 256)))
+    picture = np.full((512, 800, 3), 200, np.uint8)
+    picture[:, :512] = portrait
+    picture[:256, 530:786] = small
+    return picture
+
+
+def test_all_faces_are_protected_largest_first(protect_quickly, two_faces):
+    protected, record = protect_quickly(two_faces)
+    widths = [face.box[2] - face.box[0] for face in record.faces]
+    assert len(widths) == 2 and widths[0] > 1.5 * widths[1]
+    for face in record.faces:
+        x0, y0, x1, y1 = map(int, face.box)
+        assert (protected[y0:y1, x0:x1] != two_faces[y0:y1, x0:x1]).any(2).mean() > 0.5
+
+
+def test_only_the_largest_face_if_asked(protect_quickly, two_faces):
+    protected, record = protect_quickly(two_faces, faces="largest")
+    assert (len(record.faces), record.faces_found) == (1, 2)
+    assert np.array_equal(protected[:, 520:], two_faces[:, 520:])
+
+
+def test_faces_found_before_can_be_given(protect_quickly, detector, two_faces):
+    found = detector.detect([torch.from_numpy(two_faces).permute(2, 0, 1)])[0]
+    protected, _ = protect_quickly(two_faces, faces=found[1:])
+    assert np.array_equal(protected[:, :400], two_faces[:, :400])
+    assert not np.array_equal(protected[:, 520:], two_faces[:, 520:])
+
+
+def test_the_whole_photo_can_be_the_canvas(protect_quickly, portrait):
+    protected, record = protect_quickly(portrait, QUICK.model_copy(update={"canvas": "photo"}))
+    assert (protected != portrait).any(2).mean() > 0.9
+    assert record.faces[0].steps == 2
+
+
+def test_the_record_says_what_was_done_and_survives_json(protect_quickly, portrait):
+    _, record = protect_quickly(portrait, seed=4)
+    assert (record.seed, record.settings, record.recognizers) == (4, QUICK, ("tiny-1", "tiny-2"))
+    assert record.faces[0].lpips > 0
+    assert ProtectionRecord.model_validate_json(record.model_dump_json()) == record
+
+
+def test_progress_rises_to_the_total(protect_quickly, two_faces):
+    told = []
+    protect_quickly(two_faces, on_step=lambda done, total: told.append((done, total)))
+    assert told == sorted(told)
+    assert told[-1] == (4, 4)
+
+
+@pytest.mark.parametrize(
+    "wrong", [np.zeros((10, 10), np.uint8), np.zeros((10, 10, 3), np.float32), torch.zeros(3, 9, 9), "photo.jpg"]
+)
+def test_other_kinds_of_pictures_are_refused_by_a_sentence(wrong):
+    with pytest.raises(FairveilError, match="takes a Pillow image"):
+        protect(wrong, QUICK)

@@ -1,0 +1,68 @@
+import math
+
+import pytest
+import torch
+
+from fairveil.errors import FairveilError
+from fairveil.protection.verification import CONDITIONS, Receipt, verify
+
+
+@pytest.fixture
+def photo(portrait, needs_models):
+    needs_models("lpips-alexnet", "lpips-vgg16")
+    return torch.from_numpy(portrait).permute(2, 0, 1).contiguous()
+
+
+@pytest.fixture
+def changed(photo):
+    noise = torch.randint(-20, 21, photo.shape, generator=torch.Generator().manual_seed(0))
+    return (photo.int() + noise).clamp(0, 255).byte()
+
+
+def test_a_photo_against_itself_matches_everywhere_and_costs_nothing(photo, detector, tiny_recognizers):
+    receipt = verify(photo, photo, tiny_recognizers, detector=detector)
+    face = receipt.faces[0]
+    assert face.found
+    assert (face.quality.lpips, face.quality.lpips_vgg, face.quality.psnr) == (0, 0, None)
+    assert face.quality.ssim == pytest.approx(1)
+    as_saved = [c for c in face.against_itself if c.condition == "as saved"]
+    assert [c.similarity for c in as_saved] == pytest.approx([1, 1])
+    assert all(comparison.matches for comparison in as_saved)
+
+
+def test_every_recogniser_looks_under_every_condition(photo, changed, detector, tiny_recognizers):
+    receipt = verify(photo, changed, tiny_recognizers, attacked=["tiny-1"], detector=detector)
+    face = receipt.faces[0]
+    assert face.conditions == tuple(CONDITIONS) == ("as saved", "JPEG 90", "JPEG 75", "blur σ 2", "half size")
+    assert len(face.against_itself) == 10
+    assert {c.recognizer for c in face.against_itself if c.attacked} == {"tiny-1"}
+    assert face.quality.lpips > 0 and face.quality.lpips_vgg > 0 and face.quality.ssim < 1
+    # ±20 evenly has a mean square of (41² - 1) / 12; clamping makes it a little less.
+    assert face.quality.psnr == pytest.approx(10 * math.log10(255**2 / ((41**2 - 1) / 12)), abs=0.6)
+
+
+def test_probes_are_compared_before_and_after(photo, changed, detector, tiny_recognizers):
+    probes = {"same.jpg": photo, "wall.jpg": torch.full((3, 100, 100), 90, dtype=torch.uint8)}
+    receipt = verify(photo, changed, tiny_recognizers, probes=probes, detector=detector)
+    assert receipt.probes_without_face == ("wall.jpg",)
+    for comparison in receipt.faces[0].against_probes["same.jpg"]:
+        assert comparison.before == pytest.approx(1, abs=1e-4)
+        assert comparison.similarity < comparison.before
+
+
+def test_the_receipt_is_dated_cautious_and_survives_json(photo, changed, detector, tiny_recognizers):
+    receipt = verify(photo, changed, tiny_recognizers, detector=detector)
+    assert receipt.date[:2] == "20" and "may still match" in receipt.caution
+    assert set(receipt.thresholds) == {"tiny-1", "tiny-2"}
+    assert Receipt.model_validate_json(receipt.model_dump_json()) == receipt
+
+
+def test_photos_of_different_sizes_are_refused(photo, detector, tiny_recognizers):
+    with pytest.raises(FairveilError, match="512×512 pixels and the protected photo 500×512"):
+        verify(photo, photo[:, :, :500], tiny_recognizers, detector=detector)
+
+
+def test_an_original_without_a_face_is_refused(detector, tiny_recognizers):
+    wall = torch.full((3, 100, 100), 90, dtype=torch.uint8)
+    with pytest.raises(FairveilError, match="No face was found in the original"):
+        verify(wall, wall, tiny_recognizers, detector=detector)
