@@ -45,9 +45,6 @@ def main() -> None:
     except FairveilError as error:
         talk.print(Text("Error: ", "bold red"), Text(str(error)), sep="", soft_wrap=True)
         sys.exit(1)
-    except KeyboardInterrupt:
-        talk.print("Stopped. Finished photos are whole; the one under way was not written.")
-        sys.exit(130)
 
 
 def _print_version(wanted: bool) -> None:
@@ -80,6 +77,10 @@ def protect(
     max_lpips: Annotated[
         float | None, typer.Option(min=0.0001, help="Quality budget: LPIPS stays at or below it.")
     ] = None,
+    stop_below: Annotated[
+        float | None,
+        typer.Option(min=0, metavar="MARGIN", help="Stop once every recogniser is below its threshold by this much."),
+    ] = None,
     format: Annotated[str | None, typer.Option(help="JPEG, PNG, WEBP or TIFF; the photo's own by default.")] = None,
     quality: Annotated[int, typer.Option(min=60, max=100, help="Of JPEG and WebP files.")] = 95,
     max_size: Annotated[
@@ -110,7 +111,7 @@ def protect(
         keep_metadata=keep_metadata,
         overwrite=overwrite,
     )
-    settings = _settings(strength, steps, max_lpips)
+    settings = _settings(strength, steps=steps, max_lpips=max_lpips, stop_below=stop_below)
     jobs = plan(photos, out, saving)
     detector, ensemble = Detector.pretrained(minimum_face=SMALLEST_FACE), _load(recognizer, everything=False)
     failed = []
@@ -137,6 +138,9 @@ def protect(
                 if report and outcome.entry.record.faces:
                     page = job.target.with_name(f"{job.target.name}.report.html")
                     _report(page, job.source, job.target, _load(None, everything=True), [], overwrite=True)
+            except KeyboardInterrupt:
+                talk.print("Stopped. Finished photos are whole; the one under way was not written.")
+                raise typer.Exit(130) from None
             except FairveilError as error:
                 talk.print(Text(str(error), "red"), soft_wrap=True)
                 failed.append(job.source)
@@ -209,10 +213,10 @@ def _report(
     return receipt
 
 
-def _settings(strength: str, steps: int | None, max_lpips: float | None) -> "LowKey":
+def _settings(strength: str, **given: float | None) -> "LowKey":
+    """The settings of a strength, with those replaced that were given."""
     from fairveil.protection.lowkey import preset
 
-    given = {"steps": steps, "max_lpips": max_lpips}
     return preset(strength).model_copy(update={name: value for name, value in given.items() if value is not None})
 
 

@@ -194,7 +194,7 @@ def _same_file(path: Path, source: Path) -> bool:
 def _not_written(path: Path, error: OSError | ValueError) -> str:
     name = shown(path)
     if isinstance(error, FileExistsError):
-        return f"{name} is there already: allow overwriting, or choose another name or folder."
+        return f"{name} is there already: allow overwriting (--overwrite), or choose another name or folder."
     if isinstance(error, FileNotFoundError):
         return f"{name} cannot be written: there is no folder {shown(path.parent)}."
     return f"{name} cannot be written: {_reason(error)}."

@@ -1,0 +1,258 @@
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from fairveil import cli
+from fairveil.faces import zoo
+from fairveil.version import __version__
+
+
+@pytest.fixture
+def fairveil(monkeypatch, capsys, detector, needs_models, tiny_recognizers):
+    """The command, with two tiny recognisers for a zoo: gives exit code, stdout and stderr."""
+    needs_models("lpips-alexnet", "lpips-vgg16")
+    by_name = {recognizer.name: recognizer for recognizer in tiny_recognizers}
+    monkeypatch.setattr(zoo, "ZOO", by_name)
+    monkeypatch.setattr(zoo, "DEFAULT_ENSEMBLE", ("tiny-1",))
+    monkeypatch.setattr(zoo, "load_recognizer", by_name.__getitem__)
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["fairveil", *map(str, arguments)])
+        try:
+            cli.main()
+            code = 0
+        except SystemExit as stop:
+            code = stop.code or 0
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return run
+
+
+@pytest.fixture
+def photo(portrait, tmp_path):
+    path = tmp_path / "in" / "portrait.jpg"
+    path.parent.mkdir()
+    Image.fromarray(portrait).save(path, quality=95)
+    return path
+
+
+def _content(folder: Path) -> dict[str, str]:
+    return {
+        str(file.relative_to(folder)): hashlib.sha256(file.read_bytes()).hexdigest()
+        for file in sorted(folder.rglob("*"))
+        if file.is_file()
+    }
+
+
+def _photos(folder: Path) -> list[str]:
+    return [name for name in _content(folder) if ".fairveil" not in name]
+
+
+def test_a_photo_is_protected_and_the_original_is_left_alone(fairveil, photo, tmp_path):
+    before, modified = photo.read_bytes(), photo.stat().st_mtime_ns
+    code, out, err = fairveil("protect", photo, "-o", tmp_path / "out", "--steps", 1)
+    assert code == 0, err
+    assert "portrait.jpg: 1 face, LPIPS" in out
+    assert (photo.read_bytes(), photo.stat().st_mtime_ns) == (before, modified)
+    protected = Image.open(tmp_path / "out" / "portrait.jpg")
+    assert (protected.format, protected.size) == ("JPEG", (512, 512))
+    assert protected.tobytes() != Image.open(photo).tobytes()
+
+
+def test_folders_keep_their_structure_and_a_bad_file_does_not_stop_the_rest(fairveil, photo, tmp_path):
+    (photo.parent / "a").mkdir()
+    (photo.parent / "a" / "broken.jpg").write_bytes(photo.read_bytes()[:2000])
+    Image.new("RGB", (80, 60), "navy").save(photo.parent / "a" / "wall.png")
+    code, out, err = fairveil("protect", photo.parent, "-o", tmp_path / "out", "--steps", 1)
+    assert code == 1
+    assert _photos(tmp_path / "out") == ["a/wall.png", "portrait.jpg"]
+    assert "broken.jpg" in err and "1 of 3 photos" in err and "Traceback" not in err
+    assert "wall.png: no face found, copied unchanged" in out
+    assert (tmp_path / "out/a/wall.png").read_bytes() == (photo.parent / "a/wall.png").read_bytes()
+
+
+def test_what_was_done_is_not_done_again_unless_photo_or_settings_changed(fairveil, photo, tmp_path):
+    out_folder = tmp_path / "out"
+    fairveil("protect", photo, "-o", out_folder, "--steps", 1)
+    made = _content(out_folder)
+    code, out, _ = fairveil("protect", photo, "-o", out_folder, "--steps", 1)
+    assert code == 0 and "done before" in out
+    assert _content(out_folder) == made
+    code, _, err = fairveil("protect", photo, "-o", out_folder, "--steps", 2)
+    assert code == 1 and "--overwrite" in err
+    assert _content(out_folder) == made
+    code, out, _ = fairveil("protect", photo, "-o", out_folder, "--steps", 2, "--overwrite")
+    assert code == 0 and "done before" not in out
+    assert _content(out_folder)["portrait.jpg"] != made["portrait.jpg"]
+
+
+def test_a_stranger_at_the_targets_place_is_not_replaced(fairveil, photo, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "portrait.jpg").write_text("mine")
+    code, _, err = fairveil("protect", photo, "-o", tmp_path / "out", "--steps", 1)
+    assert code == 1 and "portrait.jpg" in err
+    assert (tmp_path / "out" / "portrait.jpg").read_text() == "mine"
+
+
+@pytest.mark.parametrize("target", ["in/portrait.jpg", "in"])
+def test_an_original_is_never_the_target(fairveil, photo, tmp_path, target):
+    before = _content(tmp_path)
+    code, _, err = fairveil("protect", photo, "-o", tmp_path / target, "--overwrite", "--steps", 1)
+    assert code == 1 and "original" in err
+    assert _content(tmp_path) == before
+
+
+def test_two_photos_of_one_name_are_refused_before_any_work(fairveil, photo, tmp_path):
+    other = tmp_path / "other" / "portrait.jpg"
+    other.parent.mkdir()
+    other.write_bytes(photo.read_bytes())
+    code, _, err = fairveil("protect", photo, other, "-o", tmp_path / "out", "--steps", 1)
+    assert code == 1 and "would both become" in err
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_output_may_lie_inside_the_input_folder(fairveil, photo):
+    for _ in range(2):
+        code, _, err = fairveil("protect", photo.parent, "-o", photo.parent / "protected", "--steps", 1)
+        assert code == 0, err
+    assert _photos(photo.parent) == ["portrait.jpg", "protected/portrait.jpg"]
+
+
+def test_a_single_photo_may_go_to_a_file_of_another_format(fairveil, photo, tmp_path):
+    code, _, err = fairveil("protect", photo, "-o", tmp_path / "veiled.png", "--steps", 1)
+    assert code == 0, err
+    assert Image.open(tmp_path / "veiled.png").format == "PNG"
+
+
+def test_the_report_is_written_beside_the_photo(fairveil, photo, tmp_path):
+    code, _, err = fairveil("protect", photo, "-o", tmp_path / "out", "--steps", 1, "--report")
+    assert code == 0, err
+    html = (tmp_path / "out" / "portrait.jpg.report.html").read_text()
+    assert "tiny-1" in html and "tiny-2" in html and "held out" in html
+
+
+def test_check_prints_json_and_nothing_else_on_stdout(fairveil, photo, tmp_path):
+    fairveil("protect", photo, "-o", tmp_path / "out", "--steps", 2)
+    protected = tmp_path / "out" / "portrait.jpg"
+    code, out, err = fairveil("check", photo, protected, "--probe", photo, "--json")
+    assert code == 0, err
+    receipt = json.loads(out)
+    roles = {c["recognizer"]: c["attacked"] for c in receipt["faces"][0]["against_itself"]}
+    assert roles == {"tiny-1": True, "tiny-2": False}
+    assert list(receipt["faces"][0]["against_probes"]) == ["portrait.jpg"]
+
+
+def test_check_says_when_it_does_not_know_how_a_photo_was_made(fairveil, photo, tmp_path):
+    code, out, err = fairveil("check", photo, photo)
+    assert code == 0
+    assert "Nothing is noted" in err and "tiny-1" in out and "may still match" in " ".join(out.split())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["protect"], 2, "Missing argument"),
+        (["protect", "PHOTO"], 2, "--out"),
+        (["protect", "PHOTO", "-o", "OUT", "--steps", "0"], 2, "steps"),
+        (["protect", "PHOTO", "-o", "OUT", "--faces", "some"], 2, "faces"),
+        (["protect", "PHOTO", "-o", "OUT", "--max-size", "huge"], 2, "500kB"),
+        (["protect", "PHOTO", "-o", "OUT", "--strength", "extreme"], 1, "medium"),
+        (["protect", "nowhere.jpg", "-o", "OUT"], 1, "nowhere.jpg"),
+        (["protect", "EMPTY", "-o", "OUT"], 1, "no photo"),
+        (["protect", "PHOTO", "-o", "OUT", "--recognizer", "nowhere.onnx"], 1, "nowhere.onnx"),
+        (["check", "PHOTO", "nowhere.jpg"], 1, "nowhere.jpg"),
+        (["protect", "PHOTO", "-o", "OUT", "--format", "BMPX"], 1, "BMPX"),
+    ],
+)
+def test_wrong_use_ends_in_a_sentence_and_an_exit_code(fairveil, photo, tmp_path, arguments, code, words):
+    (tmp_path / "empty").mkdir()
+    places = {"PHOTO": photo, "OUT": tmp_path / "out", "EMPTY": tmp_path / "empty"}
+    found, _, err = fairveil(*(places.get(argument, argument) for argument in arguments))
+    assert found == code, err
+    assert words.lower() in err.lower() and "Traceback" not in err
+    assert not _photos(tmp_path / "out")
+
+
+def test_an_interrupt_leaves_finished_photos_whole_and_nothing_else(fairveil, photo, tmp_path, monkeypatch):
+    for name in ("b.jpg", "c.jpg"):
+        (photo.parent / name).write_bytes(photo.read_bytes())
+    photo.unlink()
+    from fairveil.protection import folders
+
+    real, calls = folders.protect, []
+
+    def interrupted(*arguments, **keywords):
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return real(*arguments, **keywords)
+
+    monkeypatch.setattr(folders, "protect", interrupted)
+    code, out, err = fairveil("protect", photo.parent, "-o", tmp_path / "out", "--steps", 1)
+    assert code == 130 and "Stopped" in err
+    assert _photos(tmp_path / "out") == ["b.jpg"]
+    assert Image.open(tmp_path / "out" / "b.jpg").load() is not None
+    code, out, _ = fairveil("protect", photo.parent, "-o", tmp_path / "out", "--steps", 1)
+    assert code == 0 and out.count("done before") == 1
+    assert _photos(tmp_path / "out") == ["b.jpg", "c.jpg"]
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(stem=st.text(st.characters(exclude_categories=["C"], exclude_characters="/\0"), min_size=1, max_size=40))
+def test_any_file_name_goes_through(fairveil, tmp_path, stem):
+    folder = tmp_path / "names"
+    folder.mkdir(exist_ok=True)
+    path = folder / f"x{stem} [red].png"
+    Image.fromarray(np.zeros((16, 16, 3), np.uint8)).save(path)
+    code, out, err = fairveil("protect", folder, "-o", tmp_path / "out", "--steps", 1)
+    assert code == 0, err
+    assert "[red].png" in out
+    path.unlink()
+
+
+def test_help_shows_an_example_for_every_command_without_loading_torch():
+    script = (
+        "import sys; from typer.testing import CliRunner; from fairveil.cli import app;"
+        "out = ''.join(CliRunner().invoke(app, [c, '--help']).output for c in ('protect', 'check'));"
+        "assert out.count('Example:') == 2, out; assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_the_version_is_printed():
+    command = [Path(sys.executable).with_name("fairveil"), "--version"]
+    assert subprocess.run(command, check=True, capture_output=True, text=True).stdout == f"fairveil {__version__}\n"
+
+
+@pytest.mark.slow
+def test_a_killed_run_leaves_whole_photos_only_and_the_next_run_finishes(photo, tmp_path, needs_models):
+    needs_models("all")
+    for number in range(3):
+        (photo.parent / f"{number}.jpg").write_bytes(photo.read_bytes())
+    out = tmp_path / "out"
+    command = [Path(sys.executable).with_name("fairveil"), "protect", photo.parent, "-o", out]
+    command += ["--steps", "1", "--recognizer", "mobileface"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not (out / "0.jpg").exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    for file in out.glob("*.jpg"):
+        Image.open(file).load()
+    subprocess.run(command, check=True, capture_output=True)
+    assert [name for name in _photos(out) if not name.endswith(".part")] == ["0.jpg", "1.jpg", "2.jpg", "portrait.jpg"]
+    for file in out.glob("*.jpg"):
+        Image.open(file).load()
