@@ -10,6 +10,7 @@ $(READY): pyproject.toml requirements.lock
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "fairveil needs Python 3.11 or newer: make PYTHON=python3.11 …")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable '.[dev]'
+	command -v npm >/dev/null || $(BIN)/python -m pip install --quiet --constraint requirements.lock --editable '.[node]'
 	touch $@
 
 demo: $(READY)  ## protect a public-domain portrait and show who recognised it before and who still does

@@ -153,7 +153,7 @@ def attack(
     window = torch.ones_like(images[:, :1]) if window is None else window
     perceptual = LPIPS.pretrained("alexnet").to(images.device)
     with torch.no_grad():
-        clean = [recognizer.embed(images, landmarks, mirror=settings.mirror) for recognizer in recognizers]
+        clean = _embed(recognizers, images, landmarks, settings)
         reference = perceptual.features(images)
 
     delta = images.new_empty(len(images), 1 if grey else 3, *images.shape[2:]).uniform_(
@@ -167,7 +167,7 @@ def attack(
         distances = []
         for smooth in _branches(settings.smoothing, step):
             view = _smooth(moved, settings) if smooth else moved
-            embeddings = [recognizer.embed(view, landmarks, mirror=settings.mirror) for recognizer in recognizers]
+            embeddings = _embed(recognizers, view, landmarks, settings)
             distances += [feature_distance(f, g) for f, g in zip(clean, embeddings, strict=True)]
             if not smooth:
                 similarity = _look(trace, recognizers, clean, embeddings)
@@ -193,14 +193,25 @@ def attack(
             delta = _within_budget(images, delta, reference, perceptual, settings.max_lpips)
         trace.perturbation = delta
         trace.lpips = perceptual.distance(reference, perceptual.features(images + delta)).expand(len(landmarks))
-        final = [recognizer.embed(images + delta, landmarks, mirror=settings.mirror) for recognizer in recognizers]
-        _look(trace, recognizers, clean, final)
+        _look(trace, recognizers, clean, _embed(recognizers, images + delta, landmarks, settings))
     return trace
 
 
 def _branches(smoothing: str, step: int) -> tuple[bool, ...]:
     """Whether to smooth, for each look at the picture in this step."""
     return {"both": (False, True), "alternate": (step % 2 == 1,), "none": (False,)}[smoothing]
+
+
+def _embed(recognizers: Sequence[Recognizer], images: Tensor, landmarks: Tensor, settings: LowKey) -> list[Tensor]:
+    """Each recogniser's embeddings (F, D) of the faces; those that see the same crop share it."""
+    crops: dict[tuple[int, float, float], Tensor] = {}
+    embeddings = []
+    for recognizer in recognizers:
+        place = (recognizer.framing.size, recognizer.framing.zoom, recognizer.framing.drop)
+        if place not in crops:
+            crops[place] = recognizer.framing.crop(images, landmarks)
+        embeddings.append(recognizer.embed_crops(crops[place], mirror=settings.mirror))
+    return embeddings
 
 
 def _smooth(images: Tensor, settings: LowKey) -> Tensor:
