@@ -33,16 +33,21 @@ def atomic_path(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
         yield temporary
         with temporary.open("rb+") as written:
             os.fsync(written.fileno())
-        if overwrite:
-            temporary.replace(target)
-        else:
-            _rename_without_replacing(temporary, target)
+        move_into_place(temporary, target, overwrite=overwrite)
     finally:
         with suppress(FileNotFoundError):
             temporary.unlink()
 
 
-def _rename_without_replacing(source: Path, target: Path) -> None:
+def move_into_place(source: Path, target: Path, *, overwrite: bool = False) -> None:
+    """Give a finished file its name, in one step, on the same file system.
+
+    Raises:
+        FileExistsError: `target` exists and `overwrite` is false.
+    """
+    if overwrite:
+        source.replace(target)
+        return
     try:
         os.link(source, target)  # fails if target exists, which a rename would not
     except FileExistsError:
@@ -51,3 +56,5 @@ def _rename_without_replacing(source: Path, target: Path) -> None:
         if target.exists():
             raise FileExistsError(target) from None
         source.replace(target)
+    else:
+        source.unlink()

@@ -3,7 +3,8 @@
 import hashlib
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -13,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from fairveil.errors import FairveilError
 from fairveil.faces.detection import Detector
 from fairveil.faces.recognizers import Recognizer
-from fairveil.files import atomic_path
+from fairveil.files import atomic_path, move_into_place
 from fairveil.protection.lowkey import LowKey
 from fairveil.protection.photos import Saving, check_target, find_photos, read_photo, suffix_for, write_photo
 from fairveil.protection.protecting import ProtectionRecord, protect
@@ -123,21 +124,28 @@ def protect_file(
     ledger = job.target.parent / LEDGER / f"{key[:32]}.json"
     if done := _done_before(ledger, job.target):
         return Outcome(job, "done before", done, time.perf_counter() - started)
-    _make_folder(ledger.parent)
+    with _told_of(ledger.parent):
+        ledger.parent.mkdir(parents=True, exist_ok=True)
     check_target(photo, job.target, saving)  # before the work rather than after it
 
     pixels, record = protect(
         photo.pixels, settings, recognizers=recognizers, faces=faces, detector=detector, seed=seed, on_step=on_step
     )
     notes = photo.notes
-    if record.faces:
-        notes += write_photo(replace(photo, pixels=pixels), job.target, saving)
-    else:
-        _copy(job, overwrite=saving.overwrite)
-    entry = Entry(
-        source=job.source.name, target=job.target.name, target_sha256=_sha256(job.target), notes=notes, record=record
-    )
-    _write_entry(ledger, entry)
+    # The ledger comes before the photo: killed between the two, the next run finds no photo and makes it again,
+    # where a photo that the ledger does not know would stand in its way.
+    with _told_of(job.target):
+        staged = ledger.with_suffix(job.target.suffix)
+        if record.faces:
+            notes += write_photo(replace(photo, pixels=pixels), staged, saving.model_copy(update={"overwrite": True}))
+        else:
+            shutil.copyfile(job.source, staged)
+        entry = Entry(
+            source=job.source.name, target=job.target.name, target_sha256=_sha256(staged), notes=notes, record=record
+        )
+        with atomic_path(ledger, overwrite=True) as temporary:
+            temporary.write_text(entry.model_dump_json(indent=1), encoding="utf-8")
+        move_into_place(staged, job.target, overwrite=saving.overwrite)
     return Outcome(job, "protected" if record.faces else "unchanged", entry, time.perf_counter() - started)
 
 
@@ -163,29 +171,15 @@ def _read_entry(ledger: Path) -> Entry | None:
         return None
 
 
-def _write_entry(ledger: Path, entry: Entry) -> None:
+@contextmanager
+def _told_of(path: Path) -> Iterator[None]:
+    """Turn what the file system answers into a sentence."""
     try:
-        with atomic_path(ledger, overwrite=True) as temporary:
-            temporary.write_text(entry.model_dump_json(indent=1), encoding="utf-8")
+        yield
+    except FileExistsError:
+        raise FairveilError(f"{path} is there already and is not replaced: choose another place with -o.") from None
     except OSError as error:
-        raise FairveilError(
-            f"{entry.target} is written, but {ledger}, which remembers how, could not be: {error.strerror or error}."
-        ) from error
-
-
-def _copy(job: Job, *, overwrite: bool) -> None:
-    try:
-        with atomic_path(job.target, overwrite=overwrite) as temporary:
-            shutil.copyfile(job.source, temporary)
-    except OSError as error:
-        raise FairveilError(f"{job.target} could not be written: {error.strerror or error}.") from error
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise FairveilError(f"The folder {folder} could not be made: {error.strerror or error}.") from error
+        raise FairveilError(f"{path} could not be written: {error.strerror or error}.") from error
 
 
 def _sha256(file: Path) -> str:
