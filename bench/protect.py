@@ -10,7 +10,7 @@ For photos of 640, 1,600 and 4,000 pixels this measures, each in a process of it
 The photo is scikit-image's public-domain portrait of the astronaut Eileen Collins, resized. Starting Python and loading
 the models is left out of all three. The ratios are what counts; absolute times depend on the machine.
 
-    python bench/protect.py [--sizes 640,1600,4000] [--literal-steps 50]
+    python bench/protect.py [--sizes 640,1600,4000] [--literal-steps 50] [--strength medium]
 """
 
 import argparse
@@ -35,7 +35,6 @@ from fairveil.protection.photos import Saving, read_photo
 from fairveil.protection.protecting import SMALLEST_FACE, protect
 from fairveil.protection.verification import AS_SAVED, verify
 
-OURS = PRESETS["medium"]
 LITERAL = LowKey(canvas="photo")
 
 
@@ -45,7 +44,7 @@ def passes_of(settings: LowKey) -> int:
     return settings.steps * looks * (2 if settings.mirror else 1)
 
 
-def measure(method: str, photo: Path, steps: int | None) -> dict[str, object]:
+def measure(method: str, photo: Path, steps: int, ours: LowKey) -> dict[str, object]:
     """Run one method on one photo and say how long it took and what it achieved."""
     ensemble = [load_recognizer(name) for name in DEFAULT_ENSEMBLE]
     detector = Detector.pretrained(minimum_face=SMALLEST_FACE)
@@ -55,12 +54,12 @@ def measure(method: str, photo: Path, steps: int | None) -> dict[str, object]:
         recognizer.embed_crops(torch.rand(1, 3, recognizer.framing.size, recognizer.framing.size))
 
     target = photo.with_name(f"{method}-{photo.name}")
-    settings = OURS if method == "ours" else LITERAL.model_copy(update={"steps": steps or LITERAL.steps})
+    settings = ours if method == "ours" else LITERAL.model_copy(update={"steps": steps})
     started = time.perf_counter()
     if method == "floor":
         for recognizer in ensemble:
             crops = torch.rand(1, 3, recognizer.framing.size, recognizer.framing.size, requires_grad=True)
-            for _ in range(passes_of(OURS)):
+            for _ in range(passes_of(ours)):
                 torch.autograd.grad(recognizer.embed_crops(crops).sum(), crops)
     elif method == "ours":
         protect_file(Job(photo, target), settings, ensemble, detector, Saving())
@@ -88,11 +87,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("--sizes", default="640,1600,4000", help="longer sides of the photos, in pixels")
     parser.add_argument("--literal-steps", default=50, type=int, help="fewer are scaled up, and said so")
+    parser.add_argument("--strength", default="medium", help="of ours")
     parser.add_argument("--measure", nargs=2, metavar=("METHOD", "PHOTO"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.measure:
         method, photo = arguments.measure
-        print(json.dumps(measure(method, Path(photo), arguments.literal_steps)))
+        print(json.dumps(measure(method, Path(photo), arguments.literal_steps, PRESETS[arguments.strength])))
         return
 
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads; ensemble {', '.join(DEFAULT_ENSEMBLE)}")
@@ -105,7 +105,7 @@ def main() -> None:
             found = {}
             for method in ("floor", "ours", "literal"):
                 command = [sys.executable, __file__, "--measure", method, str(photo)]
-                command += ["--literal-steps", str(arguments.literal_steps)]
+                command += ["--literal-steps", str(arguments.literal_steps), "--strength", arguments.strength]
                 found[method] = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
             literal = found["literal"]["seconds"] * LITERAL.steps / arguments.literal_steps
             ours, floor = found["ours"]["seconds"], found["floor"]["seconds"]
