@@ -28,7 +28,8 @@ lint: $(READY)
 	$(BIN)/mypy
 
 bench: $(READY)  ## speed and memory, as ratios within one run
-	$(BIN)/python bench/protect.py
+	$(BIN)/python bench/protect.py --sizes 640,1600
+	$(BIN)/python bench/protect.py --sizes 4000 --literal-steps 5
 
 clean:
 	rm -rf $(VENV) out build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

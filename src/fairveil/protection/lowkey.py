@@ -149,7 +149,9 @@ def attack(
     Raises:
         FairveilError: `stop_below` is asked for with a recogniser whose match threshold is not known.
     """
-    thresholds = _thresholds(recognizers) - settings.stop_below if settings.stop_below is not None else None
+    thresholds = None
+    if settings.stop_below is not None:
+        thresholds = _thresholds(recognizers).to(images.device) - settings.stop_below
     window = torch.ones_like(images[:, :1]) if window is None else window
     perceptual = LPIPS.pretrained("alexnet").to(images.device)
     with torch.no_grad():
