@@ -15,6 +15,7 @@ from PIL import Image
 
 from fairveil import cli
 from fairveil.faces import zoo
+from fairveil.faces.recognizers import Recognizer
 from fairveil.version import __version__
 
 
@@ -23,7 +24,8 @@ def fairveil(monkeypatch, capsys, detector, needs_models, tiny_recognizers):
     """The command, with two tiny recognisers for a zoo: gives exit code, stdout and stderr."""
     needs_models("lpips-alexnet", "lpips-vgg16")
     by_name = {recognizer.name: recognizer for recognizer in tiny_recognizers}
-    monkeypatch.setattr(zoo, "ZOO", by_name)
+    monkeypatch.setattr(zoo, "ZOO", dict(by_name))
+    by_name["thresholdless"] = Recognizer("thresholdless", tiny_recognizers[0].network, tiny_recognizers[0].framing)
     monkeypatch.setattr(zoo, "DEFAULT_ENSEMBLE", ("tiny-1",))
     monkeypatch.setattr(zoo, "load_recognizer", by_name.__getitem__)
 
@@ -168,6 +170,23 @@ def test_check_says_when_it_does_not_know_how_a_photo_was_made(fairveil, photo, 
         (["protect", "PHOTO", "-o", "OUT", "--steps", "0"], 2, "steps"),
         (["protect", "PHOTO", "-o", "OUT", "--faces", "some"], 2, "faces"),
         (["protect", "PHOTO", "-o", "OUT", "--max-size", "huge"], 2, "500kB"),
+        (["protect", "PHOTO", "-o", "OUT", "--max-size", "0"], 2, "500kB"),
+        (["protect", "PHOTO", "-o", "OUT", "--max-size=-5kB"], 2, "500kB"),
+        (["protect", "PHOTO", "-o", "OUT", "--max-size", "inf"], 2, "500kB"),
+        (["protect", "PHOTO", "-o", "OUT", "--max-size", "[red]"], 2, "[red]"),
+        (["protect", "PHOTO", "-o", "OUT", "--max-size", "2kB", "--steps", "1"], 1, "portrait.jpg takes"),
+        (["protect", "PHOTO", "-o", "OUT", "--max-lpips", "nan"], 2, "max-lpips"),
+        (["protect", "PHOTO", "-o", "OUT", "--stop-below", "nan"], 2, "stop-below"),
+        (["protect", "PHOTO", "-o", "OUT", "--seed", "1" + "0" * 30], 2, "seed"),
+        (["protect", "PHOTO", "-o", "OUT", "--quality", "3"], 2, "quality"),
+        (["protect", "PHOTO", "-o", "OUT", "--strength", "[red]"], 1, "[red]"),
+        (["protect", "PHOTO", "-o", "OUT", "--stop-below", "0.1", "--recognizer", "thresholdless"], 1, "thresholdless"),
+        (["protect", "PHOTO", "-o", "OUT.png", "--format", "JPEG"], 1, "OUT.jpg"),
+        (["protect", "x" * 300, "-o", "OUT"], 1, "too long"),
+        (["protect", "PHOTO", "-o", "PHOTO/out"], 1, "could not be written"),
+        (["check", "EMPTY", "PHOTO"], 1, "is a folder"),
+        (["check", "PHOTO", "PHOTO", "--report", "PHOTO", "--overwrite"], 1, "one of the photos"),
+        (["check", "PHOTO", "PHOTO", "--report", "EMPTY/no/page.html"], 1, "page.html"),
         (["protect", "PHOTO", "-o", "OUT", "--strength", "extreme"], 1, "medium"),
         (["protect", "nowhere.jpg", "-o", "OUT"], 1, "nowhere.jpg"),
         (["protect", "EMPTY", "-o", "OUT"], 1, "no photo"),
@@ -178,11 +197,16 @@ def test_check_says_when_it_does_not_know_how_a_photo_was_made(fairveil, photo, 
 )
 def test_wrong_use_ends_in_a_sentence_and_an_exit_code(fairveil, photo, tmp_path, arguments, code, words):
     (tmp_path / "empty").mkdir()
+    before = photo.read_bytes()
     places = {"PHOTO": photo, "OUT": tmp_path / "out", "EMPTY": tmp_path / "empty"}
-    found, _, err = fairveil(*(places.get(argument, argument) for argument in arguments))
-    assert found == code, err
+    for word, place in places.items():
+        arguments = [argument.replace(word, str(place)) for argument in arguments]
+        words = words.replace(word, place.name)
+    found, out, err = fairveil(*arguments)
+    assert (found, out) == (code, ""), err
     assert words.lower() in err.lower() and "Traceback" not in err
     assert not _photos(tmp_path / "out")
+    assert photo.read_bytes() == before
 
 
 def test_an_interrupt_leaves_finished_photos_whole_and_nothing_else(fairveil, photo, tmp_path, monkeypatch):
@@ -207,6 +231,69 @@ def test_an_interrupt_leaves_finished_photos_whole_and_nothing_else(fairveil, ph
     code, out, _ = fairveil("protect", photo.parent, "-o", tmp_path / "out", "--steps", 1)
     assert code == 0 and out.count("done before") == 1
     assert _photos(tmp_path / "out") == ["b.jpg", "c.jpg"]
+
+
+def test_a_file_keeps_the_name_it_was_given(fairveil, photo, tmp_path):
+    code, out, err = fairveil("protect", photo, "-o", tmp_path / "veiled.jpeg", "--steps", 1)
+    assert code == 0, err
+    assert "veiled.jpeg: 1 face" in out and (tmp_path / "veiled.jpeg").is_file()
+
+
+def test_a_folder_may_be_protected_into_the_folder_above_it(fairveil, photo, tmp_path):
+    code, _, err = fairveil("protect", photo.parent, "-o", tmp_path, "--steps", 1)
+    assert code == 0, err
+    assert _photos(tmp_path) == ["in/portrait.jpg", "portrait.jpg"]
+
+
+def test_nothing_is_claimed_of_a_recogniser_without_a_threshold(fairveil, photo, tmp_path):
+    code, out, err = fairveil("protect", photo, "-o", tmp_path / "out", "--steps", 1, "--recognizer", "thresholdless")
+    assert code == 0, err
+    assert "whether thresholdless still matches is not known" in out
+    assert "no recogniser" not in out
+
+
+def test_a_recogniser_named_twice_is_attacked_once(fairveil, photo, tmp_path):
+    twice = ["--recognizer", "tiny-1"] * 2
+    code, out, err = fairveil("protect", photo, "-o", tmp_path / "out", "--steps", 1, *twice)
+    assert code == 0, err
+    assert out.count("tiny-1") <= 1
+
+
+def test_two_probes_of_one_name_are_both_asked(fairveil, photo, tmp_path):
+    other = tmp_path / "other" / photo.name
+    other.parent.mkdir()
+    other.write_bytes(photo.read_bytes())
+    code, out, err = fairveil("check", photo, photo, "--probe", photo, "--probe", other, "--json")
+    assert code == 0, err
+    assert list(json.loads(out)["faces"][0]["against_probes"]) == [str(photo), str(other)]
+
+
+def test_a_report_is_not_replaced_unasked(fairveil, photo, tmp_path):
+    page = tmp_path / "receipt.html"
+    page.write_text("mine")
+    assert fairveil("check", photo, photo, "--report", page)[0] == 1
+    assert page.read_text() == "mine"
+    assert fairveil("check", photo, photo, "--report", page, "--overwrite")[0] == 0
+    assert page.read_text().startswith("<!doctype html>")
+
+
+@pytest.mark.parametrize("name", ["[red]x[bold].jpg", "[link=x].jpg", "two\nlines.jpg", "\x1b[31m.jpg", "\udcff.jpg"])
+def test_odd_names_are_told_as_they_are_and_never_reach_the_terminal_raw(fairveil, photo, tmp_path, name):
+    try:
+        odd = photo.rename(photo.with_name(name))
+    except (OSError, UnicodeEncodeError):
+        pytest.skip("this file system does not take such names")
+    code, out, err = fairveil("protect", odd, "-o", tmp_path / "out", "--steps", 1)
+    assert code == 0, err
+    assert (tmp_path / "out" / name).is_file()
+    told = name if name.isprintable() else repr(name)[1:-1]
+    assert told in out and "\x1b" not in out and len(out.strip().splitlines()) == 1
+    code, out, err = fairveil("check", odd, tmp_path / "out" / name, "--probe", odd, "--report", tmp_path / "page.html")
+    assert code == 0, err
+    assert told.split("[")[0] in out and "\x1b" not in out
+    odd.write_bytes(b"no photo")
+    code, out, err = fairveil("protect", odd, "-o", tmp_path / "other", "--steps", 1)
+    assert code == 1 and told in err and "Traceback" not in err
 
 
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -236,6 +323,52 @@ def test_the_version_is_printed():
     assert subprocess.run(command, check=True, capture_output=True, text=True).stdout == f"fairveil {__version__}\n"
 
 
+_WITH_A_TINY_ZOO = """
+import sys, torch
+from fairveil import cli
+from fairveil.faces import zoo
+from fairveil.faces.recognizers import Framing, Recognizer
+network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 8 * 8, 4))
+tiny = Recognizer.from_module(network, name="tiny", framing=Framing(size=8), threshold=0.9)
+zoo.ZOO, zoo.DEFAULT_ENSEMBLE, zoo.load_recognizer = {"tiny": tiny}, ("tiny",), {"tiny": tiny}.__getitem__
+cli.main()
+"""
+
+
+@pytest.mark.slow
+def test_the_bar_goes_to_the_terminal_and_the_results_to_the_file(photo, tmp_path, needs_models):
+    pty = pytest.importorskip("pty", reason="needs a terminal as Unix has them")
+    needs_models("lpips-alexnet", "mtcnn-pnet", "mtcnn-rnet", "mtcnn-onet")
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-c", _WITH_A_TINY_ZOO, "protect", photo, "-o", tmp_path / "out", "--steps", "2"]
+    with (tmp_path / "results").open("wb") as results:
+        environment = os.environ | {"TERM": "xterm"}
+        process = subprocess.Popen(command, stdin=theirs, stdout=results, stderr=theirs, env=environment)
+    os.close(theirs)
+    terminal = b""
+    try:
+        while piece := os.read(ours, 4096):
+            terminal += piece
+    except OSError:  # what Linux says at the end
+        pass
+    os.close(ours)
+    assert process.wait() == 0, terminal
+    lines = (tmp_path / "results").read_text().splitlines()
+    assert len(lines) == 1 and "portrait.jpg: 1 face" in lines[0] and "\x1b" not in lines[0]
+    assert b"0/1" in terminal and b"\x1b" in terminal and b"LPIPS" not in terminal
+
+
+@pytest.mark.slow
+def test_a_terminal_that_knows_no_greek_is_no_reason_to_stop(photo, needs_models):
+    needs_models("lpips-alexnet", "lpips-vgg16", "mtcnn-pnet", "mtcnn-rnet", "mtcnn-onet")
+    command = [sys.executable, "-c", _WITH_A_TINY_ZOO, "check", photo, photo]
+    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
+    told = subprocess.run(command, check=True, capture_output=True, env=environment).stdout
+    assert b"blur" in told and told.isascii()
+    told = subprocess.run([*command, "--json"], check=True, capture_output=True, env=environment).stdout
+    assert "blur σ 2" in {c["condition"] for c in json.loads(told)["faces"][0]["against_itself"]}
+
+
 @pytest.mark.slow
 def test_a_killed_run_leaves_whole_photos_only_and_the_next_run_finishes(photo, tmp_path, needs_models):
     needs_models("all")
@@ -253,6 +386,7 @@ def test_a_killed_run_leaves_whole_photos_only_and_the_next_run_finishes(photo, 
     assert set(_photos(out)) <= {"0.jpg", "1.jpg", "2.jpg", "portrait.jpg"}
     for file in out.glob("*.jpg"):
         Image.open(file).load()
+    assert not list(out.glob("*.part")) + list(out.glob(".*.part"))
     subprocess.run(command, check=True, capture_output=True)
     assert _photos(out) == ["0.jpg", "1.jpg", "2.jpg", "portrait.jpg"]
     for file in out.glob("*.jpg"):

@@ -1,5 +1,6 @@
 """The command line: parse, call, print. Results go to stdout, talk to stderr."""
 
+import io
 import sys
 from enum import StrEnum
 from functools import partial
@@ -40,6 +41,9 @@ class WhichFaces(StrEnum):
 
 def main() -> None:
     """Run the command line; every expected failure ends as one sentence and an exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a name or a σ that a terminal cannot show must not end the work
+            stream.reconfigure(errors="backslashreplace")
     try:
         app()
     except FairveilError as error:
@@ -89,7 +93,9 @@ def protect(
     keep_metadata: Annotated[bool, typer.Option(help="Keep location, serial numbers and the like.")] = False,
     overwrite: Annotated[bool, typer.Option(help="Replace protected photos that are there already.")] = False,
     report: Annotated[bool, typer.Option(help="Also measure who still recognises each photo, as a web page.")] = False,
-    seed: Annotated[int, typer.Option(help="Of the starting noise: the same seed gives the same photo.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=2**63 - 1, help="Of the starting noise: the same seed gives the same photo.")
+    ] = 0,
 ) -> None:
     """Change the faces in photos so that face recognition no longer matches them.
 
@@ -98,14 +104,13 @@ def protect(
     Example: fairveil protect holiday/ portrait.jpg -o protected/ --report
     """
     from fairveil.faces.detection import Detector
-    from fairveil.protection.folders import plan, protect_file
+    from fairveil.protection.folders import goes_to_file, plan, protect_file
     from fairveil.protection.photo_formats import format_of_name
-    from fairveil.protection.photos import Saving
+    from fairveil.protection.photos import Saving, shown
     from fairveil.protection.protecting import SMALLEST_FACE
 
-    to_file = len(photos) == 1 and not photos[0].is_dir() and not out.is_dir()
     saving = Saving(
-        format=format.upper() if format else format_of_name(out) if to_file else None,
+        format=format or (format_of_name(out) if goes_to_file(photos, out) else None),
         quality=quality,
         max_size=_bytes(max_size) if max_size else None,
         keep_metadata=keep_metadata,
@@ -122,7 +127,7 @@ def protect(
             progress.update(task, completed=finished + done / total)
 
         for number, job in enumerate(jobs):
-            progress.update(task, description=escape(job.source.name), completed=number)
+            progress.update(task, description=escape(shown(job.source.name)), completed=number)
             try:
                 outcome = protect_file(
                     job,
@@ -146,7 +151,7 @@ def protect(
                 failed.append(job.source)
         progress.update(task, completed=len(jobs))
     if failed:
-        names = ", ".join(map(str, failed))
+        names = ", ".join(map(shown, failed))
         raise FairveilError(f"{len(failed)} of {len(jobs)} photos could not be protected: {names}.")
 
 
@@ -191,26 +196,34 @@ def _report(
     """Verify a protected photo, and write the page if one is asked for."""
     from fairveil.faces.zoo import DEFAULT_ENSEMBLE
     from fairveil.protection.folders import entry_of
-    from fairveil.protection.photos import read_photo
+    from fairveil.protection.photos import read_photo, shown
     from fairveil.protection.verification import verify
     from fairveil.report.receipt import write_receipt
 
+    if page is not None and page.resolve() in {photo.resolve() for photo in (original, protected, *probes)}:
+        raise FairveilError(f"{shown(page)} is one of the photos and is never overwritten: choose another name.")
     before, after = read_photo(original).pixels, read_photo(protected).pixels
     entry = entry_of(protected)
     if entry is None:
         talk.print(
-            Text(f"Nothing is noted of how {protected} was made: taken as the default ensemble."), soft_wrap=True
+            Text(f"Nothing is noted of how {shown(protected)} was made: taken as the default ensemble."), soft_wrap=True
         )
     receipt = verify(
         before,
         after,
         recognizers,
         attacked=entry.record.recognizers if entry else DEFAULT_ENSEMBLE,
-        probes={path.name: read_photo(path).pixels for path in probes},
+        probes={shown(name): read_photo(path).pixels for name, path in _told_apart(probes).items()},
     )
     if page is not None:
-        write_receipt(page, receipt, before, after, title=original.name, overwrite=overwrite)
+        write_receipt(page, receipt, before, after, title=shown(original.name), overwrite=overwrite)
     return receipt
+
+
+def _told_apart(photos: list[Path]) -> dict[str, Path]:
+    """Photos by their names, or by their whole paths where several have one name."""
+    names = [photo.name for photo in photos]
+    return {photo.name if names.count(photo.name) == 1 else str(photo): photo for photo in photos}
 
 
 def _settings(strength: str, **given: float | None) -> "LowKey":
@@ -225,13 +238,15 @@ def _load(names: list[str] | None, *, everything: bool) -> list["Recognizer"]:
     from fairveil.faces.recognizers import Recognizer
     from fairveil.faces.zoo import DEFAULT_ENSEMBLE, ZOO, load_recognizer
 
-    chosen = names or (ZOO if everything else DEFAULT_ENSEMBLE)
+    chosen = dict.fromkeys(names or (ZOO if everything else DEFAULT_ENSEMBLE))
     return [Recognizer.from_onnx(name) if name.endswith(".onnx") else load_recognizer(name) for name in chosen]
 
 
 def _summary(outcome: "Outcome", recognizers: list["Recognizer"]) -> str:
     """One line that says what became of a photo."""
-    name = outcome.job.target
+    from fairveil.protection.photos import shown
+
+    name = shown(outcome.job.target)
     record = outcome.entry.record
     notes = " ".join(("", *outcome.entry.notes))
     when = "done before" if outcome.status == "done before" else f"{outcome.seconds:.1f} s"
@@ -244,7 +259,11 @@ def _summary(outcome: "Outcome", recognizers: list["Recognizer"]) -> str:
         if recognizer.threshold
         and any(face.similarity[recognizer.name][-1] >= recognizer.threshold.similarity for face in record.faces)
     ]
+    unknown = [recognizer.name for recognizer in recognizers if not recognizer.threshold]
     verdict = f"still matched by {', '.join(matching)}" if matching else "no recogniser attacked still matches"
+    if unknown:  # its match threshold is not known, so nothing can be said of it
+        verdict = f"still matched by {', '.join(matching)}, and " if matching else ""
+        verdict += f"whether {', '.join(unknown)} still matches is not known"
     lpips = max(face.lpips for face in record.faces)
     return f"{name}: {count}, LPIPS {lpips:.3f}, {verdict} ({when}).{notes}"
 
@@ -255,8 +274,10 @@ def _bytes(size: str) -> int:
     number = size.strip().rstrip("kKmMiIbB ")
     unit = size.strip()[len(number) :].strip().lower()
     try:
-        return int(float(number) * units[unit])
-    except (ValueError, KeyError):
+        if (count := int(float(number) * units[unit])) < 1:
+            raise ValueError
+        return count
+    except (ValueError, KeyError, OverflowError):
         raise typer.BadParameter(f"{size!r} is no file size; write it like 500kB or 2MB.") from None
 
 

@@ -1,6 +1,7 @@
 """Protecting many photos: where each goes, what was done before, and what is remembered of it."""
 
 import hashlib
+import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -16,7 +17,8 @@ from fairveil.faces.detection import Detector
 from fairveil.faces.recognizers import Recognizer
 from fairveil.files import atomic_path, move_into_place
 from fairveil.protection.lowkey import LowKey
-from fairveil.protection.photos import Saving, check_target, find_photos, read_photo, suffix_for, write_photo
+from fairveil.protection.photo_formats import format_named, suffix_fits, suffix_for
+from fairveil.protection.photos import Photo, Saving, check_target, find_photos, read_photo, shown, write_photo
 from fairveil.protection.protecting import ProtectionRecord, protect
 
 LEDGER = ".fairveil"
@@ -68,35 +70,44 @@ class Outcome:
     seconds: float
 
 
+def goes_to_file(inputs: Sequence[Path], out: Path) -> bool:
+    """Whether `out` is the name of the protected photo itself, rather than of a folder for it."""
+    return len(inputs) == 1 and not _is_folder(inputs[0]) and bool(out.suffix) and not _is_folder(out)
+
+
 def plan(inputs: Sequence[Path], out: Path, saving: Saving) -> list[Job]:
     """Decide where each photo goes, before any work is done.
 
-    The photos of a folder keep their places below `out`. A single photo goes to `out` itself if that has a suffix
-    and is no folder.
+    The photos of a folder keep their places below `out`, and those that lie in an `out` within the folder are passed
+    over. A single photo goes to `out` itself if that has a suffix and is no folder.
 
     Raises:
         FairveilError: no photo is found, two would go to one file, or one onto an original.
     """
     jobs = []
     for given in inputs:
-        if given.is_dir():
-            photos = [photo for photo in find_photos(given) if out.resolve() not in photo.resolve().parents]
-            jobs += [Job(photo, out / photo.relative_to(given)) for photo in photos]
+        if _is_folder(given):
+            within = given.resolve() in out.resolve().parents
+            photos = [p for p in find_photos(given) if not (within and out.resolve() in p.resolve().parents)]
+            jobs += [_job(photo, out / photo.relative_to(given), saving) for photo in photos]
+        elif goes_to_file(inputs, out):
+            jobs.append(Job(given, out))
         else:
-            to_file = len(inputs) == 1 and out.suffix and not out.is_dir()
-            jobs.append(Job(given, out if to_file else out / given.name))
+            jobs.append(_job(given, out / given.name, saving))
+    jobs = list(dict.fromkeys(jobs))
     if not jobs:
-        raise FairveilError(f"There is no photo in {', '.join(map(str, inputs))}.")
-    if saving.format:
-        jobs = [replace(job, target=job.target.with_suffix(suffix_for(saving.format))) for job in jobs]
+        raise FairveilError(f"There is no photo in {', '.join(map(shown, inputs))}.")
     sources = {job.source.resolve() for job in jobs}
     targets: dict[Path, Path] = {}
     for job in jobs:
         if job.target.resolve() in sources:
-            raise FairveilError(f"{job.target} is an original and is never overwritten: choose another place with -o.")
+            raise FairveilError(
+                f"{shown(job.target)} is an original and is never overwritten: choose another place with -o."
+            )
         if targets.setdefault(job.target, job.source) != job.source:
             raise FairveilError(
-                f"{targets[job.target]} and {job.source} would both become {job.target}: protect them one by one."
+                f"{shown(targets[job.target])} and {shown(job.source)} would both become {shown(job.target)}: "
+                "protect them one by one."
             )
     return jobs
 
@@ -120,7 +131,7 @@ def protect_file(
     started = time.perf_counter()
     photo = read_photo(job.source)
     recipe = (settings, saving.model_copy(update={"overwrite": False}), [r.name for r in recognizers], faces, seed)
-    key = hashlib.sha256(f"{_sha256(job.source)} {job.target.name} {recipe!r}".encode()).hexdigest()
+    key = hashlib.sha256(os.fsencode(f"{_sha256(job.source)} {job.target.name} {recipe!r}")).hexdigest()
     ledger = job.target.parent / LEDGER / f"{key[:32]}.json"
     if done := _done_before(ledger, job.target):
         return Outcome(job, "done before", done, time.perf_counter() - started)
@@ -134,18 +145,25 @@ def protect_file(
     notes = photo.notes
     # The ledger comes before the photo: killed between the two, the next run finds no photo and makes it again,
     # where a photo that the ledger does not know would stand in its way.
-    with _told_of(job.target):
-        staged = ledger.with_suffix(job.target.suffix)
-        if record.faces:
-            notes += write_photo(replace(photo, pixels=pixels), staged, saving.model_copy(update={"overwrite": True}))
-        else:
-            shutil.copyfile(job.source, staged)
-        entry = Entry(
-            source=job.source.name, target=job.target.name, target_sha256=_sha256(staged), notes=notes, record=record
-        )
-        with atomic_path(ledger, overwrite=True) as temporary:
-            temporary.write_text(entry.model_dump_json(indent=1), encoding="utf-8")
-        move_into_place(staged, job.target, overwrite=saving.overwrite)
+    staged = ledger.with_suffix(job.target.suffix)
+    try:
+        with _told_of(job.target):
+            if record.faces:
+                notes += _stage(replace(photo, pixels=pixels), staged, job.target, saving)
+            else:
+                shutil.copyfile(job.source, staged)
+            entry = Entry(
+                source=shown(job.source.name),
+                target=shown(job.target.name),
+                target_sha256=_sha256(staged),
+                notes=notes,
+                record=record,
+            )
+            with atomic_path(ledger, overwrite=True) as temporary:
+                temporary.write_text(entry.model_dump_json(indent=1), encoding="utf-8")
+            move_into_place(staged, job.target, overwrite=saving.overwrite)
+    finally:
+        staged.unlink(missing_ok=True)
     return Outcome(job, "protected" if record.faces else "unchanged", entry, time.perf_counter() - started)
 
 
@@ -157,6 +175,29 @@ def entry_of(protected: Path) -> Entry | None:
         if entry and entry.target_sha256 == digest:
             return entry
     return None
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # such as a name that is too long: reading or writing it will say so
+        return False
+
+
+def _job(source: Path, target: Path, saving: Saving) -> Job:
+    """A photo on its way into a folder: there its suffix follows the format."""
+    if saving.format and not suffix_fits(target, format_named(saving.format)):
+        target = target.with_suffix(suffix_for(saving.format))
+    return Job(source, target)
+
+
+def _stage(photo: Photo, staged: Path, target: Path, saving: Saving) -> tuple[str, ...]:
+    """Write a photo to where it waits for its name; what is said of it calls it by that name."""
+    try:
+        notes = write_photo(photo, staged, saving.model_copy(update={"overwrite": True}))
+    except FairveilError as error:
+        raise FairveilError(str(error).replace(shown(staged), shown(target))) from error
+    return tuple(note.replace(shown(staged), shown(target)) for note in notes)
 
 
 def _done_before(ledger: Path, target: Path) -> Entry | None:
@@ -177,9 +218,11 @@ def _told_of(path: Path) -> Iterator[None]:
     try:
         yield
     except FileExistsError:
-        raise FairveilError(f"{path} is there already and is not replaced: choose another place with -o.") from None
+        raise FairveilError(
+            f"{shown(path)} is there already and is not replaced: choose another place with -o."
+        ) from None
     except OSError as error:
-        raise FairveilError(f"{path} could not be written: {error.strerror or error}.") from error
+        raise FairveilError(f"{shown(path)} could not be written: {error.strerror or error}.") from error
 
 
 def _sha256(file: Path) -> str:

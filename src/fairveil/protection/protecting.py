@@ -87,7 +87,8 @@ def protect(
     """Change the faces of a picture so that face recognition no longer matches them (LowKey, equation 3.1).
 
     Args:
-        picture: a Pillow image, a uint8 array (H, W, 3), or a uint8 tensor (3, H, W). It is not changed.
+        picture: a Pillow image with 8 bits a channel, a uint8 array (H, W, 3), or a uint8 tensor (3, H, W). It is
+            not changed.
         strength: the name of a preset (see `PRESETS`), or settings of your own.
         recognizers: the ensemble to attack; by default `DEFAULT_ENSEMBLE` of the zoo.
         faces: every face found, only the largest, or faces that were found before.
@@ -96,12 +97,17 @@ def protect(
         on_step: called with (steps done, steps in all) as the work goes on.
 
     Returns:
-        The protected picture, of the kind and size that was given, and the record of what was done. A picture
-        without a face comes back unchanged, with a record that has no faces.
+        The protected picture, of the kind and size that was given, and the record of what was done. A Pillow image
+        of a mode other than RGB, L and these with alpha comes back as RGB or RGBA. A picture without a face comes
+        back unchanged, with a record that has no faces.
 
     Raises:
-        FairveilError: an unknown strength, or a picture of another kind.
+        FairveilError: an unknown strength or choice of faces, a picture of another kind, or recognisers of one name.
     """
+    if not isinstance(faces, Faces) and faces not in ("all", "largest"):
+        raise FairveilError(f"faces is 'all', 'largest', or faces found before, not {faces!r}.")
+    if recognizers is not None:
+        _check_names([recognizer.name for recognizer in recognizers])
     settings = preset(strength) if isinstance(strength, str) else strength
     photo = _to_tensor(picture)
     started = time.perf_counter()
@@ -138,7 +144,7 @@ def protect(
             canvas.paste(protected, perturbation)
         records += _records(members, trace)
         advance(number * settings.steps, settings.steps)
-    return _like(protected, picture), ProtectionRecord(
+    return _like(protected, picture, changed=bool(batches)), ProtectionRecord(
         version=__version__,
         settings=settings,
         recognizers=tuple(recognizer.name for recognizer in recognizers),
@@ -187,30 +193,42 @@ def _records(faces: Faces, trace: Trace) -> list[FaceRecord]:
 
 
 def _to_tensor(picture: Any) -> Tensor:
-    """The picture as a uint8 tensor (3, H, W); shares memory where it can."""
-    if isinstance(picture, Image.Image):
+    """The picture as a uint8 tensor (3, H, W)."""
+    if isinstance(picture, Image.Image) and picture.mode[0] not in "IF":  # their 16 and 32 bits would be clipped
         return torch.from_numpy(np.array(picture.convert("RGB"))).permute(2, 0, 1)
-    tensor = torch.from_numpy(picture).movedim(-1, 0) if isinstance(picture, np.ndarray) else picture
-    if isinstance(tensor, Tensor) and tensor.dtype == torch.uint8 and tensor.dim() == 3 and tensor.shape[0] == 3:
-        return tensor
+    if isinstance(picture, np.ndarray) and picture.dtype == np.uint8 and picture.ndim == 3 and picture.shape[2] == 3:
+        return torch.from_numpy(picture.copy()).permute(2, 0, 1)  # torch takes no reversed and no read-only arrays
+    if isinstance(picture, Tensor) and picture.dtype == torch.uint8 and picture.dim() == 3 and len(picture) == 3:
+        return picture
     raise FairveilError(
-        "protect() takes a Pillow image, a uint8 array of shape (height, width, 3), or a uint8 tensor of shape "
-        f"(3, height, width), not {_describe(picture)}."
+        "protect() takes a Pillow image with 8 bits a channel, a uint8 array of shape (height, width, 3), or a uint8 "
+        f"tensor of shape (3, height, width), not {_describe(picture)}."
     )
 
 
 def _describe(picture: Any) -> str:
+    if isinstance(picture, Image.Image):
+        return f"a Pillow image of mode {picture.mode}"
     shape = getattr(picture, "shape", None)
     return type(picture).__name__ if shape is None else f"{picture.dtype} of shape {tuple(shape)}"
 
 
-def _like(photo: Tensor, picture: Any) -> Any:
+def _check_names(names: list[str]) -> None:
+    if not names:
+        raise FairveilError("There is no recogniser to attack: give one or more, or None for the default ensemble.")
+    if len(set(names)) < len(names):
+        raise FairveilError(f"Two recognisers have one name, so nobody could tell them apart: {', '.join(names)}.")
+
+
+def _like(photo: Tensor, picture: Any, *, changed: bool) -> Any:
     """A uint8 tensor (3, H, W) as the kind of picture that was given."""
     if isinstance(picture, np.ndarray):
         return photo.movedim(0, -1).contiguous().numpy()
     if isinstance(picture, Image.Image):
+        if not changed:
+            return picture.copy()
         image = Image.fromarray(photo.movedim(0, -1).contiguous().numpy())
-        if "A" in picture.getbands():
-            image.putalpha(picture.getchannel("A"))
-        return image.convert(picture.mode) if picture.mode in ("L", "LA") else image
+        if picture.has_transparency_data:
+            image.putalpha(picture.convert("RGBA").getchannel("A"))
+        return image.convert("LA" if "A" in image.getbands() else "L") if picture.mode in ("L", "LA") else image
     return photo
