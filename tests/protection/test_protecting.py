@@ -44,6 +44,51 @@ def test_a_pillow_image_comes_back_in_its_own_mode_and_size_with_its_alpha(prote
     assert len(record.faces) == 1
 
 
+@pytest.mark.parametrize("mode", ["P", "1", "CMYK", "YCbCr", "HSV", "PA"])
+def test_a_pillow_image_of_another_mode_comes_back_in_colour(protect_quickly, portrait, mode):
+    image = Image.fromarray(portrait)
+    image = image.convert("P").convert("PA") if mode == "PA" else image.convert(mode)
+    before = image.tobytes()
+    protected, record = protect_quickly(image)
+    assert (protected.mode, protected.size) == ("RGBA" if mode == "PA" else "RGB", image.size)
+    assert len(record.faces) == 1 and image.tobytes() == before
+
+
+@pytest.mark.parametrize(("mode", "protected_mode"), [("P", "RGBA"), ("L", "LA"), ("RGB", "RGBA")])
+def test_a_colour_declared_transparent_stays_transparent(protect_quickly, portrait, mode, protected_mode):
+    image = Image.fromarray(portrait).convert(mode)
+    image.info["transparency"] = (0, 0, 0) if mode == "RGB" else 0
+    protected, _ = protect_quickly(image)
+    assert protected.mode == protected_mode
+    assert protected.getchannel("A").tobytes() == image.convert("RGBA").getchannel("A").tobytes()
+
+
+@pytest.mark.parametrize("mode", ["RGB", "P", "L", "CMYK"])
+def test_a_pillow_image_without_a_face_comes_back_as_it_was_in_any_mode(protect_quickly, mode):
+    wall = Image.linear_gradient("L").convert(mode)
+    protected, _ = protect_quickly(wall)
+    assert protected is not wall and protected == wall
+
+
+def test_reversed_and_read_only_arrays_are_taken_and_left_as_they_are(protect_quickly, portrait, recwarn):
+    expected, _ = protect_quickly(np.ascontiguousarray(portrait[..., ::-1]))
+    reversed_channels, _ = protect_quickly(portrait[..., ::-1])  # as people turn OpenCV's BGR into RGB
+    assert np.array_equal(reversed_channels, expected)
+    locked = portrait.copy()
+    locked.flags.writeable = False
+    before = locked.copy()
+    protect_quickly(locked)
+    assert np.array_equal(locked, before)
+    assert not [warning for warning in recwarn if "writable" in str(warning.message)]
+
+
+def test_a_tensor_given_is_not_changed(protect_quickly, portrait):
+    photo = torch.from_numpy(portrait.copy()).permute(2, 0, 1)
+    before = photo.clone()
+    protected, _ = protect_quickly(photo)
+    assert torch.equal(photo, before) and not torch.equal(protected, before)
+
+
 def test_array_and_tensor_give_the_same_protected_pixels_as_the_pillow_image(protect_quickly, portrait):
     array, _ = protect_quickly(portrait)
     tensor, _ = protect_quickly(torch.from_numpy(portrait).permute(2, 0, 1))
@@ -125,8 +170,39 @@ def test_progress_rises_to_the_total(protect_quickly, two_faces):
 
 
 @pytest.mark.parametrize(
-    "wrong", [np.zeros((10, 10), np.uint8), np.zeros((10, 10, 3), np.float32), torch.zeros(3, 9, 9), "photo.jpg"]
+    "wrong",
+    [
+        np.zeros((10, 10), np.uint8),
+        np.zeros((10, 10, 3), np.float32),
+        np.zeros((10, 10, 4), np.uint8),
+        np.zeros((10, 10, 3), object),
+        torch.zeros(3, 9, 9),
+        torch.zeros(1, 3, 9, 9, dtype=torch.uint8),
+        Image.new("I;16", (9, 9)),
+        Image.new("F", (9, 9)),
+        "photo.jpg",
+        None,
+    ],
 )
 def test_other_kinds_of_pictures_are_refused_by_a_sentence(wrong):
     with pytest.raises(FairveilError, match="takes a Pillow image"):
         protect(wrong, QUICK)
+
+
+@pytest.mark.parametrize("shape", [(0, 0, 3), (1, 1, 3), (7, 900, 3)])
+def test_pictures_too_small_for_a_face_come_back_as_they_were(protect_quickly, shape):
+    speck = np.full(shape, 90, np.uint8)
+    protected, record = protect_quickly(speck)
+    assert np.array_equal(protected, speck) and not record.faces
+
+
+def test_a_misspelt_choice_of_faces_is_refused(protect_quickly, portrait):
+    with pytest.raises(FairveilError, match="'all', 'largest', or faces found before, not 'biggest'"):
+        protect_quickly(portrait, faces="biggest")
+
+
+def test_recognisers_need_names_of_their_own_and_one_is_needed(tiny_recognizers, portrait):
+    with pytest.raises(FairveilError, match="one name"):
+        protect(portrait, QUICK, recognizers=[tiny_recognizers[0]] * 2)
+    with pytest.raises(FairveilError, match="no recogniser to attack"):
+        protect(portrait, QUICK, recognizers=[])

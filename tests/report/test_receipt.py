@@ -91,6 +91,35 @@ def test_the_page_stands_alone_and_shows_the_figures(receipt, photos, tmp_path):
     assert receipt.caution[:40] in html
 
 
+def test_the_page_says_if_the_face_is_no_longer_found_and_knows_no_noise_of_equal_pictures(receipt, photos, tmp_path):
+    face = receipt.faces[0]
+    quality = face.quality.model_copy(update={"psnr": None})
+    lost = receipt.model_copy(update={"faces": (face.model_copy(update={"found": False, "quality": quality}),)})
+    write_receipt(tmp_path / "receipt.html", lost, *photos, title="me")
+    html = (tmp_path / "receipt.html").read_text(encoding="utf-8")
+    assert "no longer finds this face" in html and "PSNR" not in html and "None" not in html
+    assert "PSNR" not in _printed(lost)
+
+
+@pytest.mark.parametrize("box", [(-20.0, -15.0, 30.0, 40.0), (60.0, 50.0, 120.0, 130.0), (-5.0, -5.0, 95.0, 85.0)])
+def test_a_face_at_the_edge_of_the_photo_is_shown(receipt, photos, tmp_path, box):
+    edge = receipt.model_copy(update={"faces": (receipt.faces[0].model_copy(update={"box": box}),)})
+    write_receipt(tmp_path / "receipt.html", edge, *photos, title="me")
+    assert (tmp_path / "receipt.html").read_text(encoding="utf-8").count("data:image/png") == 3
+
+
+def test_markup_in_a_name_is_told_as_it_is(receipt):
+    face = receipt.faces[0]
+    odd = face.model_copy(
+        update={
+            "against_itself": (_comparison("[red]", 0.5),),
+            "against_probes": {"[bold]x[/].jpg": (_comparison("[/]", 0.1),)},
+        }
+    )
+    text = _printed(receipt.model_copy(update={"faces": (odd,)}))
+    assert all(name in text for name in ("[red]", "[bold]x[/].jpg", "[/]"))
+
+
 def test_names_are_escaped(receipt, photos, tmp_path):
     page = tmp_path / "receipt.html"
     write_receipt(page, receipt, *photos, title="<script>alert(1)</script>.jpg")
