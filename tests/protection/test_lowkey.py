@@ -55,24 +55,25 @@ def _literal_gaussian(image: torch.Tensor, sigma: float, window: int) -> torch.T
     return total
 
 
-def _literal_equation(clean, moved, ensemble, alpha):
+def _literal_equation(clean, moved, landmarks, ensemble, alpha):
     """Equation 3.1 read aloud, with squared differences averaged over 512 dimensions as in the released code."""
     total = 0
     for recognizer in ensemble:
-        reference = recognizer.embed(clean, LANDMARKS)[0]
+        reference = recognizer.embed(clean, landmarks)[0]
         for picture in (moved, _literal_gaussian(moved, 3.0, 7)):
-            difference = recognizer.embed(picture, LANDMARKS)[0] - reference
+            difference = recognizer.embed(picture, landmarks)[0] - reference
             total = total + sum(value * value for value in difference) / 512 / reference.norm()
     return total / (2 * len(ensemble)) - alpha * LPIPS.pretrained("alexnet")(clean, moved)[0]
 
 
-def test_one_step_follows_the_sign_of_the_literal_equations_gradient(ensemble, face):
+@pytest.mark.parametrize("landmarks", [LANDMARKS, TEMPLATE[None] * SIZE / 112], ids=["amid", "to the borders"])
+def test_one_step_follows_the_sign_of_the_literal_equations_gradient(ensemble, face, landmarks):
     settings = LowKey(steps=1, mirror=False, alpha=0.05)
     start = torch.empty_like(face).uniform_(-settings.noise, settings.noise, generator=_generator())
-    trace = attack(face, LANDMARKS, ensemble, settings, generator=_generator())
+    trace = attack(face, landmarks, ensemble, settings, generator=_generator())
     step = trace.perturbation - start
     start.requires_grad_(True)
-    (gradient,) = torch.autograd.grad(_literal_equation(face, face + start, ensemble, settings.alpha), start)
+    (gradient,) = torch.autograd.grad(_literal_equation(face, face + start, landmarks, ensemble, settings.alpha), start)
     assert torch.allclose(step.abs(), torch.full_like(step, settings.step_size), atol=1e-6)
     assert float((step.sign() == gradient.sign()).float().mean()) > 0.999
 
@@ -170,6 +171,44 @@ def test_faces_in_one_batch_do_not_disturb_each_other(ensemble, face):
     assert float(agreement) > 0.99
 
 
+def test_faces_in_one_batch_end_where_each_would_alone(ensemble, face):
+    # Without LPIPS, whose gradient near zero is all rounding, agreement is exact; the first face gets the same noise.
+    settings = LowKey(steps=4, step_size=0.01, alpha=0)
+    faces = torch.cat([face, face.flip(-1)])
+    both = attack(faces, LANDMARKS.expand(2, -1, -1), ensemble, settings, generator=_generator())
+    alone = attack(face, LANDMARKS, ensemble, settings, generator=_generator())
+    unequal = (both.perturbation[0] - alone.perturbation[0]).abs() > 1e-5
+    assert float(unequal.float().mean()) < 1e-3
+    assert float(both.lpips[0]) == pytest.approx(float(alone.lpips), rel=1e-2)
+    for name, looks in alone.similarity.items():
+        assert torch.allclose(torch.cat(looks), torch.stack(both.similarity[name])[:, 0], atol=1e-4)
+
+
+def test_a_face_that_is_done_is_left_alone_while_others_go_on(ensemble, face):
+    settings = LowKey(steps=12, step_size=0.005, smoothing="none", mirror=False, alpha=0, stop_below=0.05)
+    # On a face whose window lets little through, little is won.
+    window = torch.tensor([1.0, 0.2]).view(2, 1, 1, 1).expand(2, 1, SIZE, SIZE).contiguous()
+    faces, landmarks = face.repeat(2, 1, 1, 1), LANDMARKS.expand(2, -1, -1)
+    alone = attack(face, LANDMARKS, ensemble, settings, generator=_generator())
+    both = attack(faces, landmarks, ensemble, settings, window=window, generator=_generator())
+    assert 0 < int(alone.steps) == int(both.steps[0]) < int(both.steps[1])
+    unequal = (both.perturbation[0] - alone.perturbation[0]).abs() > 1e-5
+    assert float(unequal.float().mean()) < 1e-3
+
+
+def test_a_grey_perturbation_keeps_all_channels_in_range(ensemble):
+    colours = torch.tensor([0.02, 0.5, 0.98]).view(1, 3, 1, 1).expand(1, 3, SIZE, SIZE).contiguous()
+    trace = attack(colours, LANDMARKS, ensemble, LowKey(steps=3, step_size=0.1), grey=True)
+    assert float((colours + trace.perturbation).min()) >= -1e-6
+    assert float((colours + trace.perturbation).max()) <= 1 + 1e-6
+
+
+def test_the_pictures_given_are_not_changed(ensemble, face):
+    before = face.clone()
+    attack(face, LANDMARKS, ensemble, LowKey(steps=1))
+    assert torch.equal(face, before)
+
+
 def test_two_faces_on_one_canvas_are_both_moved_away(ensemble, face):
     landmarks = torch.cat([LANDMARKS - 10, LANDMARKS + 12])
     settings = LowKey(steps=6, step_size=0.01, alpha=0, smoothing="none")
@@ -193,8 +232,31 @@ def test_the_lowkey_presets_are_the_dissertations_settings():
         assert (settings.sigma, settings.window, settings.smoothing) == (3.0, 7, "both")
 
 
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_strength_works_and_survives_json(ensemble, face, name):
+    settings = preset(name)
+    assert LowKey.model_validate_json(settings.model_dump_json()) == settings
+    trace = attack(face, LANDMARKS, ensemble, settings.model_copy(update={"steps": 2}), generator=_generator())
+    assert trace.perturbation.isfinite().all() and trace.perturbation.abs().max() < 0.1
+
+
 def test_settings_are_checked_and_cannot_be_changed():
-    for wrong in ({"steps": 0}, {"step_size": 0}, {"alpha": -1}, {"smoothing": "sometimes"}, {"stepz": 3}):
+    nan = float("nan")
+    for wrong in (
+        {"steps": 0},
+        {"steps": 1.5},
+        {"step_size": 0},
+        {"step_size": nan},
+        {"alpha": -1},
+        {"alpha": nan},
+        {"max_lpips": 0},
+        {"max_lpips": nan},
+        {"stop_below": nan},
+        {"noise": 2},
+        {"canvas": "moon"},
+        {"smoothing": "sometimes"},
+        {"stepz": 3},
+    ):
         with pytest.raises(ValidationError):
             LowKey(**wrong)
     with pytest.raises(ValidationError):

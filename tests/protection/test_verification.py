@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from fairveil.errors import FairveilError
+from fairveil.faces.recognizers import Recognizer
 from fairveil.protection.verification import CONDITIONS, Receipt, verify
 
 
@@ -55,6 +56,58 @@ def test_the_receipt_is_dated_cautious_and_survives_json(photo, changed, detecto
     assert receipt.date[:2] == "20" and "may still match" in receipt.caution
     assert set(receipt.thresholds) == {"tiny-1", "tiny-2"}
     assert Receipt.model_validate_json(receipt.model_dump_json()) == receipt
+
+
+def test_a_face_the_detector_no_longer_finds_is_still_compared_where_it_was(photo, detector, tiny_recognizers):
+    erased = photo.clone()
+    erased[:, :260, 130:330] = 128
+    face = verify(photo, erased, tiny_recognizers, detector=detector).faces[0]
+    assert not face.found
+    assert len(face.against_itself) == 10 and all(c.similarity < 0.99 for c in face.against_itself)
+
+
+def test_each_face_is_compared_with_itself(photo, detector, tiny_recognizers):
+    two = torch.full((3, 512, 800), 200, dtype=torch.uint8)
+    two[:, :, :512] = photo
+    two[:, :256, 530:786] = photo[:, ::2, ::2]
+    changed = two.clone()
+    changed[:, :, 520:] = changed[:, :, 520:] // 2 + 40
+    receipt = verify(two, changed, tiny_recognizers, detector=detector)
+    large, small = receipt.faces
+    assert large.box[2] < 512 < small.box[0]
+    assert large.quality.psnr is None and small.quality.psnr is not None
+    assert [c.similarity for c in large.against_itself if c.condition == "as saved"] == pytest.approx([1, 1])
+    assert all(c.similarity < 1 - 1e-4 for c in small.against_itself)
+
+
+def test_without_a_threshold_nothing_is_said_of_a_match(photo, detector, tiny_recognizers):
+    nobody_measured = Recognizer("new", tiny_recognizers[0].network, tiny_recognizers[0].framing)
+    receipt = verify(photo, photo, [nobody_measured], detector=detector)
+    comparison = receipt.faces[0].against_itself[0]
+    assert (comparison.matches, comparison.matched_before) == (None, None)
+    assert receipt.thresholds == {"new": "not known"}
+
+
+def test_the_closest_face_of_a_probe_counts(photo, detector, tiny_recognizers):
+    crowd = torch.full((3, 512, 800), 200, dtype=torch.uint8)
+    crowd[:, :, :512] = photo
+    crowd[:, :256, 530:786] = photo[:, ::2, ::2].flip(2) // 4
+    wanted = photo[:, ::2, ::2].flip(2) // 4
+    receipt = verify(photo, photo, tiny_recognizers, probes={"crowd": crowd, "small": wanted}, detector=detector)
+    in_crowd, dark = (receipt.faces[0].against_probes[name] for name in ("crowd", "small"))
+    for closest, other in zip(in_crowd, dark, strict=True):
+        assert closest.similarity > 0.99 > other.similarity
+
+
+@pytest.mark.parametrize("condition", CONDITIONS)
+def test_landmarks_stay_on_the_face_whatever_happens_to_the_photo(condition):
+    view = torch.zeros(1, 3, 120, 96)
+    view[:, :, 40:49, 60:69] = 1
+    altered, landmarks = CONDITIONS[condition](view, torch.tensor([[[64.0, 44.0]]]))
+    shown = altered[0, 0].clamp(min=0.2) - 0.2
+    rows, columns = torch.meshgrid(*(torch.arange(float(n)) for n in shown.shape), indexing="ij")
+    middle = torch.stack([(columns * shown).sum(), (rows * shown).sum()]) / shown.sum()
+    assert torch.allclose(middle, landmarks[0, 0], atol=0.1)
 
 
 def test_photos_of_different_sizes_are_refused(photo, detector, tiny_recognizers):
