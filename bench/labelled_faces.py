@@ -9,10 +9,10 @@ import torch
 from rich.progress import track
 from torch import Tensor
 
+from fairveil.faces.canvas import view_of_face
 from fairveil.faces.detection import Detector
 from fairveil.faces.recognizers import Recognizer
-from fairveil.protection.photos import read_photo
-from fairveil.protection.verification import view_of_face
+from fairveil.photos import read_photo
 
 
 @torch.no_grad()

@@ -28,10 +28,10 @@ from skimage import data
 
 from fairveil.faces.detection import Detector
 from fairveil.faces.zoo import DEFAULT_ENSEMBLE, ZOO, load_recognizer
+from fairveil.photos import Saving, read_photo
 from fairveil.protection.folders import Job, protect_file
 from fairveil.protection.lowkey import PRESETS, LowKey
 from fairveil.protection.perceptual import LPIPS
-from fairveil.protection.photos import Saving, read_photo
 from fairveil.protection.protecting import SMALLEST_FACE, protect
 from fairveil.protection.verification import AS_SAVED, verify
 

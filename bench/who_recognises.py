@@ -17,11 +17,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from fairveil.faces.canvas import view_of_face
 from fairveil.faces.detection import Detector
 from fairveil.faces.zoo import DEFAULT_ENSEMBLE, ZOO, load_recognizer
-from fairveil.protection.photos import read_photo
+from fairveil.photos import read_photo
 from fairveil.protection.protecting import SMALLEST_FACE, protect
-from fairveil.protection.verification import verify, view_of_face
+from fairveil.protection.verification import verify
 from labelled_faces import embed_labelled_faces
 
 RANKS = (1, 50)

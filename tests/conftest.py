@@ -6,6 +6,7 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
+from hypothesis import settings
 from numpy.typing import NDArray
 from skimage import data
 from torch import nn
@@ -14,6 +15,9 @@ from fairveil import assets
 from fairveil.errors import FairveilError
 from fairveil.faces.detection import Detector
 from fairveil.faces.recognizers import Framing, Recognizer
+
+settings.register_profile("fairveil", deadline=None)  # a busy machine is no defect
+settings.load_profile("fairveil")
 
 
 @cache

@@ -104,9 +104,9 @@ def protect(
     Example: fairveil protect holiday/ portrait.jpg -o protected/ --report
     """
     from fairveil.faces.detection import Detector
+    from fairveil.photos import Saving, shown
+    from fairveil.photos.formats import format_of_name
     from fairveil.protection.folders import goes_to_file, plan, protect_file
-    from fairveil.protection.photo_formats import format_of_name
-    from fairveil.protection.photos import Saving, shown
     from fairveil.protection.protecting import SMALLEST_FACE
 
     saving = Saving(
@@ -195,8 +195,8 @@ def _report(
 ) -> "Receipt":
     """Verify a protected photo, and write the page if one is asked for."""
     from fairveil.faces.zoo import DEFAULT_ENSEMBLE
+    from fairveil.photos import read_photo, shown
     from fairveil.protection.folders import entry_of
-    from fairveil.protection.photos import read_photo, shown
     from fairveil.protection.verification import verify
     from fairveil.report.receipt import write_receipt
 
@@ -244,7 +244,7 @@ def _load(names: list[str] | None, *, everything: bool) -> list["Recognizer"]:
 
 def _summary(outcome: "Outcome", recognizers: list["Recognizer"]) -> str:
     """One line that says what became of a photo."""
-    from fairveil.protection.photos import shown
+    from fairveil.photos import shown
 
     name = shown(outcome.job.target)
     record = outcome.entry.record

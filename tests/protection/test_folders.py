@@ -5,10 +5,10 @@ import pytest
 from PIL import Image
 
 from fairveil.errors import FairveilError
+from fairveil.photos import Saving
 from fairveil.protection import folders
 from fairveil.protection.folders import LEDGER, Job, entry_of, goes_to_file, plan, protect_file
 from fairveil.protection.lowkey import LowKey
-from fairveil.protection.photos import Saving
 
 ONCE = LowKey(steps=1, step_size=0.02, smoothing="none", mirror=False)
 

@@ -16,9 +16,9 @@ from fairveil.errors import FairveilError
 from fairveil.faces.detection import Detector
 from fairveil.faces.recognizers import Recognizer
 from fairveil.files import atomic_path, move_into_place
+from fairveil.photos import Photo, Saving, check_target, find_photos, read_photo, shown, write_photo
+from fairveil.photos.formats import format_named, suffix_fits, suffix_for
 from fairveil.protection.lowkey import LowKey
-from fairveil.protection.photo_formats import format_named, suffix_fits, suffix_for
-from fairveil.protection.photos import Photo, Saving, check_target, find_photos, read_photo, shown, write_photo
 from fairveil.protection.protecting import ProtectionRecord, protect
 
 LEDGER = ".fairveil"

@@ -14,10 +14,10 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 from fairveil.errors import FairveilError
+from fairveil.faces.canvas import Canvas
 from fairveil.faces.detection import Detector, Faces
 from fairveil.faces.recognizers import Recognizer
 from fairveil.faces.zoo import DEFAULT_ENSEMBLE, load_recognizer
-from fairveil.protection.canvas import Canvas
 from fairveil.protection.lowkey import LowKey, Trace, attack, preset
 from fairveil.version import __version__
 

@@ -14,9 +14,9 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 from fairveil.errors import FairveilError
+from fairveil.faces.canvas import CONTEXT, Canvas, view_of_face
 from fairveil.faces.detection import Detector, Faces
 from fairveil.faces.recognizers import Recognizer
-from fairveil.protection.canvas import Canvas
 from fairveil.protection.perceptual import LPIPS, psnr, ssim
 from fairveil.version import __version__
 
@@ -24,9 +24,6 @@ CAUTION = (
     "Measured on the recognisers named here and on nothing else. Recognisers trained later, or hardened on purpose "
     "against perturbations like these, may still match the face, and photos already online stay recognisable."
 )
-
-CONTEXT = 1.5
-"""Side of the square around a face that is measured, over the side of the standard aligned crop."""
 
 SAME_FACE_OVERLAP = 0.3
 """Intersection over union from which a box in the protected photo is the face of a box in the original."""
@@ -235,12 +232,6 @@ def _verify_face(
         against_itself=tuple(itself),
         against_probes={name: tuple(comparisons) for name, comparisons in against.items()},
     )
-
-
-def view_of_face(photo: Tensor, landmarks: Tensor) -> tuple[Tensor, Tensor]:
-    """The surroundings of a face at full resolution, (1, 3, S, S) in [0, 1], and its landmarks there, (1, 5, 2)."""
-    canvas = Canvas.around_face(landmarks, margin=CONTEXT, largest=max(photo.shape))
-    return canvas.cut(photo)[None], canvas.to_canvas(landmarks)[None]
 
 
 def _overlap(box: Tensor, boxes: Tensor) -> Tensor:

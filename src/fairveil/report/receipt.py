@@ -16,8 +16,9 @@ from rich.text import Text
 from torch import Tensor
 
 from fairveil.errors import FairveilError
+from fairveil.faces.canvas import CONTEXT
 from fairveil.files import atomic_path
-from fairveil.protection.verification import CONTEXT, Comparison, FaceReceipt, Receipt
+from fairveil.protection.verification import Comparison, FaceReceipt, Receipt
 
 AMPLIFICATION = 10
 """By how much the page multiplies the difference between before and after, to make it visible."""

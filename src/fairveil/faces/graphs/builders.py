@@ -11,9 +11,15 @@ from fairveil.faces.graphs import operators as ops
 from fairveil.faces.graphs.assembly import Operation, Step
 
 
-def plain(operator: Callable[..., Tensor]) -> Callable[[Operation], Step]:
-    """A builder of an operator without attributes."""
-    return lambda operation: (operator, operation.inputs)
+def plain(operator: Callable[..., Tensor], *, inputs: int = 1) -> Callable[[Operation], Step]:
+    """A builder of an operator without attributes on one tensor, or on as many as are said."""
+
+    def build(operation: Operation) -> Step:
+        if len(operation.inputs) != inputs:  # only in a damaged file
+            raise operation.error(f"has {len(operation.inputs)} inputs and must have {inputs}")
+        return operator, operation.inputs
+
+    return build
 
 
 def bound(operation: Operation, side: Literal["max", "min"]) -> Step:

@@ -14,8 +14,17 @@ from PIL import Image, ImageCms
 from skimage.data import astronaut
 
 from fairveil.errors import FairveilError
-from fairveil.protection import photo_decoding, photos
-from fairveil.protection.photos import Photo, Saving, check_target, find_photos, read_photo, suffix_for, write_photo
+from fairveil.photos import (
+    Photo,
+    Saving,
+    check_target,
+    decoding,
+    find_photos,
+    read_photo,
+    storage,
+    suffix_for,
+    write_photo,
+)
 
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "HEIF", "AVIF")
 pillow_heif = pytest.importorskip("pillow_heif")
@@ -195,14 +204,14 @@ def test_cmyk_with_a_damaged_profile_is_converted_plainly():
 
 def test_pictures_with_a_brightness_range_that_would_be_lost_are_refused(monkeypatch):
     data = encoded(noise(), "HEIF")
-    opened = photo_decoding._open
+    opened = decoding._open
 
     def with_hdr(*args):
         image = opened(*args)
         image.info["nclx_profile"] = {"transfer_characteristics": 16}
         return image
 
-    monkeypatch.setattr(photo_decoding, "_open", with_hdr)
+    monkeypatch.setattr(decoding, "_open", with_hdr)
     refusal(data, "HDR")
 
 
@@ -555,7 +564,7 @@ def test_memory_that_runs_out_is_said(monkeypatch):
 
     data = encoded(noise(), "PNG")
     monkeypatch.setattr(Image.Image, "getchannel", lambda *_: exhausted(None))
-    monkeypatch.setattr(photo_decoding, "_turned", lambda *_: exhausted(None))
+    monkeypatch.setattr(decoding, "_turned", lambda *_: exhausted(None))
     refusal(data, "more memory")
 
 
@@ -680,7 +689,7 @@ def test_a_folder_that_cannot_be_listed_is_named(tmp_path, monkeypatch):
     def denied(path, *_):
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr(photos.os, "scandir", denied)
+    monkeypatch.setattr(storage.os, "scandir", denied)
     with pytest.raises(FairveilError, match="cannot be listed: permission denied"):
         find_photos([tmp_path])
 

@@ -17,8 +17,9 @@ from PIL import Image, ImageCms
 from torch import Tensor
 
 from fairveil.errors import FairveilError
-from fairveil.protection.exif import parse_exif
-from fairveil.protection.metadata import (
+from fairveil.photos.exif import parse_exif
+from fairveil.photos.formats import SPOKEN, Format, format_of_content, other_kind
+from fairveil.photos.metadata import (
     Metadata,
     iptc_without_pictures,
     orientation,
@@ -27,7 +28,6 @@ from fairveil.protection.metadata import (
     without_pictures,
     xmp_without_pictures,
 )
-from fairveil.protection.photo_formats import SPOKEN, Format, format_of_content, other_kind
 
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,

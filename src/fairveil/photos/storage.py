@@ -13,9 +13,9 @@ from typing import BinaryIO
 
 from fairveil.errors import FairveilError
 from fairveil.files import atomic_path
-from fairveil.protection.photo_decoding import Photo, decode_photo
-from fairveil.protection.photo_encoding import Saving, check_encodable, encode_photo, format_for
-from fairveil.protection.photo_formats import format_of_name, suffix_fits, suffix_for
+from fairveil.photos.decoding import Photo, decode_photo
+from fairveil.photos.encoding import Saving, check_encodable, encode_photo, format_for
+from fairveil.photos.formats import format_of_name, suffix_fits, suffix_for
 
 __all__ = ["MAX_PIXELS", "Photo", "Saving", "check_target", "find_photos", "read_photo", "suffix_for", "write_photo"]
 

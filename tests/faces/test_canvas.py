@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from fairveil.faces.alignment import TEMPLATE
-from fairveil.protection.canvas import SMALLEST, Canvas
+from fairveil.faces.canvas import SMALLEST, Canvas
 
 
 def _photo(height: int, width: int) -> torch.Tensor:

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms
 from PIL.PngImagePlugin import PngInfo
 
-from fairveil.protection.exif import Entry, Exif, add_to_tiff, exif_block, parse_exif
-from fairveil.protection.metadata import sound_dpi, xmp_without_pictures
-from fairveil.protection.photos import Saving, read_photo, suffix_for, write_photo
+from fairveil.photos import Saving, read_photo, suffix_for, write_photo
+from fairveil.photos.exif import Entry, Exif, add_to_tiff, exif_block, parse_exif
+from fairveil.photos.metadata import sound_dpi, xmp_without_pictures
 
 pillow_heif = pytest.importorskip("pillow_heif")
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "HEIF", "AVIF")
@@ -244,7 +244,7 @@ def test_a_profile_for_grey_does_not_stay_in_a_format_without_grey(tmp_path):
 
 
 def test_cmyk_goes_through_its_colour_profile(monkeypatch):
-    from fairveil.protection import photo_decoding
+    from fairveil.photos import decoding
 
     asked = []
 
@@ -252,7 +252,7 @@ def test_cmyk_goes_through_its_colour_profile(monkeypatch):
         asked.append((image.mode, source, mode))
         return image.convert("RGB")
 
-    monkeypatch.setattr(photo_decoding.ImageCms, "profileToProfile", convert)
+    monkeypatch.setattr(decoding.ImageCms, "profileToProfile", convert)
     file = BytesIO()
     Image.new("CMYK", (8, 6)).save(file, "JPEG", icc_profile=PROFILE)
     photo = read_photo(file.getvalue())

@@ -11,10 +11,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from fairveil.errors import FairveilError
-from fairveil.protection.exif import Entry, Exif, add_to_tiff, exif_block
-from fairveil.protection.metadata import ORIENTATION, Metadata, upright
-from fairveil.protection.photo_decoding import Photo, to_srgb
-from fairveil.protection.photo_formats import LONGEST_SIDE, Format, format_named
+from fairveil.photos.decoding import Photo, to_srgb
+from fairveil.photos.exif import Entry, Exif, add_to_tiff, exif_block
+from fairveil.photos.formats import LONGEST_SIDE, Format, format_named
+from fairveil.photos.metadata import ORIENTATION, Metadata, upright
 
 LOWEST_QUALITY = 60
 """Below this, blocks and smeared colours are plain to see, and the protection is partly gone with them."""

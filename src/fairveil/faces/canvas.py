@@ -1,4 +1,4 @@
-"""The part of a photo the attack works on: a square around a face, no larger than it need be.
+"""The part of a photo that matters to a face: a square around it, no larger than it need be.
 
 Recognisers see a face at 112 to 224 pixels, however large the photo. So a face is protected on a canvas of at
 most 224 pixels, and the perturbation is enlarged and added to the photo at the end: the work does not grow with
@@ -13,6 +13,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fairveil.faces.alignment import TEMPLATE, TEMPLATE_SIZE, similarity_transform, transform_points
+
+CONTEXT = 1.5
+"""Side of the square around a face that recognisers are shown and that is compared, over the side of the standard
+aligned crop."""
 
 SMALLEST = 64
 """Side of the smallest canvas, in pixels: below it, LPIPS's network has nothing left to compare."""
@@ -108,3 +112,9 @@ class Canvas:
         inside = perturbation[:, top - self.top : bottom - self.top, left - self.left : right - self.left]
         region = photo[:, top:bottom, left:right]
         region.copy_((region + inside * 255).round().clamp(0, 255))
+
+
+def view_of_face(photo: Tensor, landmarks: Tensor) -> tuple[Tensor, Tensor]:
+    """The surroundings of a face at full resolution, (1, 3, S, S) in [0, 1], and its landmarks there, (1, 5, 2)."""
+    canvas = Canvas.around_face(landmarks, margin=CONTEXT, largest=max(photo.shape))
+    return canvas.cut(photo)[None], canvas.to_canvas(landmarks)[None]

@@ -14,7 +14,7 @@ import math
 import xml.etree.ElementTree as ET
 from dataclasses import dataclass, replace
 
-from fairveil.protection.exif import Directory, Exif, long, short
+from fairveil.photos.exif import Directory, Exif, long, short
 
 ORIENTATION, _WIDTH, _HEIGHT = 0x0112, 0xA002, 0xA003
 
