@@ -5,8 +5,9 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from fairveil import assets, cli_models
+from fairveil import assets
 from fairveil.assets import clients, store
+from fairveil.cli import models as cli_models
 from fairveil.errors import FairveilError
 
 

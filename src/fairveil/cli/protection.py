@@ -1,35 +1,22 @@
-"""The command line: parse, call, print. Results go to stdout, talk to stderr."""
+"""The commands `fairveil protect` and `fairveil check`."""
 
-import io
-import sys
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from fairveil.cli_models import models_app
+from fairveil.cli.terminal import progress_bar, results, talk
 from fairveil.errors import FairveilError
-from fairveil.version import __version__
 
 if TYPE_CHECKING:  # torch takes seconds to import: --help should not wait for it
     from fairveil.faces.recognizers import Recognizer
     from fairveil.protection.folders import Outcome
     from fairveil.protection.lowkey import LowKey
     from fairveil.protection.verification import Receipt
-
-app = typer.Typer(
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    help="Photos that face recognition can no longer match, and honest tests of what it does to whom.",
-)
-app.add_typer(models_app, name="models")
-results, talk = Console(), Console(stderr=True)
 
 
 class WhichFaces(StrEnum):
@@ -39,34 +26,6 @@ class WhichFaces(StrEnum):
     largest = "largest"
 
 
-def main() -> None:
-    """Run the command line; every expected failure ends as one sentence and an exit code."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a name or a σ that a terminal cannot show must not end the work
-            stream.reconfigure(errors="backslashreplace")
-    try:
-        app()
-    except FairveilError as error:
-        talk.print(Text("Error: ", "bold red"), Text(str(error)), sep="", soft_wrap=True)
-        sys.exit(1)
-
-
-def _print_version(wanted: bool) -> None:
-    if wanted:
-        typer.echo(f"fairveil {__version__}")
-        raise typer.Exit
-
-
-@app.callback()
-def _options(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and stop.")
-    ] = False,
-) -> None:
-    """Options of the whole program."""
-
-
-@app.command()
 def protect(
     photos: Annotated[list[Path], typer.Argument(metavar="PHOTO|FOLDER...", help="Photos, or folders of photos.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="A folder; or a file, for a single photo.")],
@@ -120,7 +79,7 @@ def protect(
     jobs = plan(photos, out, saving)
     detector, ensemble = Detector.pretrained(minimum_face=SMALLEST_FACE), _load(recognizer, everything=False)
     failed = []
-    with _progress() as progress:
+    with progress_bar() as progress:
         task = progress.add_task("", total=len(jobs))
 
         def advance(finished: int, done: int, total: int) -> None:
@@ -155,7 +114,6 @@ def protect(
         raise FairveilError(f"{len(failed)} of {len(jobs)} photos could not be protected: {names}.")
 
 
-@app.command()
 def check(
     original: Annotated[Path, typer.Argument(help="The photo as it was.")],
     protected: Annotated[Path, typer.Argument(help="The photo as `protect` made it.")],
@@ -279,15 +237,3 @@ def _bytes(size: str) -> int:
         return count
     except (ValueError, KeyError, OverflowError):
         raise typer.BadParameter(f"{size!r} is no file size; write it like 500kB or 2MB.") from None
-
-
-def _progress() -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=talk,
-        transient=True,
-        redirect_stdout=sys.stdout.isatty(),  # a bar on stderr must not swallow results that go to a file
-    )

@@ -1,0 +1,21 @@
+"""What all commands share: results go to stdout, talk and progress to stderr."""
+
+import sys
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+results, talk = Console(), Console(stderr=True)
+
+
+def progress_bar() -> Progress:
+    """A bar on stderr that goes away when the work is done; its description says what is under way."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=talk,
+        transient=True,
+        redirect_stdout=sys.stdout.isatty(),  # a bar on stderr must not swallow results that go to a file
+    )
