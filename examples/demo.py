@@ -28,7 +28,7 @@ def main() -> None:
     mirrored = ImageOps.mirror(portrait).resize((256, 256))
     ImageEnhance.Brightness(mirrored).enhance(0.7).save(OUT / "other-photo.jpg", quality=80)
 
-    run("protect", OUT / "portrait.jpg", "-o", OUT / "protected")
+    run("protect", OUT / "portrait.jpg", "-o", OUT / "protected", "--overwrite")
     run(
         *("check", OUT / "portrait.jpg", OUT / "protected" / "portrait.jpg", "--probe", OUT / "other-photo.jpg"),
         *("--report", OUT / "report.html", "--overwrite"),

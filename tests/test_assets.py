@@ -344,7 +344,7 @@ def test_own_folder_is_used_instead_and_nothing_is_fetched(registry, tmp_path, m
     assert assets.path("net") == tmp_path / "net.pt"
     assert assets.locate(registry.artifacts["net"]) == tmp_path / "net.pt"
     assert assets.folder() == tmp_path
-    with pytest.raises(FairveilError, match=r"one\.bin \(pair\.bin\) is not there; .*: one\.bin, two\.json\. Put"):
+    with pytest.raises(FairveilError, match=r"where one\.bin is missing\. Fill it with .*fetch --to FOLDER"):
         assets.path("pair.bin")
     assert registry.commands == []
 
@@ -364,6 +364,29 @@ def test_copy_to_fills_a_folder_that_works_offline(registry, tmp_path, monkeypat
     registry.fails_saying = "offline"
     assert [assets.path(name) for name in registry.artifacts] == copied
     assert {f.name for f in stick.iterdir()} == {"one.bin", "two.json", "net.pt"}
+
+
+def test_an_own_folder_that_is_none_is_named_as_such(registry, tmp_path, monkeypatch):
+    monkeypatch.setenv("FAIRVEIL_ASSETS", str(tmp_path / "nowhere"))
+    with pytest.raises(FairveilError, match=r"nowhere, and there is no such folder: name one"):
+        assets.path("net")
+    (tmp_path / "nowhere").write_text("a file")
+    with pytest.raises(FairveilError, match=r"nowhere, which is no folder"):
+        assets.path("net")
+
+
+def test_copy_to_replaces_other_files_of_these_names_only_on_request(registry, tmp_path):
+    (tmp_path / "net.pt").write_bytes(b"mine")
+    with pytest.raises(FairveilError, match=r"other files of these names: net\.pt.*--overwrite"):
+        assets.copy_to(registry.artifacts.values(), tmp_path)
+    assert (tmp_path / "net.pt").read_bytes() == b"mine" and not (tmp_path / "one.bin").exists()
+    assets.copy_to(registry.artifacts.values(), tmp_path, overwrite=True)
+    assert (tmp_path / "net.pt").read_bytes() == registry.contents["net.pt"]
+
+
+def test_an_empty_name_means_no_file():
+    with pytest.raises(FairveilError, match="no model file called ''"):
+        assets.select([""])
 
 
 # Several processes, and sudden ends: real processes with an `npm` of ours on the PATH

@@ -10,13 +10,21 @@ from typing import TYPE_CHECKING, Any
 from fairveil.errors import FairveilError
 from fairveil.version import __version__
 
-if TYPE_CHECKING:
-    from fairveil.faces.detection import Detector, Faces
-    from fairveil.faces.recognizers import Framing, MatchThreshold, Recognizer
-    from fairveil.faces.zoo import DEFAULT_ENSEMBLE, ZOO, load_recognizer
-    from fairveil.protection.lowkey import PRESETS, LowKey
-    from fairveil.protection.protecting import ProtectionRecord, protect
-    from fairveil.protection.verification import Receipt, verify
+if TYPE_CHECKING:  # the same as `_HOMES`, for tools that read the code without running it
+    from fairveil.faces.detection import Detector as Detector
+    from fairveil.faces.detection import Faces as Faces
+    from fairveil.faces.recognizers import Framing as Framing
+    from fairveil.faces.recognizers import MatchThreshold as MatchThreshold
+    from fairveil.faces.recognizers import Recognizer as Recognizer
+    from fairveil.faces.zoo import DEFAULT_ENSEMBLE as DEFAULT_ENSEMBLE
+    from fairveil.faces.zoo import ZOO as ZOO
+    from fairveil.faces.zoo import load_recognizer as load_recognizer
+    from fairveil.protection.lowkey import PRESETS as PRESETS
+    from fairveil.protection.lowkey import LowKey as LowKey
+    from fairveil.protection.protecting import ProtectionRecord as ProtectionRecord
+    from fairveil.protection.protecting import protect as protect
+    from fairveil.protection.verification import Receipt as Receipt
+    from fairveil.protection.verification import verify as verify
 
 _HOMES = {
     "fairveil.faces.detection": ("Detector", "Faces"),
@@ -28,24 +36,7 @@ _HOMES = {
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
-__all__ = [
-    "DEFAULT_ENSEMBLE",
-    "PRESETS",
-    "ZOO",
-    "Detector",
-    "Faces",
-    "FairveilError",
-    "Framing",
-    "LowKey",
-    "MatchThreshold",
-    "ProtectionRecord",
-    "Receipt",
-    "Recognizer",
-    "__version__",
-    "load_recognizer",
-    "protect",
-    "verify",
-]
+__all__ = ["FairveilError", "__version__", *_HOME_OF]  # noqa: PLE0604 - all are names
 
 
 def __getattr__(name: str) -> Any:

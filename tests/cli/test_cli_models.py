@@ -1,21 +1,38 @@
 """`fairveil models`: results on stdout, talk on stderr, exit codes."""
 
 import json
+import sys
+from dataclasses import dataclass
 
 import pytest
-from typer.testing import CliRunner
 
-from fairveil import assets
+from fairveil import assets, cli
 from fairveil.assets import clients, store
-from fairveil.cli import models as cli_models
 from fairveil.errors import FairveilError
 
 
+@dataclass
+class Said:
+    exit_code: int
+    stdout: str
+    stderr: str
+
+
 @pytest.fixture
-def run(tmp_path, monkeypatch):
+def run(tmp_path, monkeypatch, capsys):
     monkeypatch.delenv("FAIRVEIL_ASSETS", raising=False)
     monkeypatch.setattr(store, "_cache_folder", lambda: tmp_path / "cache")
-    return lambda *words: CliRunner().invoke(cli_models.models_app, list(words))
+
+    def run_main(*words):
+        monkeypatch.setattr(sys, "argv", ["fairveil", "models", *words])
+        try:
+            cli.main()
+            code = 0
+        except SystemExit as stop:
+            code = stop.code or 0
+        return Said(code, *capsys.readouterr())
+
+    return run_main
 
 
 @pytest.fixture
@@ -58,6 +75,19 @@ def test_where_prints_paths_and_exits_1_for_what_is_not_here(run, one_model_here
     assert "mtcnn-onet" in result.stderr and "fairveil models fetch" in result.stderr
 
 
+@pytest.mark.parametrize("words", [["fetch", ""], ["where", ""], ["fetch", "mtcnn-pnet", "--to", ""]])
+def test_an_empty_name_is_a_usage_error(run, words):
+    result = run(*words)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "no model file called ''" in result.stderr or "the name is empty" in result.stderr
+
+
+def test_what_is_not_in_an_own_folder_is_fetched_into_that_folder(run, tmp_path, monkeypatch):
+    monkeypatch.setenv("FAIRVEIL_ASSETS", str(tmp_path))
+    said = run("where", "mtcnn-pnet").stderr
+    assert f"fairveil models fetch mtcnn-pnet --to {tmp_path}" in said
+
+
 @pytest.mark.parametrize("command", ["fetch", "where"])
 def test_unknown_name_is_a_usage_error_with_the_nearest(run, command):
     result = run(command, "lpips-alexnt")
@@ -87,5 +117,5 @@ def test_fetch_takes_all_when_none_is_named_and_prints_paths(run, tmp_path, monk
 
 
 def test_fetch_to_a_folder_copies_there(run, tmp_path, monkeypatch):
-    monkeypatch.setattr(assets, "copy_to", lambda wanted, folder: [folder / a.filename for a in wanted])
+    monkeypatch.setattr(assets, "copy_to", lambda wanted, folder, overwrite: [folder / a.filename for a in wanted])
     assert run("fetch", "mtcnn-pnet", "--to", str(tmp_path)).stdout.strip() == str(tmp_path / "pnet.pt")

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from fairveil import cli
+from fairveil.errors import FairveilError
 from fairveil.faces import zoo
 from fairveil.faces.recognizers import Recognizer
 from fairveil.version import __version__
@@ -27,7 +28,14 @@ def fairveil(monkeypatch, capsys, detector, needs_models, tiny_recognizers):
     monkeypatch.setattr(zoo, "ZOO", dict(by_name))
     by_name["thresholdless"] = Recognizer("thresholdless", tiny_recognizers[0].network, tiny_recognizers[0].framing)
     monkeypatch.setattr(zoo, "DEFAULT_ENSEMBLE", ("tiny-1",))
-    monkeypatch.setattr(zoo, "load_recognizer", by_name.__getitem__)
+    by_name["blind"] = Recognizer("blind", lambda crops: crops.flatten(1)[:, :4] * 0)
+
+    def load(name):
+        if name not in by_name:
+            raise FairveilError(f"The zoo has no recogniser {name!r}.")
+        return by_name[name]
+
+    monkeypatch.setattr(zoo, "load_recognizer", load)
 
     def run(*arguments):
         monkeypatch.setattr(sys, "argv", ["fairveil", *map(str, arguments)])
@@ -81,8 +89,8 @@ def test_folders_keep_their_structure_and_a_bad_file_does_not_stop_the_rest(fair
     assert code == 1
     assert _photos(tmp_path / "out") == ["a/wall.png", "portrait.jpg"]
     assert "broken.jpg" in err and "1 of 3 photos" in err and "Traceback" not in err
-    assert "wall.png: no face found, copied unchanged" in out
-    assert (tmp_path / "out/a/wall.png").read_bytes() == (photo.parent / "a/wall.png").read_bytes()
+    assert "wall.png: no face found, so nothing was protected; location, serial numbers" in out
+    assert Image.open(tmp_path / "out/a/wall.png").tobytes() == Image.open(photo.parent / "a/wall.png").tobytes()
 
 
 def test_what_was_done_is_not_done_again_unless_photo_or_settings_changed(fairveil, photo, tmp_path):
@@ -179,7 +187,7 @@ def test_check_says_when_it_does_not_know_how_a_photo_was_made(fairveil, photo, 
         (["protect", "PHOTO", "-o", "OUT", "--stop-below", "nan"], 2, "stop-below"),
         (["protect", "PHOTO", "-o", "OUT", "--seed", "1" + "0" * 30], 2, "seed"),
         (["protect", "PHOTO", "-o", "OUT", "--quality", "3"], 2, "quality"),
-        (["protect", "PHOTO", "-o", "OUT", "--strength", "[red]"], 1, "[red]"),
+        (["protect", "PHOTO", "-o", "OUT", "--strength", "[red]"], 2, "[red]"),
         (["protect", "PHOTO", "-o", "OUT", "--stop-below", "0.1", "--recognizer", "thresholdless"], 1, "thresholdless"),
         (["protect", "PHOTO", "-o", "OUT.png", "--format", "JPEG"], 1, "OUT.jpg"),
         (["protect", "x" * 300, "-o", "OUT"], 1, "too long"),
@@ -187,12 +195,22 @@ def test_check_says_when_it_does_not_know_how_a_photo_was_made(fairveil, photo, 
         (["check", "EMPTY", "PHOTO"], 1, "is a folder"),
         (["check", "PHOTO", "PHOTO", "--report", "PHOTO", "--overwrite"], 1, "one of the photos"),
         (["check", "PHOTO", "PHOTO", "--report", "EMPTY/no/page.html"], 1, "page.html"),
-        (["protect", "PHOTO", "-o", "OUT", "--strength", "extreme"], 1, "medium"),
+        (["protect", "PHOTO", "-o", "OUT", "--strength", "extreme"], 2, "medium"),
         (["protect", "nowhere.jpg", "-o", "OUT"], 1, "nowhere.jpg"),
         (["protect", "EMPTY", "-o", "OUT"], 1, "no photo"),
         (["protect", "PHOTO", "-o", "OUT", "--recognizer", "nowhere.onnx"], 1, "nowhere.onnx"),
         (["check", "PHOTO", "nowhere.jpg"], 1, "nowhere.jpg"),
-        (["protect", "PHOTO", "-o", "OUT", "--format", "BMPX"], 1, "BMPX"),
+        (["protect", "PHOTO", "-o", "OUT", "--format", "BMPX"], 2, "BMPX"),
+        (["protect", "PHOTO", "-o", "OUT", "--format", ""], 2, "choose JPEG"),
+        (["protect", "PHOTO", "-o", "OUT", "--max-size", ""], 2, "500kB"),
+        (["protect", "PHOTO", "-o", "OUT", "--max-lpips", "inf"], 2, "--max-lpips"),
+        (["protect", "PHOTO", "-o", "OUT", "--recognizer", "farceres"], 2, "farceres"),
+        (["protect", "PHOTO", "-o", "OUT", "--recognizer", "models/tiny-2.onnx"], 2, "rename the file"),
+        (["protect", "PHOTO", "-o", ""], 2, "the name is empty"),
+        (["protect", "", "-o", "OUT"], 2, "the name is empty"),
+        (["check", "PHOTO", "PHOTO", "--report", ""], 2, "the name is empty"),
+        (["check", "PHOTO", "PHOTO", "--probe", ""], 2, "the name is empty"),
+        (["check", "PHOTO", "PHOTO", "--report", "/dev/null", "--overwrite"], 1, "not an ordinary file"),
     ],
 )
 def test_wrong_use_ends_in_a_sentence_and_an_exit_code(fairveil, photo, tmp_path, arguments, code, words):
@@ -215,7 +233,7 @@ def test_an_interrupt_leaves_finished_photos_whole_and_nothing_else(fairveil, ph
     photo.unlink()
     from fairveil.protection import folders
 
-    real, calls = folders.protect, []
+    real, calls = folders.protect_pixels, []
 
     def interrupted(*arguments, **keywords):
         calls.append(1)
@@ -223,7 +241,7 @@ def test_an_interrupt_leaves_finished_photos_whole_and_nothing_else(fairveil, ph
             raise KeyboardInterrupt
         return real(*arguments, **keywords)
 
-    monkeypatch.setattr(folders, "protect", interrupted)
+    monkeypatch.setattr(folders, "protect_pixels", interrupted)
     code, out, err = fairveil("protect", photo.parent, "-o", tmp_path / "out", "--steps", 1)
     assert code == 130 and "Stopped" in err
     assert _photos(tmp_path / "out") == ["b.jpg"]
@@ -266,6 +284,67 @@ def test_two_probes_of_one_name_are_both_asked(fairveil, photo, tmp_path):
     code, out, err = fairveil("check", photo, photo, "--probe", photo, "--probe", other, "--json")
     assert code == 0, err
     assert list(json.loads(out)["faces"][0]["against_probes"]) == [str(photo), str(other)]
+
+
+def test_a_recogniser_that_is_blind_is_refused_by_name(fairveil, photo, tmp_path):
+    for command in (["protect", photo, "-o", tmp_path / "out"], ["check", photo, photo]):
+        code, out, err = fairveil(*command, "--recognizer", "blind")
+        assert (code, out) == (1, "") and "The recogniser blind gives zeros only" in err and "Traceback" not in err
+
+
+def test_what_a_folder_run_passes_over_is_counted_and_up_to_five_are_named(fairveil, photo, tmp_path):
+    for number in range(7):
+        (photo.parent / f"notes-{number}.txt").touch()
+    code, _, err = fairveil("protect", photo.parent, "-o", tmp_path / "out", "--steps", 1)
+    assert code == 0
+    assert "Passed over 7" in err and "notes-4.txt (not a photo by its name), and 2 more." in err
+    assert "notes-5" not in err
+
+
+def test_a_report_that_fails_is_no_photo_that_failed(fairveil, photo, tmp_path):
+    (tmp_path / "out" / "portrait.jpg.report.html").mkdir(parents=True)
+    code, out, err = fairveil("protect", photo, "-o", tmp_path / "out", "--steps", 1, "--report")
+    assert code == 1 and "portrait.jpg: 1 face" in out
+    assert "Protected, but without a report:" in err and "could not be protected" not in err
+
+
+def test_the_report_asks_the_users_own_recogniser_too(fairveil, photo, tmp_path):
+    asked = ["--report", "--recognizer", "thresholdless"]
+    code, _, err = fairveil("protect", photo, "-o", tmp_path / "out", "--steps", 1, *asked)
+    assert code == 0, err
+    html = (tmp_path / "out" / "portrait.jpg.report.html").read_text()
+    assert all(name in html for name in ("tiny-1", "tiny-2", "thresholdless"))
+
+
+def test_check_tells_of_faceless_probes_and_of_the_files_it_measured(fairveil, photo, tmp_path):
+    Image.new("RGB", (80, 60), "navy").save(tmp_path / "wall.png")
+    code, out, err = fairveil("check", photo, photo, "--probe", tmp_path / "wall.png")
+    assert code == 0, err
+    assert "No face was found in wall.png" in out
+    code, out, _ = fairveil("check", photo, photo, "--probe", tmp_path / "wall.png", "--json")
+    receipt = json.loads(out)
+    assert receipt["probes_without_face"] == ["wall.png"]
+    digest = hashlib.sha256(photo.read_bytes()).hexdigest()
+    assert receipt["files"][0] == {"role": "original", "name": "portrait.jpg", "sha256": digest}
+    assert [file["role"] for file in receipt["files"]] == ["original", "protected", "probe"]
+    assert receipt["faces"][0]["against_itself"][0]["matches"] is True
+
+
+@pytest.mark.parametrize(("place", "words"), [("closed pipe", ""), ("/dev/full", "could not be written")])
+def test_results_that_nobody_takes_end_without_a_traceback(place, words):
+    command = [Path(sys.executable).with_name("fairveil"), "models", "list", "--json"]
+    if place == "closed pipe":
+        reading, writing = os.pipe()
+        os.close(reading)
+    elif Path(place).exists():
+        writing = os.open(place, os.O_WRONLY)
+    else:
+        pytest.skip(f"there is no {place} here")
+    ended = subprocess.run(command, check=False, stdout=writing, stderr=subprocess.PIPE, text=True)
+    os.close(writing)
+    assert ended.returncode == 1
+    assert words in ended.stderr and "Traceback" not in ended.stderr and "Exception ignored" not in ended.stderr
+    assert len(ended.stderr.splitlines()) <= 1
 
 
 def test_a_report_is_not_replaced_unasked(fairveil, photo, tmp_path):

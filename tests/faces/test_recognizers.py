@@ -1,9 +1,13 @@
+import math
+
 import pytest
 import torch
+from onnx import TensorProto, helper
 from torch import nn
 
+from fairveil.errors import FairveilError
 from fairveil.faces.alignment import TEMPLATE
-from fairveil.faces.recognizers import Framing, Recognizer
+from fairveil.faces.recognizers import Framing, MatchThreshold, Recognizer, check_names
 
 
 class _Pixels(nn.Module):
@@ -73,3 +77,63 @@ def test_a_module_is_frozen_and_put_into_evaluation_mode():
     crops = torch.rand(1, 3, 8, 8)
     assert torch.equal(recognizer.embed_crops(crops), recognizer.embed_crops(crops))
     assert recognizer.threshold.similarity == pytest.approx(0.3)
+
+
+@pytest.mark.parametrize(
+    ("network", "words"),
+    [
+        (lambda crops: crops.flatten(1) * float("nan"), "not finite"),
+        (lambda crops: crops.flatten(1) / 0, "not finite"),
+        (lambda crops: crops.flatten(1)[:, :5] * 0, "zeros only"),
+        (lambda crops: crops.sum(), r"shape \(\) for 2 faces"),
+        (lambda crops: crops.flatten(1).sum(1), r"shape \(2,\) for 2 faces"),
+        (lambda crops: crops, r"shape \(2, 3, 8, 8\) for 2 faces"),
+        (lambda crops: crops.flatten(1)[:1], r"shape \(1, 192\) for 2 faces"),
+    ],
+)
+def test_a_network_that_gives_no_usable_vectors_is_refused_by_name(network, words):
+    recognizer = Recognizer("odd-one", network, Framing(size=8))
+    with pytest.raises(FairveilError, match=f"odd-one gives .*{words}"):
+        recognizer.embed_crops(torch.rand(2, 3, 8, 8))
+
+
+def test_one_face_without_a_direction_is_enough_to_refuse():
+    recognizer = Recognizer("odd-one", lambda crops: crops.flatten(1), Framing(size=8, mean=(0.0, 0.0, 0.0)))
+    with pytest.raises(FairveilError, match="zeros only"):
+        recognizer.embed_crops(torch.stack([torch.rand(3, 8, 8), torch.zeros(3, 8, 8)]))
+
+
+def test_misspelt_channels_are_refused():
+    with pytest.raises(FairveilError, match="'RGB' or 'BGR', not 'bgr'"):
+        Framing(channels="bgr")
+
+
+@pytest.mark.parametrize("similarity", [math.nan, 1.5, -2.0, math.inf])
+def test_a_threshold_that_is_no_cosine_is_refused(similarity):
+    with pytest.raises(FairveilError, match="from -1 to 1"):
+        MatchThreshold.stated(similarity)
+
+
+def test_recognisers_of_one_name_are_refused():
+    check_names([Recognizer("a", _Pixels()), Recognizer("b", _Pixels())])
+    with pytest.raises(FairveilError, match=r"one name.*a, a"):
+        check_names([Recognizer("a", _Pixels()), Recognizer("a", _Pixels())])
+
+
+def test_an_onnx_file_is_told_apart_by_its_content(tmp_path):
+    numbers = []
+    for axis in (1, 1, 2):
+        graph = helper.make_graph(
+            [helper.make_node("ReduceMean", ["x"], ["y"], axes=[axis, 3], keepdims=0)],
+            "means",
+            [helper.make_tensor_value_info("x", TensorProto.FLOAT, [None, 3, 8, 8])],
+            [helper.make_tensor_value_info("y", TensorProto.FLOAT, [None, None])],
+        )
+        path = tmp_path / "mine.onnx"
+        path.write_bytes(
+            helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)]).SerializeToString(deterministic=True)
+        )
+        recognizer = Recognizer.from_onnx(path, framing=Framing(size=8))
+        numbers.append(recognizer.sha256)
+        assert recognizer.name == "mine" and len(recognizer.embed_crops(torch.rand(2, 3, 8, 8))) == 2
+    assert numbers[0] == numbers[1] != numbers[2]

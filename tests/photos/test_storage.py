@@ -699,3 +699,30 @@ def test_reading_leaves_the_files_mode_alone(tmp_path):
     source.chmod(0o444)
     read_photo(source)
     assert stat.S_IMODE(source.stat().st_mode) == 0o444
+
+
+def test_what_a_folder_search_passes_over_is_said_with_the_reason(tmp_path):
+    for name in ("a.jpg", "notes.txt", ".hidden.jpg", ".thumbs/b.jpg", "sub/c.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    os.mkfifo(tmp_path / "pipe.jpg")
+    (tmp_path / "lost.jpg").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "round").symlink_to(tmp_path)
+    told = {}
+    found = find_photos(tmp_path, on_skip=lambda path, reason: told.update({path.name: reason}))
+    assert [path.name for path in found] == ["a.jpg", "c.png"]
+    assert told == {
+        "notes.txt": "not a photo by its name",
+        ".hidden.jpg": "hidden",
+        ".thumbs": "hidden",
+        "pipe.jpg": "not an ordinary file",
+        "lost.jpg": "a link to a folder, or to nowhere",
+        "round": "a link to a folder, or to nowhere",
+    }
+
+
+def test_a_pipe_at_the_targets_place_is_not_replaced(tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    with pytest.raises(FairveilError, match="not an ordinary file"):
+        write_photo(read_photo(encoded(noise(), "PNG")), tmp_path / "pipe.png", Saving(overwrite=True))
+    assert stat.S_ISFIFO((tmp_path / "pipe.png").stat().st_mode)

@@ -1,14 +1,17 @@
 import os
 from pathlib import Path
+from threading import Thread
 
 import pytest
 from PIL import Image
 
 from fairveil.errors import FairveilError
-from fairveil.photos import Saving
+from fairveil.faces.recognizers import Recognizer
+from fairveil.photos import Saving, read_photo
 from fairveil.protection import folders
 from fairveil.protection.folders import LEDGER, Job, entry_of, goes_to_file, plan, protect_file
 from fairveil.protection.lowkey import LowKey
+from fairveil.protection.verification import verify
 
 ONCE = LowKey(steps=1, step_size=0.02, smoothing="none", mirror=False)
 
@@ -122,7 +125,10 @@ def _interrupt(*_, **__):
 
 
 def _files(folder: Path) -> list[str]:
-    return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file() and p.suffix != ".json")
+    """All files but ledgers and locks."""
+    return sorted(
+        str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file() and p.suffix not in (".json", ".lock")
+    )
 
 
 def test_the_ledger_knows_a_protected_photo_by_its_content(protect_photo, job, tmp_path):
@@ -171,19 +177,123 @@ def test_whatever_changes_the_result_makes_it_new(protect_photo, job, portrait, 
     elif change == "target":
         job.target.write_bytes(job.target.read_bytes() + b" ")
     else:
-        for file in (job.target.parent / LEDGER).iterdir():
+        for file in (job.target.parent / LEDGER).glob("*.json"):
             file.write_text("{ this was cut off")
     assert protect_photo(saving=saving, **keywords).status == "protected"
     assert protect_photo(saving=saving, **keywords).status == "done before"
 
 
-def test_a_photo_without_a_face_is_copied_byte_for_byte(protect_photo, tmp_path):
-    wall = Job(tmp_path / "wall.png", tmp_path / "out" / "wall.png")
-    Image.new("RGB", (90, 70), "teal").save(wall.source)
-    assert protect_photo(wall).status == "unchanged"
-    assert wall.target.read_bytes() == wall.source.read_bytes()
+@pytest.fixture
+def wall(tmp_path):
+    """A photo of nobody, which says where it was taken and by what."""
+    job = Job(tmp_path / "wall.jpg", tmp_path / "out" / "wall.jpg")
+    exif = Image.Exif()
+    exif[0x010E], exif[0x010F] = "At home", "Maker"
+    exif.get_ifd(0x8825)[1] = "N"
+    exif.get_ifd(0x8769)[0xA431] = "BODY-SERIAL"
+    Image.linear_gradient("L").convert("RGB").save(job.source, exif=exif, quality=100)
+    return job
+
+
+def test_a_photo_without_a_face_keeps_its_pixels_and_loses_its_place_and_serial_numbers(protect_photo, wall):
+    assert protect_photo(wall).status == "no face"
+    before, data = wall.source.read_bytes(), wall.target.read_bytes()
+    for secret in (b"BODY-SERIAL", b"At home"):
+        assert secret in before and secret not in data
+    assert Image.open(wall.source).getexif().get_ifd(0x8825) and not Image.open(wall.target).getexif().get_ifd(0x8825)
+    assert b"Maker" in data
+    assert Image.open(wall.target).tobytes() == Image.open(wall.source).tobytes()
     assert protect_photo(wall).status == "done before"
-    assert _files(tmp_path / "out") == ["wall.png"]
+    assert _files(wall.target.parent) == ["wall.jpg"]
+
+
+def test_a_photo_without_a_face_is_converted_and_made_smaller_if_asked(protect_photo, wall):
+    converted = Job(wall.source, wall.target.with_suffix(".png"))
+    protect_photo(converted, saving=Saving(format="PNG"))
+    assert Image.open(converted.target).format == "PNG"
+    assert Image.open(converted.target).tobytes() == Image.open(wall.source).tobytes()
+    small = wall.source.stat().st_size * 3 // 4
+    protect_photo(wall, saving=Saving(max_size=small))
+    assert wall.target.stat().st_size <= small
+
+
+def test_what_the_record_ends_with_is_measured_on_the_saved_file(protect_photo, job, detector, tiny_recognizers):
+    rough = Saving(quality=60)  # compressed until the figures differ from those of the canvas
+    entry = protect_photo(saving=rough).entry
+    photos = read_photo(job.source).pixels, read_photo(job.target).pixels
+    as_saved = verify(*photos, tiny_recognizers, detector=detector).faces[0].against_itself
+    for comparison in as_saved:
+        if comparison.condition == "as saved":
+            found = entry.record.faces[0].similarity[comparison.recognizer][-1]
+            assert found == pytest.approx(comparison.similarity, abs=1e-5)
+
+
+def test_a_recogniser_whose_file_was_replaced_is_another(protect_photo, tiny_recognizers):
+    first, second = (
+        [Recognizer("mine", known.network, known.framing, sha256=content)]
+        for known, content in zip(tiny_recognizers, ("a" * 64, "b" * 64), strict=True)
+    )
+    saving = Saving(overwrite=True)
+    protect_photo(recognizers=first)
+    assert protect_photo(recognizers=first, saving=saving).status == "done before"
+    assert protect_photo(recognizers=second, saving=saving).status == "protected"
+
+
+def test_what_was_protected_with_other_settings_is_said_to_be_so(protect_photo, job):
+    protect_photo()
+    with pytest.raises(
+        FairveilError, match=r"portrait\.jpg was protected with other settings.*--overwrite replaces it"
+    ):
+        protect_photo(seed=1)
+    job.target.write_bytes(b"a stranger's")
+    with pytest.raises(FairveilError, match="is there already"):
+        protect_photo(seed=1)
+
+
+def test_a_photo_named_after_another_format_gets_the_suffix_that_fits(protect_photo, tmp_path):
+    source = tmp_path / "shots" / "screenshot.jpg"
+    source.parent.mkdir()
+    Image.new("RGB", (40, 30), "teal").save(source, "PNG")
+    (job,) = plan([source.parent], tmp_path / "out", Saving())
+    assert job.target == tmp_path / "out" / "screenshot.png"
+    assert protect_photo(job).entry.notes == ("screenshot.jpg holds a PNG, whatever its name says.",)
+    Image.new("RGB", (40, 30), "teal").save(source.with_name("screenshot.png"))
+    with pytest.raises(FairveilError, match=r"would both become .*screenshot\.png"):
+        plan([source.parent], tmp_path / "out", Saving())
+
+
+def test_photos_that_fairveil_made_are_passed_over_and_told_of(tree):
+    for name in (
+        "in/protected/.fairveil/x.json",
+        "in/protected/a.jpg",
+        "in/protected/new/e.jpg",
+        "in/.fairveil/y.json",
+    ):
+        (tree / name).parent.mkdir(parents=True, exist_ok=True)
+        (tree / name).touch()
+    told = {}
+    jobs = plan([Path("in")], Path("out"), Saving(), on_skip=lambda path, why: told.update({str(path): why}))
+    assert [str(job.source) for job in jobs] == ["in/a.jpg", "in/b/a.jpeg", "in/b/c.PNG", "in/protected/new/e.jpg"]
+    assert told["in/protected/a.jpg"] == "protected before"
+    assert set(told) == {"in/protected/a.jpg", "in/notes.txt", "in/.hidden"}
+    told.clear()
+    plan([Path("in")], Path("in/protected"), Saving(), on_skip=lambda path, why: told.update({str(path): why}))
+    assert set(told) == {"in/notes.txt", "in/.hidden"}
+
+
+def test_of_two_processes_on_one_photo_the_second_waits_and_finds_it_done(protect_photo, job):
+    threads, outcomes = [], []
+
+    def begin_another(done, total):
+        if not threads:
+            threads.append(Thread(target=lambda: outcomes.append(protect_photo())))
+            threads[0].start()
+            threads[0].join(0.4)
+            assert not outcomes  # it waits
+
+    assert protect_photo(on_step=begin_another).status == "protected"
+    threads[0].join(20)
+    assert [outcome.status for outcome in outcomes] == ["done before"]
 
 
 def test_what_is_said_of_a_photo_calls_it_by_its_own_name(protect_photo, job):

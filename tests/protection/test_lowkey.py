@@ -1,4 +1,5 @@
 import math
+from dataclasses import FrozenInstanceError
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ from torch import nn
 from fairveil.errors import FairveilError
 from fairveil.faces.alignment import TEMPLATE
 from fairveil.faces.recognizers import Framing, Recognizer
+from fairveil.protection import lowkey
 from fairveil.protection.lowkey import PRESETS, LowKey, attack, feature_distance, objective, preset
 from fairveil.protection.perceptual import LPIPS
 
@@ -228,6 +230,7 @@ def test_progress_is_told_step_by_step(ensemble, face):
 def test_the_lowkey_presets_are_the_dissertations_settings():
     for name, alpha in (("lowkey", 0.05), ("small", 0.08)):
         settings = preset(name)
+        assert (settings.canvas, settings.mirror, settings.noise) == ("photo", True, 0.005)
         assert (settings.steps, settings.step_size, settings.alpha) == (50, 0.0025, alpha)
         assert (settings.sigma, settings.window, settings.smoothing) == (3.0, 7, "both")
 
@@ -252,6 +255,11 @@ def test_settings_are_checked_and_cannot_be_changed():
         {"max_lpips": 0},
         {"max_lpips": nan},
         {"stop_below": nan},
+        {"window": 8},
+        {"window": 1001},
+        {"margin": 1e9},
+        {"canvas_size": 10**9},
+        *({name: float("inf")} for name in ("alpha", "sigma", "margin", "max_lpips", "stop_below")),
         {"noise": 2},
         {"canvas": "moon"},
         {"smoothing": "sometimes"},
@@ -261,6 +269,33 @@ def test_settings_are_checked_and_cannot_be_changed():
             LowKey(**wrong)
     with pytest.raises(ValidationError):
         PRESETS["medium"].steps = 3
+
+
+def test_the_trace_is_whole_and_cannot_be_changed(ensemble, face):
+    trace = attack(face, LANDMARKS, ensemble, LowKey(steps=1))
+    with pytest.raises(FrozenInstanceError):
+        trace.lpips = None
+
+
+def test_the_work_stays_on_the_device_of_the_pictures(face):
+    """PyTorch's "meta" device computes shapes only, and refuses to meet the CPU as a graphics card does."""
+
+    class NoPrice:
+        def features(self, images):
+            return [images]
+
+        def distance(self, features, others):
+            return (features[0] - others[0]).sum((1, 2, 3))
+
+    images = face.to("meta")
+    delta = lowkey._starting_noise(images, 3, 0.1, _generator())
+    assert delta.device == images.device
+    assert lowkey._within_budget(images, delta, [images], NoPrice(), 0.1).device == images.device
+
+
+def test_lpips_on_another_device_leaves_the_shared_one_where_it_is(ensemble):
+    elsewhere = LPIPS.pretrained("alexnet", "meta")
+    assert elsewhere.shift.device.type == "meta" and LPIPS.pretrained("alexnet").shift.device.type == "cpu"
 
 
 def test_an_unknown_strength_is_refused_with_the_choice():

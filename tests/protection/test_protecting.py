@@ -4,8 +4,10 @@ import torch
 from PIL import Image
 
 from fairveil.errors import FairveilError
-from fairveil.protection.lowkey import LowKey
+from fairveil.faces.canvas import view_of_face
+from fairveil.protection.lowkey import PRESETS, LowKey
 from fairveil.protection.protecting import ProtectionRecord, protect
+from fairveil.protection.verification import verify
 
 QUICK = LowKey(steps=2, step_size=0.02, smoothing="none", mirror=False)
 
@@ -160,6 +162,40 @@ def test_the_record_says_what_was_done_and_survives_json(protect_quickly, portra
     assert (record.seed, record.settings, record.recognizers) == (4, QUICK, ("tiny-1", "tiny-2"))
     assert record.faces[0].lpips > 0
     assert ProtectionRecord.model_validate_json(record.model_dump_json()) == record
+
+
+def test_the_record_ends_with_what_a_recogniser_sees_in_the_finished_photo(
+    protect_quickly, portrait, detector, tiny_recognizers
+):
+    # A canvas four times smaller than the face, with the attack looking at mirrored faces: another view altogether.
+    large = np.asarray(Image.fromarray(portrait).resize((1200, 1200)))
+    protected, record = protect_quickly(large, QUICK.model_copy(update={"mirror": True, "canvas_size": 112}))
+    photos = (torch.from_numpy(picture.copy()).permute(2, 0, 1) for picture in (large, protected))
+    as_saved = {
+        c.recognizer: c.similarity
+        for c in verify(*photos, tiny_recognizers, detector=detector).faces[0].against_itself
+        if c.condition == "as saved"
+    }
+    assert {name: curve[-1] for name, curve in record.faces[0].similarity.items()} == pytest.approx(as_saved, abs=1e-5)
+
+
+def test_faces_given_are_measured_where_they_were_given(needs_models, portrait, detector, tiny_recognizers):
+    needs_models("lpips-alexnet")
+    found = detector.detect([torch.from_numpy(portrait).permute(2, 0, 1)])[0]
+    protected, record = protect(portrait, QUICK, recognizers=tiny_recognizers, faces=found)
+    views = [
+        view_of_face(torch.from_numpy(picture).permute(2, 0, 1), found.landmarks[0])
+        for picture in (portrait, protected)
+    ]
+    for recognizer in tiny_recognizers:
+        clean, moved = (recognizer.embed(*view)[0] for view in views)
+        assert record.faces[0].similarity[recognizer.name][-1] == pytest.approx(float(clean @ moved), abs=1e-5)
+
+
+def test_a_photo_barely_larger_than_its_face_can_be_protected_literally(protect_quickly, portrait):
+    small = np.asarray(Image.fromarray(portrait[0:260, 110:330]).resize((88, 104)))
+    _, record = protect_quickly(small, PRESETS["lowkey"].model_copy(update={"steps": 1}))
+    assert len(record.faces) == 1
 
 
 def test_progress_rises_to_the_total(protect_quickly, two_faces):

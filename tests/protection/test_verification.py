@@ -1,3 +1,4 @@
+import json
 import math
 
 import pytest
@@ -113,6 +114,17 @@ def test_landmarks_stay_on_the_face_whatever_happens_to_the_photo(condition):
 def test_photos_of_different_sizes_are_refused(photo, detector, tiny_recognizers):
     with pytest.raises(FairveilError, match="512×512 pixels and the protected photo 500×512"):
         verify(photo, photo[:, :, :500], tiny_recognizers, detector=detector)
+
+
+def test_json_says_whether_they_match(photo, detector, tiny_recognizers):
+    written = json.loads(verify(photo, photo, tiny_recognizers, detector=detector).model_dump_json())
+    comparison = written["faces"][0]["against_itself"][0]
+    assert (comparison["matches"], comparison["matched_before"]) == (True, True)
+
+
+def test_two_recognisers_of_one_name_are_refused(photo, detector, tiny_recognizers):
+    with pytest.raises(FairveilError, match="one name"):
+        verify(photo, photo, tiny_recognizers[:1] * 2, detector=detector)
 
 
 def test_an_original_without_a_face_is_refused(detector, tiny_recognizers):

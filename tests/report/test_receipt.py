@@ -1,3 +1,4 @@
+import os
 import re
 
 import pytest
@@ -5,7 +6,7 @@ import torch
 from rich.console import Console
 
 from fairveil.errors import FairveilError
-from fairveil.protection.verification import Comparison, FaceReceipt, Quality, Receipt
+from fairveil.protection.verification import Comparison, FaceReceipt, Quality, Receipt, ReceiptFile
 from fairveil.report.receipt import receipt_tables, write_receipt
 
 
@@ -67,6 +68,27 @@ def test_the_table_fits_80_columns_and_marks_who_still_matches(receipt):
     attacked = next(line for line in text.splitlines() if "mobilefacenet-512" in line)
     assert attacked.count("-0.25") == 5 and "*" not in attacked
     assert text.index("attacked") < text.index("held out") < text.index("judge")
+
+
+def test_the_tables_tell_of_a_lost_face_and_of_faceless_probes(receipt):
+    lost = receipt.model_copy(update={"faces": (receipt.faces[0].model_copy(update={"found": False}),)})
+    assert "No face was found in wall.jpg" in _printed(receipt) and "no longer finds" not in _printed(receipt)
+    assert "no longer finds this face" in _printed(lost)
+
+
+def test_the_page_names_the_files_by_their_content(receipt, photos, tmp_path):
+    file = ReceiptFile(role="original", name="<me>.jpg", sha256="0123" * 16)
+    write_receipt(tmp_path / "receipt.html", receipt.model_copy(update={"files": (file,)}), *photos, title="me")
+    html = (tmp_path / "receipt.html").read_text(encoding="utf-8")
+    assert f"original: &lt;me&gt;.jpg, SHA-256 {'0123' * 16}" in html
+
+
+def test_a_device_is_not_replaced_by_a_page(receipt, photos, tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(FairveilError, match="not an ordinary file"):
+        write_receipt(pipe, receipt, *photos, title="me", overwrite=True)
+    assert pipe.is_fifo()
 
 
 def test_the_page_stands_alone_and_shows_the_figures(receipt, photos, tmp_path):

@@ -260,7 +260,7 @@ def select(names: Iterable[str]) -> list[Artifact]:
     """
     chosen: set[str] = set()
     for name in names:
-        found = {known for known in CATALOGUE if name in (known, known.rpartition(".")[0], "all")}
+        found = {known for known in CATALOGUE if name and name in (known, known.rpartition(".")[0], "all")}
         if not found:
             near = difflib.get_close_matches(name, _all_names(), n=1, cutoff=0.4)
             hint = f"did you mean {near[0]!r}?" if near else "`fairveil models list` shows those there are."

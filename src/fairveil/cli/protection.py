@@ -1,22 +1,25 @@
 """The commands `fairveil protect` and `fairveil check`."""
 
+import hashlib
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.markup import escape
 from rich.text import Text
 
-from fairveil.cli.terminal import progress_bar, results, talk
+from fairveil.cli.terminal import named_path, progress_bar, results, talk
 from fairveil.errors import FairveilError
 
 if TYPE_CHECKING:  # torch takes seconds to import: --help should not wait for it
+    from fairveil.faces.detection import Detector
     from fairveil.faces.recognizers import Recognizer
+    from fairveil.photos import Saving
     from fairveil.protection.folders import Outcome
     from fairveil.protection.lowkey import LowKey
-    from fairveil.protection.verification import Receipt
+    from fairveil.protection.verification import Receipt, ReceiptFile
 
 
 class WhichFaces(StrEnum):
@@ -27,10 +30,17 @@ class WhichFaces(StrEnum):
 
 
 def protect(
-    photos: Annotated[list[Path], typer.Argument(metavar="PHOTO|FOLDER...", help="Photos, or folders of photos.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="A folder; or a file, for a single photo.")],
+    photos: Annotated[
+        list[Path], typer.Argument(metavar="PHOTO|FOLDER...", parser=named_path, help="Photos, or folders of photos.")
+    ],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="PATH", parser=named_path, help="A folder; a file for one photo.")
+    ],
     strength: Annotated[
-        str, typer.Option(help="low, medium, high; lowkey and small are the dissertation's.")
+        str,
+        typer.Option(
+            help="low, medium, high; lowkey and small are the dissertation's own: large photos take many minutes."
+        ),
     ] = "medium",
     recognizer: Annotated[
         list[str] | None, typer.Option(help="Attack this one: a name of the zoo or an ONNX file; repeatable.")
@@ -60,25 +70,30 @@ def protect(
 
     The originals are never touched. What was done before is not done again.
 
+    A photo without a face keeps its pixels, but loses location and serial numbers too.
+
     Example: fairveil protect holiday/ portrait.jpg -o protected/ --report
     """
     from fairveil.faces.detection import Detector
     from fairveil.photos import Saving, shown
-    from fairveil.photos.formats import format_of_name
-    from fairveil.protection.folders import goes_to_file, plan, protect_file
+    from fairveil.protection.folders import plan, protect_file
     from fairveil.protection.protecting import SMALLEST_FACE
 
     saving = Saving(
-        format=format or (format_of_name(out) if goes_to_file(photos, out) else None),
+        format=_known_format(format) if format is not None else _format_of_file(photos, out),
         quality=quality,
-        max_size=_bytes(max_size) if max_size else None,
+        max_size=_bytes(max_size) if max_size is not None else None,
         keep_metadata=keep_metadata,
         overwrite=overwrite,
     )
     settings = _settings(strength, steps=steps, max_lpips=max_lpips, stop_below=stop_below)
-    jobs = plan(photos, out, saving)
+    passed_over: list[tuple[Path, str]] = []
+    jobs = plan(photos, out, saving, on_skip=lambda path, reason: passed_over.append((path, reason)))
+    if passed_over:
+        talk.print(Text(_told_of_passed_over(passed_over)), soft_wrap=True)
     detector, ensemble = Detector.pretrained(minimum_face=SMALLEST_FACE), _load(recognizer, everything=False)
-    failed = []
+    failed: list[Path] = []
+    without_report: list[Path] = []
     with progress_bar() as progress:
         task = progress.add_task("", total=len(jobs))
 
@@ -87,6 +102,7 @@ def protect(
 
         for number, job in enumerate(jobs):
             progress.update(task, description=escape(shown(job.source.name)), completed=number)
+            attempt = failed
             try:
                 outcome = protect_file(
                     job,
@@ -98,33 +114,48 @@ def protect(
                     seed=seed,
                     on_step=partial(advance, number),
                 )
-                results.print(Text(_summary(outcome, ensemble)), soft_wrap=True)
+                results.print(Text(_summary(outcome, ensemble, saving)), soft_wrap=True)
+                attempt = without_report
                 if report and outcome.entry.record.faces:
                     page = job.target.with_name(f"{job.target.name}.report.html")
-                    _report(page, job.source, job.target, _load(None, everything=True), [], overwrite=True)
+                    judges = _all_with(ensemble)
+                    _report(page, job.source, job.target, judges, [], overwrite=True, detector=detector)
             except KeyboardInterrupt:
                 talk.print("Stopped. Finished photos are whole; the one under way was not written.")
                 raise typer.Exit(130) from None
             except FairveilError as error:
                 talk.print(Text(str(error), "red"), soft_wrap=True)
-                failed.append(job.source)
+                attempt.append(job.source)
         progress.update(task, completed=len(jobs))
+    sentences = []
     if failed:
         names = ", ".join(map(shown, failed))
-        raise FairveilError(f"{len(failed)} of {len(jobs)} photos could not be protected: {names}.")
+        sentences.append(f"{len(failed)} of {len(jobs)} photos could not be protected: {names}.")
+    if without_report:
+        names = ", ".join(map(shown, without_report))
+        sentences.append(f"Protected, but without a report: {names}.")
+    if sentences:
+        raise FairveilError(" ".join(sentences))
 
 
 def check(
-    original: Annotated[Path, typer.Argument(help="The photo as it was.")],
-    protected: Annotated[Path, typer.Argument(help="The photo as `protect` made it.")],
+    original: Annotated[Path, typer.Argument(parser=named_path, help="The photo as it was.")],
+    protected: Annotated[Path, typer.Argument(parser=named_path, help="The photo as `protect` made it.")],
     probe: Annotated[
-        list[Path] | None, typer.Option(help="Another photo of the same people, as a search would use; repeatable.")
+        list[Path] | None,
+        typer.Option(
+            metavar="PHOTO",
+            parser=named_path,
+            help="Another photo of the same people, as a search would use; repeatable.",
+        ),
     ] = None,
     recognizer: Annotated[
         list[str] | None, typer.Option(help="Ask only this one: a name of the zoo or an ONNX file; repeatable.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the receipt as JSON.")] = False,
-    report: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the receipt as one HTML page.")] = None,
+    report: Annotated[
+        Path | None, typer.Option(metavar="FILE", parser=named_path, help="Write the receipt as one HTML page.")
+    ] = None,
     overwrite: Annotated[bool, typer.Option(help="Replace a report that is there already.")] = False,
 ) -> None:
     """Measure who still recognises a protected photo, and how much it changed.
@@ -150,18 +181,21 @@ def _report(
     probes: list[Path],
     *,
     overwrite: bool,
+    detector: "Detector | None" = None,
 ) -> "Receipt":
     """Verify a protected photo, and write the page if one is asked for."""
     from fairveil.faces.zoo import DEFAULT_ENSEMBLE
-    from fairveil.photos import read_photo, shown
+    from fairveil.photos import read_photo, replaceable, shown
     from fairveil.protection.folders import entry_of
     from fairveil.protection.verification import verify
     from fairveil.report.receipt import write_receipt
 
     if page is not None and page.resolve() in {photo.resolve() for photo in (original, protected, *probes)}:
         raise FairveilError(f"{shown(page)} is one of the photos and is never overwritten: choose another name.")
+    if page is not None and not replaceable(page):  # before the work rather than after it
+        raise FairveilError(f"{shown(page)} is not an ordinary file and is never replaced: choose another name.")
     before, after = read_photo(original).pixels, read_photo(protected).pixels
-    entry = entry_of(protected)
+    entry, named_probes = entry_of(protected), _told_apart(probes)
     if entry is None:
         talk.print(
             Text(f"Nothing is noted of how {shown(protected)} was made: taken as the default ensemble."), soft_wrap=True
@@ -171,8 +205,12 @@ def _report(
         after,
         recognizers,
         attacked=entry.record.recognizers if entry else DEFAULT_ENSEMBLE,
-        probes={shown(name): read_photo(path).pixels for name, path in _told_apart(probes).items()},
+        probes={shown(name): read_photo(path).pixels for name, path in named_probes.items()},
+        detector=detector,
     )
+    files = [_file("original", original), _file("protected", protected)]
+    files += [_file("probe", path, shown(name)) for name, path in named_probes.items()]
+    receipt = receipt.model_copy(update={"files": tuple(files)})
     if page is not None:
         write_receipt(page, receipt, before, after, title=shown(original.name), overwrite=overwrite)
     return receipt
@@ -184,23 +222,94 @@ def _told_apart(photos: list[Path]) -> dict[str, Path]:
     return {photo.name if names.count(photo.name) == 1 else str(photo): photo for photo in photos}
 
 
+def _file(role: Literal["original", "protected", "probe"], path: Path, name: str | None = None) -> "ReceiptFile":
+    from fairveil.photos import shown
+    from fairveil.protection.verification import ReceiptFile
+
+    return ReceiptFile(role=role, name=name or shown(path.name), sha256=hashlib.sha256(path.read_bytes()).hexdigest())
+
+
+def _told_of_passed_over(passed_over: list[tuple[Path, str]]) -> str:
+    """How many files of folders are not protected, and the first five of them, each with the reason."""
+    from fairveil.photos import shown
+
+    named = ", ".join(f"{shown(path)} ({reason})" for path, reason in passed_over[:5])
+    more = f", and {len(passed_over) - 5} more" if len(passed_over) > 5 else ""
+    return f"Passed over {len(passed_over)} in the folders given: {named}{more}."
+
+
+def _known_format(name: str) -> str:
+    from fairveil.photos.formats import format_named
+
+    try:
+        return format_named(name)
+    except FairveilError as error:
+        raise typer.BadParameter(str(error), param_hint="--format") from None
+
+
+def _format_of_file(photos: list[Path], out: Path) -> str | None:
+    """The format that the name of the one protected photo promises, if it is a file's name."""
+    from fairveil.photos.formats import format_of_name
+    from fairveil.protection.folders import goes_to_file
+
+    return format_of_name(out) if goes_to_file(photos, out) else None
+
+
 def _settings(strength: str, **given: float | None) -> "LowKey":
     """The settings of a strength, with those replaced that were given."""
-    from fairveil.protection.lowkey import preset
+    from pydantic import ValidationError
 
-    return preset(strength).model_copy(update={name: value for name, value in given.items() if value is not None})
+    from fairveil.protection.lowkey import LowKey, preset
+
+    try:
+        chosen = preset(strength)
+    except FairveilError as error:
+        raise typer.BadParameter(str(error), param_hint="--strength") from None
+    changes = {name: value for name, value in given.items() if value is not None}
+    try:
+        return LowKey.model_validate(chosen.model_dump() | changes)
+    except ValidationError as error:
+        wrong = error.errors()[0]
+        option = f"--{wrong['loc'][0]}".replace("_", "-")
+        raise typer.BadParameter(f"{wrong['input']}: {wrong['msg']}.", param_hint=option) from None
 
 
 def _load(names: list[str] | None, *, everything: bool) -> list["Recognizer"]:
     """Recognisers by name or file; by default those of the zoo that protect attacks, or all of it."""
+    from fairveil.faces.recognizers import check_names
+    from fairveil.faces.zoo import DEFAULT_ENSEMBLE, ZOO
+
+    loaded = [_load_one(name) for name in dict.fromkeys(names or (ZOO if everything else DEFAULT_ENSEMBLE))]
+    check_names(loaded)
+    return loaded
+
+
+def _load_one(name: str) -> "Recognizer":
+    from fairveil.faces import zoo
     from fairveil.faces.recognizers import Recognizer
-    from fairveil.faces.zoo import DEFAULT_ENSEMBLE, ZOO, load_recognizer
 
-    chosen = dict.fromkeys(names or (ZOO if everything else DEFAULT_ENSEMBLE))
-    return [Recognizer.from_onnx(name) if name.endswith(".onnx") else load_recognizer(name) for name in chosen]
+    if name.endswith(".onnx"):
+        if (stem := Path(name).stem) in zoo.ZOO:
+            raise typer.BadParameter(
+                f"{name} would be called {stem}, like a recogniser of the zoo: rename the file.",
+                param_hint="--recognizer",
+            )
+        return Recognizer.from_onnx(name)
+    try:
+        return zoo.load_recognizer(name)
+    except FairveilError as error:
+        if name in zoo.ZOO:  # its weights cannot be had
+            raise
+        raise typer.BadParameter(str(error), param_hint="--recognizer") from None
 
 
-def _summary(outcome: "Outcome", recognizers: list["Recognizer"]) -> str:
+def _all_with(ensemble: list["Recognizer"]) -> list["Recognizer"]:
+    """The zoo, and those of an ensemble that are not of it."""
+    zoo = _load(None, everything=True)
+    return [*zoo, *(r for r in ensemble if r.name not in {known.name for known in zoo})]
+
+
+def _summary(outcome: "Outcome", recognizers: list["Recognizer"], saving: "Saving") -> str:
     """One line that says what became of a photo."""
     from fairveil.photos import shown
 
@@ -209,7 +318,8 @@ def _summary(outcome: "Outcome", recognizers: list["Recognizer"]) -> str:
     notes = " ".join(("", *outcome.entry.notes))
     when = "done before" if outcome.status == "done before" else f"{outcome.seconds:.1f} s"
     if not record.faces:
-        return f"{name}: no face found, copied unchanged, metadata included ({when}).{notes}"
+        rest = "metadata kept" if saving.keep_metadata else "location, serial numbers and the like left out"
+        return f"{name}: no face found, so nothing was protected; {rest} ({when}).{notes}"
     count = f"{len(record.faces)} face{'s' if len(record.faces) > 1 else ''}"
     matching = [
         recognizer.name
@@ -236,4 +346,6 @@ def _bytes(size: str) -> int:
             raise ValueError
         return count
     except (ValueError, KeyError, OverflowError):
-        raise typer.BadParameter(f"{size!r} is no file size; write it like 500kB or 2MB.") from None
+        raise typer.BadParameter(
+            f"{size!r} is no file size; write it like 500kB or 2MB.", param_hint="--max-size"
+        ) from None

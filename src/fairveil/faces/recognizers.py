@@ -1,13 +1,16 @@
 """Recognisers: from a picture and the landmarks of a face to a unit vector that says whose face it is."""
 
-from collections.abc import Callable
+import hashlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fairveil.errors import FairveilError
 from fairveil.faces.alignment import TEMPLATE, TEMPLATE_SIZE, similarity_transform, warp
 from fairveil.faces.graphs import read_onnx
 
@@ -21,17 +24,25 @@ class Framing:
         zoom: size of the face in the crop relative to the standard 112×112 template (1 is the template; less shows
             more of the surroundings).
         drop: how far the face sits below its place in the template, as a share of the crop's side.
-        channels: "RGB" or "BGR", the order in which the network takes the colours.
+        channels: the order in which the network takes the colours.
         mean: what is taken off each channel, in that order, on the scale 0 to 255.
         scale: what the difference is then divided by.
+
+    Raises:
+        FairveilError: another order of the channels.
     """
 
     size: int = TEMPLATE_SIZE
     zoom: float = 1.0
     drop: float = 0.0
-    channels: str = "RGB"
+    channels: Literal["RGB", "BGR"] = "RGB"
     mean: tuple[float, float, float] = (127.5, 127.5, 127.5)
     scale: float = 128.0
+
+    def __post_init__(self) -> None:
+        """Refuse a misspelt order of the channels, which would otherwise be taken for RGB."""
+        if self.channels not in ("RGB", "BGR"):
+            raise FairveilError(f"A network takes its colours as 'RGB' or 'BGR', not {self.channels!r}.")
 
     @property
     def landmarks(self) -> Tensor:
@@ -66,6 +77,17 @@ class MatchThreshold:
     false_non_match_rate: float
     measured_on: str
 
+    @classmethod
+    def stated(cls, similarity: float) -> "MatchThreshold":
+        """A threshold that the user gives, with error rates that nobody measured.
+
+        Raises:
+            FairveilError: it is no cosine.
+        """
+        if not -1 <= similarity <= 1:
+            raise FairveilError(f"A match threshold is a cosine similarity, from -1 to 1, not {similarity}.")
+        return cls(similarity, float("nan"), float("nan"), "the user's word")
+
 
 class Recognizer(nn.Module):
     """A face recogniser from pixels to unit vectors, differentiable down to the pixels.
@@ -75,6 +97,7 @@ class Recognizer(nn.Module):
         network: maps normalised crops (B, 3, size, size) to features (B, D).
         framing: which crop the network wants, and its normalisation.
         threshold: from which similarity on two faces are taken for one person; None where nobody measured it.
+        sha256: of the file the network came from, where a name alone does not tell it; None otherwise.
     """
 
     def __init__(
@@ -83,12 +106,15 @@ class Recognizer(nn.Module):
         network: Callable[[Tensor], Tensor],
         framing: Framing | None = None,
         threshold: MatchThreshold | None = None,
+        *,
+        sha256: str | None = None,
     ) -> None:
         super().__init__()
         self.name = name
         self.network = network
         self.framing = framing or Framing()
         self.threshold = threshold
+        self.sha256 = sha256
 
     @classmethod
     def from_onnx(
@@ -113,15 +139,16 @@ class Recognizer(nn.Module):
             FairveilError: the file is no readable ONNX model, or uses an operator we do not know (it is named).
         """
         network = read_onnx(Path(path), output)
-        known = None if threshold is None else MatchThreshold(threshold, float("nan"), float("nan"), "the user's word")
-        return cls(name or Path(path).stem, network, framing, known)
+        known = None if threshold is None else MatchThreshold.stated(threshold)
+        sha256 = hashlib.sha256(Path(path).read_bytes()).hexdigest()
+        return cls(name or Path(path).stem, network, framing, known, sha256=sha256)
 
     @classmethod
     def from_module(
         cls, module: nn.Module, *, name: str, framing: Framing | None = None, threshold: float | None = None
     ) -> "Recognizer":
         """Any torch module that maps (B, 3, size, size) to (B, D), put into evaluation mode and frozen."""
-        known = None if threshold is None else MatchThreshold(threshold, float("nan"), float("nan"), "the user's word")
+        known = None if threshold is None else MatchThreshold.stated(threshold)
         return cls(name, module.eval().requires_grad_(False), framing, known)
 
     def embed(self, images: Tensor, landmarks: Tensor, *, mirror: bool = False) -> Tensor:
@@ -134,16 +161,43 @@ class Recognizer(nn.Module):
 
         Returns:
             Unit vectors of shape (B, D).
+
+        Raises:
+            FairveilError: as `embed_crops`.
         """
         return self.embed_crops(self.framing.crop(images, landmarks), mirror=mirror)
 
     def embed_crops(self, crops: Tensor, *, mirror: bool = False) -> Tensor:
-        """Embed crops that are framed already: RGB in [0, 1], (B, 3, size, size) to unit vectors (B, D)."""
+        """Embed crops that are framed already: RGB in [0, 1], (B, 3, size, size) to unit vectors (B, D).
+
+        Raises:
+            FairveilError: what the network gives is not one vector per crop, holds numbers that are none, or has no
+                direction, so that nothing could be said of any similarity.
+        """
         features = self.network(self.framing.normalize(crops))
         if mirror:
             features = features + self.network(self.framing.normalize(crops.flip(-1)))
+        if features.dim() != 2 or len(features) != len(crops):
+            raise FairveilError(
+                f"The recogniser {self.name} gives numbers of shape {tuple(features.shape)} for {len(crops)} faces "
+                "instead of one vector for each: choose another output of its network."
+            )
+        lengths = features.detach().norm(dim=1)
+        if not bool((lengths.isfinite() & (lengths > 0)).all()):
+            what = "zeros only" if bool(lengths.isfinite().all()) else "numbers that are not finite"
+            raise FairveilError(
+                f"The recogniser {self.name} gives {what} for a face: check the file of its network, and that it is "
+                "framed as it was trained."
+            )
         return F.normalize(features, dim=-1)
 
-    def forward(self, images: Tensor, landmarks: Tensor) -> Tensor:
-        """The same as `embed`."""
-        return self.embed(images, landmarks)
+
+def check_names(recognizers: Sequence[Recognizer]) -> None:
+    """Refuse recognisers that results could not tell apart.
+
+    Raises:
+        FairveilError: two have one name.
+    """
+    names = [recognizer.name for recognizer in recognizers]
+    if len(set(names)) < len(names):
+        raise FairveilError(f"Two recognisers have one name, so nobody could tell them apart: {', '.join(names)}.")

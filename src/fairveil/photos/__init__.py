@@ -2,15 +2,27 @@
 
 from fairveil.photos.decoding import Photo
 from fairveil.photos.encoding import Saving
-from fairveil.photos.storage import MAX_PIXELS, check_target, find_photos, read_photo, shown, suffix_for, write_photo
+from fairveil.photos.formats import suffix_for
+from fairveil.photos.storage import (
+    MAX_PIXELS,
+    check_target,
+    copy_photo,
+    find_photos,
+    read_photo,
+    replaceable,
+    shown,
+    write_photo,
+)
 
 __all__ = [
     "MAX_PIXELS",
     "Photo",
     "Saving",
     "check_target",
+    "copy_photo",
     "find_photos",
     "read_photo",
+    "replaceable",
     "shown",
     "suffix_for",
     "write_photo",

@@ -20,7 +20,7 @@ LOWEST_QUALITY = 60
 """Below this, blocks and smeared colours are plain to see, and the protection is partly gone with them."""
 
 _LOSSLESS_TIFF = {"raw", "packbits", "tiff_lzw", "tiff_adobe_deflate", "zstd", "lzma"}
-_LONGEST_SEGMENT = 65000
+LONGEST_SEGMENT = 65000
 """Bytes a JPEG can hold of Exif, XMP and the like in one piece, less what goes in front of them."""
 _XMP_TAG, _IPTC_TAG, _PREDICTOR = 700, 33723, 317
 
@@ -166,7 +166,7 @@ def _encode(image: Image.Image, format: Format, metadata: Metadata, compression:
 
 
 def _common_options(metadata: Metadata, exif: Exif | None, format: Format) -> dict[str, Any]:
-    longest = _LONGEST_SEGMENT if format == "JPEG" else 1 << 31
+    longest = LONGEST_SEGMENT if format == "JPEG" else 1 << 31
     block = exif_block(exif) if exif else b""
     comment = dict(metadata.texts).get("comment", "").encode()
     options: dict[str, Any] = {
@@ -175,7 +175,7 @@ def _common_options(metadata: Metadata, exif: Exif | None, format: Format) -> di
         "exif": (b"" if format in ("PNG", "WEBP") else b"Exif\0\0") + block if block else None,
         "xmp": metadata.xmp if format != "PNG" else None,
         "comment": comment if format == "JPEG" else None,
-        "extra": _photoshop_segment(metadata.iptc) if metadata.iptc and format == "JPEG" else None,
+        "extra": photoshop_segment(metadata.iptc) if metadata.iptc and format == "JPEG" else None,
     }
     return {key: value for key, value in options.items() if value and (key == "icc_profile" or len(value) <= longest)}
 
@@ -209,7 +209,8 @@ def _with_colour_chunks(png: bytes, metadata: Metadata) -> bytes:
     return png if metadata.icc_profile else png[:header] + metadata.colour_chunks + png[header:]
 
 
-def _photoshop_segment(iptc: bytes) -> bytes:
+def photoshop_segment(iptc: bytes) -> bytes:
+    """The segment of a JPEG that holds an IPTC record, as Photoshop laid it down."""
     resource = b"8BIM\x04\x04\0\0" + len(iptc).to_bytes(4, "big") + iptc + bytes(len(iptc) % 2)
     body = b"Photoshop 3.0\0" + resource
     return b"\xff\xed" + (2 + len(body)).to_bytes(2, "big") + body

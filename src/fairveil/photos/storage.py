@@ -6,18 +6,19 @@ The original itself is only ever opened for reading.
 
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
+
+import torch
 
 from fairveil.errors import FairveilError
 from fairveil.files import atomic_path
 from fairveil.photos.decoding import Photo, decode_photo
 from fairveil.photos.encoding import Saving, check_encodable, encode_photo, format_for
 from fairveil.photos.formats import format_of_name, suffix_fits, suffix_for
-
-__all__ = ["MAX_PIXELS", "Photo", "Saving", "check_target", "find_photos", "read_photo", "suffix_for", "write_photo"]
+from fairveil.photos.stripping import stripped
 
 MAX_PIXELS = 120_000_000
 """Pixels a photo may have: above any camera's single frame, below what fills the memory of a small machine."""
@@ -81,6 +82,8 @@ def check_target(photo: Photo, path: Path, saving: Saving) -> None:
             raise FairveilError(f"{name} is the original, which is never overwritten: choose another name or folder.")
         if not saving.overwrite and os.path.lexists(path):
             raise FileExistsError
+        if not replaceable(path):
+            raise FairveilError(f"{name} is not an ordinary file and is never replaced: choose another name or folder.")
         if not path.parent.is_dir():
             raise FileNotFoundError
     except (OSError, ValueError) as error:
@@ -118,19 +121,52 @@ def write_photo(photo: Photo, path: Path, saving: Saving | None = None) -> tuple
             f"{name} cannot be written: the encoder of {format_for(photo, saving)} refuses this picture of "
             f"{width} by {height} pixels; choose another format."
         ) from error
-    try:
-        with atomic_path(path, overwrite=saving.overwrite) as temporary:
-            temporary.write_bytes(data)
-    except (OSError, ValueError) as error:
-        raise FairveilError(_not_written(path, error)) from error
+    _put(data, path, saving)
     return notes
 
 
-def find_photos(paths: Path | Sequence[Path]) -> list[Path]:
+def copy_photo(photo: Photo, path: Path, saving: Saving | None = None) -> tuple[str, ...]:
+    """Write a photo whose pixels nobody changed: if it can be, with the very picture that its file holds.
+
+    So a JPEG or WebP that stays one loses nothing but its metadata. Other formats, and photos that have to become
+    smaller, are written by `write_photo`.
+
+    Args:
+        photo: what to write, as `read_photo` gave it.
+        path: as for `write_photo`.
+        saving: as for `write_photo`.
+
+    Returns:
+        What there is to say about it, in sentences.
+
+    Raises:
+        FairveilError: as `write_photo`.
+    """
+    saving = saving or Saving()
+    check_target(photo, path, saving)
+    data = _same_picture(photo, saving)
+    if data is None:
+        return write_photo(photo, path, saving)
+    _put(data, path, saving)
+    return ()
+
+
+def replaceable(path: Path) -> bool:
+    """Whether a file may take a place: one that is free or an ordinary file's, not a device's, pipe's or folder's."""
+    return path.is_file() or not path.exists()
+
+
+def find_photos(
+    paths: Path | Sequence[Path], *, on_skip: Callable[[Path, str], None] = lambda path, reason: None
+) -> list[Path]:
     """The photos among files and in folders, with all folders below them.
 
     A file that is named is taken whatever its suffix. In folders, files with a photo's suffix are taken; hidden files
     and folders are passed over, and links to folders are not followed, so that a circle of links does no harm.
+
+    Args:
+        paths: files and folders.
+        on_skip: called with all that is passed over in a folder, and the reason in a few words.
 
     Returns:
         Each file once; those of a folder in the order of their paths.
@@ -146,7 +182,7 @@ def find_photos(paths: Path | Sequence[Path]) -> list[Path]:
             raise FairveilError(f"{shown(path)} is not there.") from error
         except (OSError, ValueError) as error:
             raise FairveilError(f"{shown(path)} cannot be read: {_reason(error)}.") from error
-        found |= dict.fromkeys(_photos_below(path) if stat.S_ISDIR(mode) else [path])
+        found |= dict.fromkeys(_photos_below(path, on_skip) if stat.S_ISDIR(mode) else [path])
     return list(found)
 
 
@@ -156,16 +192,31 @@ def shown(path: Path | str) -> str:
     return text if text.isprintable() else repr(text)
 
 
-def _photos_below(folder: Path) -> list[Path]:
+def _photos_below(folder: Path, on_skip: Callable[[Path, str], None]) -> list[Path]:
     def refuse(error: OSError) -> None:
         raise FairveilError(f"The folder {shown(error.filename)} cannot be listed: {_reason(error)}.") from error
 
     photos = []
     for place, folders, files in os.walk(folder, onerror=refuse):
+        for name in sorted(folders):
+            if name.startswith(".") or Path(place, name).is_symlink():
+                _skip(Path(place, name), on_skip)
         folders[:] = [name for name in folders if not name.startswith(".")]
-        candidates = (Path(place, name) for name in files if not name.startswith("."))
-        photos += [path for path in candidates if format_of_name(path) and _may_be_photo(path)]
+        for path in (Path(place, name) for name in sorted(files)):
+            if path.name.startswith(".") or not format_of_name(path) or not _may_be_photo(path):
+                _skip(path, on_skip)
+            else:
+                photos.append(path)
     return sorted(photos)
+
+
+def _skip(path: Path, on_skip: Callable[[Path, str], None]) -> None:
+    if path.name.startswith("."):
+        on_skip(path, "hidden")
+    elif path.is_symlink() and not _may_be_photo(path):
+        on_skip(path, "a link to a folder, or to nowhere")
+    else:
+        on_skip(path, "not a photo by its name" if not format_of_name(path) else "not an ordinary file")
 
 
 def _may_be_photo(path: Path) -> bool:
@@ -175,6 +226,30 @@ def _may_be_photo(path: Path) -> bool:
         return True  # it is there, and reading it will say that this is not allowed: passing it over would hide it
     except OSError:
         return False  # a link that leads nowhere
+
+
+def _same_picture(photo: Photo, saving: Saving) -> bytes | None:
+    """The photo's own file less its metadata, if it is to stay in its format and this may keep its coded picture."""
+    if photo.source is None or format_for(photo, saving) != photo.format:
+        return None
+    metadata = photo.metadata if saving.keep_metadata else photo.metadata.harmless()
+    try:
+        data = stripped(photo.source.read_bytes(), metadata)
+        if data is None or len(data) > (saving.max_size or len(data)):
+            return None
+        again = decode_photo(data, shown(photo.source), max_pixels=photo.pixels[0].numel())
+    except (OSError, FairveilError):
+        return None
+    # An odd file, or one that has changed meanwhile, is better written by the encoder than not at all or wrongly.
+    return data if torch.equal(again.pixels, photo.pixels) else None
+
+
+def _put(data: bytes, path: Path, saving: Saving) -> None:
+    try:
+        with atomic_path(path, overwrite=saving.overwrite) as temporary:
+            temporary.write_bytes(data)
+    except (OSError, ValueError) as error:
+        raise FairveilError(_not_written(path, error)) from error
 
 
 def _limited(file: BinaryIO, max_bytes: int, name: str) -> bytes:

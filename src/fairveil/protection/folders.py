@@ -2,10 +2,10 @@
 
 import hashlib
 import os
-import shutil
+import stat
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -16,13 +16,16 @@ from fairveil.errors import FairveilError
 from fairveil.faces.detection import Detector
 from fairveil.faces.recognizers import Recognizer
 from fairveil.files import atomic_path, move_into_place
-from fairveil.photos import Photo, Saving, check_target, find_photos, read_photo, shown, write_photo
-from fairveil.photos.formats import format_named, suffix_fits, suffix_for
+from fairveil.photos import Photo, Saving, check_target, copy_photo, find_photos, read_photo, shown, write_photo
+from fairveil.photos.formats import format_named, format_of_content, suffix_fits, suffix_for
 from fairveil.protection.lowkey import LowKey
-from fairveil.protection.protecting import ProtectionRecord, protect
+from fairveil.protection.protecting import ProtectionRecord, protect_pixels
+from fairveil.sharing import claimed
 
 LEDGER = ".fairveil"
 """Name of the folder, beside protected photos, that remembers how each was made."""
+
+_PATIENCE = 0.1  # seconds between looks at what another process is making
 
 
 @dataclass(frozen=True)
@@ -59,13 +62,13 @@ class Outcome:
 
     Attributes:
         job: which photo.
-        status: "protected"; "unchanged", copied byte for byte since no face was found; or "done before".
+        status: "protected"; "no face", saved with its pixels as they came; or "done before".
         entry: what the ledger says of it.
         seconds: from opening the photo to having written it.
     """
 
     job: Job
-    status: Literal["protected", "unchanged", "done before"]
+    status: Literal["protected", "no face", "done before"]
     entry: Entry
     seconds: float
 
@@ -75,11 +78,24 @@ def goes_to_file(inputs: Sequence[Path], out: Path) -> bool:
     return len(inputs) == 1 and not _is_folder(inputs[0]) and bool(out.suffix) and not _is_folder(out)
 
 
-def plan(inputs: Sequence[Path], out: Path, saving: Saving) -> list[Job]:
+def plan(
+    inputs: Sequence[Path],
+    out: Path,
+    saving: Saving,
+    *,
+    on_skip: Callable[[Path, str], None] = lambda path, reason: None,
+) -> list[Job]:
     """Decide where each photo goes, before any work is done.
 
-    The photos of a folder keep their places below `out`, and those that lie in an `out` within the folder are passed
-    over. A single photo goes to `out` itself if that has a suffix and is no folder.
+    The photos of a folder keep their places below `out`, with a suffix that fits what they hold. Those that lie in an
+    `out` within the folder are passed over, and those in other folders below it that fairveil made. A single photo
+    goes to `out` itself if that has a suffix and is no folder.
+
+    Args:
+        inputs: photos, and folders of photos.
+        out: a folder, or the name of the one protected photo.
+        saving: how photos are written.
+        on_skip: called with all that is passed over in a folder, but for `out`, and the reason in a few words.
 
     Raises:
         FairveilError: no photo is found, two would go to one file, or one onto an original.
@@ -88,8 +104,13 @@ def plan(inputs: Sequence[Path], out: Path, saving: Saving) -> list[Job]:
     for given in inputs:
         if _is_folder(given):
             within = given.resolve() in out.resolve().parents
-            photos = [p for p in find_photos(given) if not (within and out.resolve() in p.resolve().parents)]
-            jobs += [_job(photo, out / photo.relative_to(given), saving) for photo in photos]
+            for photo in find_photos(given, on_skip=_unless_ours(on_skip, out)):
+                if within and out.resolve() in photo.resolve().parents:
+                    continue
+                if photo.parent != given and (photo.parent / LEDGER).is_dir():
+                    on_skip(photo, "protected before")
+                else:
+                    jobs.append(_job(photo, out / photo.relative_to(given), saving))
         elif goes_to_file(inputs, out):
             jobs.append(Job(given, out))
         else:
@@ -130,41 +151,40 @@ def protect_file(
     """
     started = time.perf_counter()
     photo = read_photo(job.source)
-    recipe = (settings, saving.model_copy(update={"overwrite": False}), [r.name for r in recognizers], faces, seed)
+    # A name alone does not tell a recogniser: a file may be replaced, and framed in another way.
+    attacked = [(r.name, r.sha256, r.framing) for r in recognizers]
+    recipe = (settings, saving.model_copy(update={"overwrite": False}), attacked, faces, seed)
     key = hashlib.sha256(os.fsencode(f"{_sha256(job.source)} {job.target.name} {recipe!r}")).hexdigest()
     ledger = job.target.parent / LEDGER / f"{key[:32]}.json"
     if done := _done_before(ledger, job.target):
         return Outcome(job, "done before", done, time.perf_counter() - started)
-    with _told_of(ledger.parent):
-        ledger.parent.mkdir(parents=True, exist_ok=True)
-    check_target(photo, job.target, saving)  # before the work rather than after it
-
-    pixels, record = protect(
-        photo.pixels, settings, recognizers=recognizers, faces=faces, detector=detector, seed=seed, on_step=on_step
-    )
-    notes = photo.notes
-    # The ledger comes before the photo: killed between the two, the next run finds no photo and makes it again,
-    # where a photo that the ledger does not know would stand in its way.
-    staged = ledger.with_suffix(job.target.suffix)
-    try:
-        with _told_of(job.target):
-            if record.faces:
-                notes += _stage(replace(photo, pixels=pixels), staged, job.target, saving)
-            else:
-                shutil.copyfile(job.source, staged)
-            entry = Entry(
-                source=shown(job.source.name),
-                target=shown(job.target.name),
-                target_sha256=_sha256(staged),
-                notes=notes,
-                record=record,
-            )
-            with atomic_path(ledger, overwrite=True) as temporary:
-                temporary.write_text(entry.model_dump_json(indent=1), encoding="utf-8")
-            move_into_place(staged, job.target, overwrite=saving.overwrite)
-    finally:
-        staged.unlink(missing_ok=True)
-    return Outcome(job, "protected" if record.faces else "unchanged", entry, time.perf_counter() - started)
+    with _alone_at(job.target):
+        if done := _done_before(ledger, job.target):  # by the process that was waited for
+            return Outcome(job, "done before", done, time.perf_counter() - started)
+        _check_place(photo, job, saving)  # before the work rather than after it
+        work = protect_pixels(
+            photo.pixels, settings, recognizers=recognizers, faces=faces, detector=detector, seed=seed, on_step=on_step
+        )
+        # The ledger comes before the photo: killed between the two, the next run finds no photo and makes it again,
+        # where a photo that the ledger does not know would stand in its way.
+        staged = ledger.with_suffix(job.target.suffix)
+        try:
+            with _told_of(job.target):
+                changed = bool(work.record.faces)
+                notes = _stage(replace(photo, pixels=work.pixels), staged, job.target, saving, changed=changed)
+                entry = Entry(
+                    source=shown(job.source.name),
+                    target=shown(job.target.name),
+                    target_sha256=_sha256(staged),
+                    notes=(*_misnamed(job, photo), *photo.notes, *notes),
+                    record=work.seen(read_photo(staged).pixels) if changed else work.record,
+                )
+                with atomic_path(ledger, overwrite=True) as temporary:
+                    temporary.write_text(entry.model_dump_json(indent=1), encoding="utf-8")
+                move_into_place(staged, job.target, overwrite=saving.overwrite)
+        finally:
+            staged.unlink(missing_ok=True)
+    return Outcome(job, "protected" if changed else "no face", entry, time.perf_counter() - started)
 
 
 def entry_of(protected: Path) -> Entry | None:
@@ -184,17 +204,70 @@ def _is_folder(path: Path) -> bool:
         return False
 
 
+def _unless_ours(on_skip: Callable[[Path, str], None], out: Path) -> Callable[[Path, str], None]:
+    """Nobody need be told that a ledger is passed over, or what lies where the photos go."""
+
+    def skip(path: Path, reason: str) -> None:
+        if path.name != LEDGER and out.resolve() not in path.absolute().parents:
+            on_skip(path, reason)
+
+    return skip
+
+
 def _job(source: Path, target: Path, saving: Saving) -> Job:
-    """A photo on its way into a folder: there its suffix follows the format."""
-    if saving.format and not suffix_fits(target, format_named(saving.format)):
-        target = target.with_suffix(suffix_for(saving.format))
+    """A photo on its way into a folder: there its suffix follows the format, and the format what it really holds."""
+    format = format_named(saving.format) if saving.format else format_of_content(_first_bytes(source))
+    if format and not suffix_fits(target, format):
+        target = target.with_suffix(suffix_for(format))
     return Job(source, target)
 
 
-def _stage(photo: Photo, staged: Path, target: Path, saving: Saving) -> tuple[str, ...]:
+def _first_bytes(file: Path) -> bytes:
+    try:
+        if not stat.S_ISREG(file.stat().st_mode):  # opening a pipe would wait for ever
+            return b""
+        with file.open("rb") as opened:
+            return opened.read(256)
+    except OSError:  # reading the photo will say so
+        return b""
+
+
+def _misnamed(job: Job, photo: Photo) -> tuple[str, ...]:
+    if suffix_fits(job.source, photo.format):
+        return ()
+    return (f"{shown(job.source.name)} holds a {photo.format}, whatever its name says.",)
+
+
+@contextmanager
+def _alone_at(target: Path) -> Iterator[None]:
+    """Wait until no other process is at work on a photo; the ledger's folder is then there."""
+    # By a hash, since a lock's name is longer than the photo's, which may be as long as names can be.
+    slot = target.parent / LEDGER / hashlib.sha256(os.fsencode(target.name)).hexdigest()[:32]
+    while True:
+        with ExitStack() as held:
+            with _told_of(slot.parent):
+                mine = held.enter_context(claimed(slot))
+            if mine:
+                yield
+                return
+        time.sleep(_PATIENCE)
+
+
+def _check_place(photo: Photo, job: Job, saving: Saving) -> None:
+    """Refuse to write where something is in the way, and say so if that is an earlier protected photo."""
+    target = job.target
+    if not saving.overwrite and target.is_file() and entry_of(target):
+        raise FairveilError(
+            f"{shown(target)} was protected with other settings, or from another state of {shown(job.source.name)}: "
+            "--overwrite replaces it, or choose another place with -o."
+        )
+    check_target(photo, target, saving)
+
+
+def _stage(photo: Photo, staged: Path, target: Path, saving: Saving, *, changed: bool) -> tuple[str, ...]:
     """Write a photo to where it waits for its name; what is said of it calls it by that name."""
     try:
-        notes = write_photo(photo, staged, saving.model_copy(update={"overwrite": True}))
+        notes = (write_photo if changed else copy_photo)(photo, staged, saving.model_copy(update={"overwrite": True}))
     except FairveilError as error:
         raise FairveilError(str(error).replace(shown(staged), shown(target))) from error
     return tuple(note.replace(shown(staged), shown(target)) for note in notes)

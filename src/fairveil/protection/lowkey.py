@@ -1,12 +1,12 @@
 """The LowKey attack (dissertation, section 3.3.2): move a face away from itself in feature space, quietly."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from kornia.filters import gaussian_blur2d
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 from torch import Tensor
 
 from fairveil.errors import FairveilError
@@ -18,7 +18,9 @@ FEATURE_DIMENSIONS = 512
 
 
 class LowKey(BaseModel):
-    """The settings of the attack; the defaults are the dissertation's (sections 3.3.2, 3.8.1 and 3.8.6).
+    """The settings of the attack.
+
+    The defaults are the dissertation's (sections 3.3.2, 3.8.1 and 3.8.6), but for the canvas: there it is the photo.
 
     Attributes:
         steps: of signed gradient ascent.
@@ -27,42 +29,52 @@ class LowKey(BaseModel):
         smoothing: whether the objective sees the picture with and without Gaussian smoothing at each step ("both", the
             equation), in turns from step to step ("alternate", half the work), or only without ("none").
         sigma: of the Gaussian smoothing G, in pixels.
-        window: side of its kernel, in pixels.
+        window: side of its kernel, in pixels; odd.
         mirror: whether features are those of the crop and its mirror image, summed.
         noise: half-width of the uniform noise the perturbation starts from (at x' = x the gradient of LPIPS is zero).
         canvas: "face", a square around each face, or "photo", the whole photo at full resolution.
         canvas_size: side of the face canvas in pixels, at the most.
         margin: side of the face canvas over the side of the standard aligned crop.
-        max_lpips: the quality budget: LPIPS on the canvas stays at or below it.
-        stop_below: stop working on a face once its similarity to itself is below every recogniser's match threshold
-            by this margin.
+        max_lpips: the quality budget: LPIPS (AlexNet) between a canvas before and after stays at or below it. What is
+            bounded is the perturbation on its canvas, in floating point: not yet enlarged to the photo's scale, rounded
+            to 8 bits, or compressed, each of which can move the figure a little. On a photo's canvas the average runs
+            over the whole photo, so the same figure allows a small face far more than on its own canvas.
+        stop_below: stop working on a face once its similarity to itself, on its canvas, is below every recogniser's
+            match threshold by this margin.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     steps: int = Field(50, ge=1)
     step_size: float = Field(0.0025, gt=0, le=1)
     alpha: float = Field(0.05, ge=0)
     smoothing: Literal["both", "alternate", "none"] = "both"
     sigma: float = Field(3.0, gt=0)
-    window: int = Field(7, ge=3)
+    window: int = Field(7, ge=3, le=63)
     mirror: bool = True
     noise: float = Field(0.005, ge=0, le=1)
     canvas: Literal["face", "photo"] = "face"
-    canvas_size: int = Field(224, ge=112)
-    margin: float = Field(1.5, ge=1)
+    canvas_size: int = Field(224, ge=112, le=4096)
+    margin: float = Field(1.5, ge=1, le=8)
     max_lpips: float | None = Field(None, gt=0)
     stop_below: float | None = Field(None, ge=0)
+
+    @field_validator("window")
+    @classmethod
+    def _has_a_middle(cls, window: int) -> int:
+        if window % 2 == 0:
+            raise ValueError("the side of the smoothing kernel is odd, so that it has a middle pixel")
+        return window
 
 
 PRESETS: dict[str, LowKey] = {
     "low": LowKey(step_size=0.00125, alpha=0.02, smoothing="alternate", mirror=False),
     "medium": LowKey(step_size=0.0018, alpha=0.03, smoothing="alternate", mirror=False),
     "high": LowKey(step_size=0.003, alpha=0.02, smoothing="alternate", mirror=False),
-    "lowkey": LowKey(),
-    "small": LowKey(alpha=0.08),
+    "lowkey": LowKey(canvas="photo"),
+    "small": LowKey(canvas="photo", alpha=0.08),
 }
-"""Settings by the name of their strength."""
+"""Settings by the name of their strength; `lowkey` and `small` are the dissertation's, on the whole photo."""
 
 
 def preset(name: str) -> LowKey:
@@ -76,7 +88,7 @@ def preset(name: str) -> LowKey:
     return PRESETS[name]
 
 
-@dataclass
+@dataclass(frozen=True, eq=False)
 class Trace:
     """What happened to each of F faces while it was being protected.
 
@@ -89,8 +101,8 @@ class Trace:
 
     perturbation: Tensor
     lpips: Tensor
-    similarity: dict[str, list[Tensor]] = field(default_factory=dict)
-    steps: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
+    similarity: dict[str, list[Tensor]]
+    steps: Tensor
 
 
 def feature_distance(clean: Tensor, moved: Tensor) -> Tensor:
@@ -105,6 +117,20 @@ def objective(distances: Sequence[Tensor], perceptual: Tensor, alpha: float) -> 
     The equation sums squared differences over the features, but the code the dissertation released averages them
     over their 512 dimensions, and its α of 0.05 belongs to that form: with sums, the perceptual term would be as
     good as absent. So we average, over 512 whatever the recogniser's own dimension, since its vectors have length 1.
+
+    Where the text is silent, `attack` follows the code: it starts from uniform noise of ±`noise`, since at x' = x the
+    gradient of LPIPS is zero; smoothing mirrors the picture at its borders, where zeros would darken them; and with
+    `mirror` the features are those of the crop plus those of its mirror image, made unit length, so that the division
+    by ‖f(A(x))‖ does nothing. It departs from the code in this, whatever the settings:
+
+    - Every step ends with pixels within [0, 1]; the code clamps once, at the end.
+    - LPIPS is that of the canvas; the code takes half of it from there and half from the aligned face crop.
+    - Crops that shrink the photo average over all its pixels (`faces.alignment.warp`); the code samples single points.
+    - The ensemble is whatever recognisers are given; the code's are four of its own, of which two of a kind share
+      their weights.
+    - Every face is protected, not the first one only.
+
+    The presets `low`, `medium` and `high` depart in `canvas`, `smoothing`, `mirror` and `step_size` too.
 
     Args:
         distances: `feature_distance` of every recogniser, with and without smoothing: 2n tensors of shape (F,).
@@ -153,16 +179,14 @@ def attack(
     if settings.stop_below is not None:
         thresholds = _thresholds(recognizers).to(images.device) - settings.stop_below
     window = torch.ones_like(images[:, :1]) if window is None else window
-    perceptual = LPIPS.pretrained("alexnet").to(images.device)
+    perceptual = LPIPS.pretrained("alexnet", images.device)
     with torch.no_grad():
         clean = _embed(recognizers, images, landmarks, settings)
         reference = perceptual.features(images)
 
-    delta = images.new_empty(len(images), 1 if grey else 3, *images.shape[2:]).uniform_(
-        -settings.noise, settings.noise, generator=generator
-    )
+    delta = _starting_noise(images, 1 if grey else 3, settings.noise, generator)
     active = torch.ones(len(landmarks), dtype=torch.bool, device=images.device)
-    trace = Trace(delta, active.float(), {recognizer.name: [] for recognizer in recognizers}, active.long() * 0)
+    steps, looks = active.long() * 0, []
     for step in range(settings.steps):
         delta.requires_grad_(True)
         moved = images + window * delta
@@ -172,9 +196,9 @@ def attack(
             embeddings = _embed(recognizers, view, landmarks, settings)
             distances += [feature_distance(f, g) for f, g in zip(clean, embeddings, strict=True)]
             if not smooth:
-                similarity = _look(trace, recognizers, clean, embeddings)
+                looks.append(_similarity(clean, embeddings))
                 if thresholds is not None:
-                    active = active & (similarity >= thresholds).any(1)
+                    active = active & (looks[-1] >= thresholds).any(1)
         if not active.any():
             break
         price = perceptual.distance(reference, perceptual.features(moved))
@@ -186,17 +210,28 @@ def attack(
         with torch.no_grad():
             delta = delta + settings.step_size * gradient.sign() * working.view(-1, 1, 1, 1)
             delta = _within_range(images, delta)
-        trace.steps += active
+        steps = steps + active
         on_step(step + 1)
 
     with torch.no_grad():
         delta = delta.detach() * window
         if settings.max_lpips is not None:
             delta = _within_budget(images, delta, reference, perceptual, settings.max_lpips)
-        trace.perturbation = delta
-        trace.lpips = perceptual.distance(reference, perceptual.features(images + delta)).expand(len(landmarks))
-        _look(trace, recognizers, clean, _embed(recognizers, images + delta, landmarks, settings))
-    return trace
+        looks.append(_similarity(clean, _embed(recognizers, images + delta, landmarks, settings)))
+        return Trace(
+            perturbation=delta,
+            lpips=perceptual.distance(reference, perceptual.features(images + delta)).expand(len(landmarks)),
+            similarity={r.name: [look[:, column] for look in looks] for column, r in enumerate(recognizers)},
+            steps=steps,
+        )
+
+
+def _starting_noise(images: Tensor, channels: int, width: float, generator: torch.Generator | None) -> Tensor:
+    """Uniform noise (F, channels, H, W), drawn where the generator lives, so that a seed means the same everywhere."""
+    noise = torch.empty(
+        len(images), channels, *images.shape[2:], dtype=images.dtype, device=generator.device if generator else "cpu"
+    )
+    return noise.uniform_(-width, width, generator=generator).to(images.device)
 
 
 def _branches(smoothing: str, step: int) -> tuple[bool, ...]:
@@ -232,12 +267,9 @@ def _thresholds(recognizers: Sequence[Recognizer]) -> Tensor:
     return torch.tensor([r.threshold.similarity for r in recognizers if r.threshold is not None])
 
 
-def _look(trace: Trace, recognizers: Sequence[Recognizer], clean: list[Tensor], embeddings: list[Tensor]) -> Tensor:
-    """Note the similarity of every protected face to itself: also returned, (F, n)."""
-    similarity = torch.stack([(f * g.detach()).sum(-1) for f, g in zip(clean, embeddings, strict=True)], -1)
-    for recognizer, column in zip(recognizers, similarity.unbind(-1), strict=True):
-        trace.similarity[recognizer.name].append(column)
-    return similarity
+def _similarity(clean: list[Tensor], embeddings: list[Tensor]) -> Tensor:
+    """The cosine of every protected face to itself under each of n recognisers: (F, n)."""
+    return torch.stack([(f * g.detach()).sum(-1) for f, g in zip(clean, embeddings, strict=True)], -1)
 
 
 def _within_range(images: Tensor, delta: Tensor) -> Tensor:
@@ -249,8 +281,8 @@ def _within_range(images: Tensor, delta: Tensor) -> Tensor:
 
 def _within_budget(images: Tensor, delta: Tensor, reference: list[Tensor], perceptual: LPIPS, budget: float) -> Tensor:
     """Scale each perturbation down just so far that LPIPS is within the budget, by bisection."""
-    low, high = torch.zeros(len(images), 1, 1, 1), torch.ones(len(images), 1, 1, 1)
-    scale = high.to(images)
+    scale = high = images.new_ones(len(images), 1, 1, 1)
+    low = torch.zeros_like(high)
     for _ in range(12):
         price = perceptual.distance(reference, perceptual.features(images + scale * delta)).view(-1, 1, 1, 1)
         fits = price <= budget

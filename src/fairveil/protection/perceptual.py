@@ -61,9 +61,9 @@ class LPIPS(nn.Module):
         self.eval().requires_grad_(False)
 
     @classmethod
-    @lru_cache(maxsize=2)
-    def pretrained(cls, backbone: Backbone = "alexnet") -> "LPIPS":
-        """The published weights, fetched on first use."""
+    @lru_cache(maxsize=8)
+    def pretrained(cls, backbone: Backbone = "alexnet", device: torch.device | str = "cpu") -> "LPIPS":
+        """The published weights on a device, fetched on first use; shared by all who ask for the same."""
         checkpoint = assets.read_numpy_pickle(assets.path(f"lpips-{backbone}"))
         layers = checkpoint["AlexNet_0" if backbone == "alexnet" else "VGG16_0"]
         parameters = {
@@ -71,7 +71,7 @@ class LPIPS(nn.Module):
         }
         for depth in range(5):
             parameters[f"head{depth}.kernel"] = checkpoint[f"NetLinLayer_{depth}"]["Conv_0"]["kernel"]
-        return cls(backbone, parameters)
+        return cls(backbone, parameters).to(device)
 
     def features(self, images: Tensor) -> list[Tensor]:
         """The activations that are compared, of unit length across channels, for RGB images (B, 3, H, W) in [0, 1]."""

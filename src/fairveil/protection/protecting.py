@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
 from typing import Any, Literal, TypeVar
@@ -14,9 +15,10 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 from fairveil.errors import FairveilError
-from fairveil.faces.canvas import Canvas
+from fairveil.faces.boxes import overlaps
+from fairveil.faces.canvas import Canvas, view_of_face
 from fairveil.faces.detection import Detector, Faces
-from fairveil.faces.recognizers import Recognizer
+from fairveil.faces.recognizers import Recognizer, check_names
 from fairveil.faces.zoo import DEFAULT_ENSEMBLE, load_recognizer
 from fairveil.protection.lowkey import LowKey, Trace, attack, preset
 from fairveil.version import __version__
@@ -26,6 +28,9 @@ FACES_AT_ONCE = 4
 
 SMALLEST_FACE = 40
 """Faces below this many pixels are left alone: their landmarks are too uncertain to protect, or to recognise, them."""
+
+SAME_FACE_OVERLAP = 0.3
+"""Intersection over union from which a box in the protected photo is the face of a box in the original."""
 
 Picture = TypeVar("Picture", Image.Image, NDArray[np.uint8], Tensor)
 
@@ -38,7 +43,8 @@ class FaceRecord(BaseModel):
         detection_score: the detector's confidence, 0 to 1.
         steps: how many steps were taken.
         lpips: LPIPS (AlexNet) of the face's canvas.
-        similarity: for each recogniser attacked, the cosine between the clean and the protected face as it fell.
+        similarity: for each recogniser attacked, the cosine between the clean and the protected face: as it fell, look
+            by look, on the canvas; and last, as the recogniser sees the face in the finished photo.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -102,24 +108,139 @@ def protect(
         back unchanged, with a record that has no faces.
 
     Raises:
-        FairveilError: an unknown strength or choice of faces, a picture of another kind, or recognisers of one name.
+        FairveilError: an unknown strength or choice of faces, a picture of another kind, recognisers of one name, or
+            one that gives no usable vectors.
+    """
+    photo = _to_tensor(picture)
+    work = protect_pixels(
+        photo, strength, recognizers=recognizers, faces=faces, detector=detector, seed=seed, on_step=on_step
+    )
+    return _like(work.pixels, picture, changed=bool(work.record.faces)), work.seen(work.pixels)
+
+
+@dataclass(frozen=True, eq=False)
+class Protection:
+    """A photo whose faces were just protected.
+
+    Attributes:
+        original: as it was, uint8, (3, H, W).
+        pixels: as it is now, of the same shape.
+        faces: those protected, as they were found in the original.
+        recognizers: those attacked.
+        detector: what found the faces; None if they were given.
+        record: what was done.
+    """
+
+    original: Tensor
+    pixels: Tensor
+    faces: Faces
+    recognizers: Sequence[Recognizer]
+    detector: Detector | None
+    record: ProtectionRecord
+
+    @torch.no_grad()
+    def seen(self, finished: Tensor) -> ProtectionRecord:
+        """The record, with the last similarities measured on the finished photo (3, H, W) as `verify` does it.
+
+        What was measured on the canvas is replaced: enlarging, rounding and compressing change the face once more, and
+        a recogniser finds it where it now is.
+        """
+        if not len(self.faces):
+            return self.record
+        found = self.detector.detect([finished])[0] if self.detector else self.faces
+        records = []
+        for record, box, points in zip(self.record.faces, self.faces.boxes, self.faces.landmarks, strict=True):
+            clean = view_of_face(self.original, points)
+            protected = view_of_face(finished, landmarks_now(box, points, found)[0])
+            similarity = {
+                r.name: [*record.similarity[r.name][:-1], float((r.embed(*clean) * r.embed(*protected)).sum())]
+                for r in self.recognizers
+            }
+            records.append(record.model_copy(update={"similarity": similarity}))
+        return self.record.model_copy(update={"faces": tuple(records)})
+
+
+def landmarks_now(box: Tensor, landmarks: Tensor, found: Faces) -> tuple[Tensor, bool]:
+    """Where a face lies after its photo was changed.
+
+    A recogniser detects in what it is given, so a face has its new landmarks where it is found again, and its old ones
+    where it is not.
+
+    Args:
+        box: of the face in the photo as it was, shape (4,).
+        landmarks: of the face there, shape (5, 2).
+        found: the faces of the photo as it is now.
+
+    Returns:
+        Landmarks (5, 2), and whether the face was found again.
+    """
+    if not len(found):
+        return landmarks, False
+    share, index = overlaps(box[None], found.boxes)[0].max(0)
+    again = bool(share > SAME_FACE_OVERLAP)
+    return (found.landmarks[index] if again else landmarks), again
+
+
+def protect_pixels(
+    photo: Tensor,
+    strength: str | LowKey,
+    *,
+    recognizers: Sequence[Recognizer] | None = None,
+    faces: Literal["all", "largest"] | Faces = "all",
+    detector: Detector | None = None,
+    seed: int = 0,
+    on_step: Callable[[int, int], None] = lambda done, total: None,
+) -> Protection:
+    """What `protect` does, for a uint8 tensor (3, H, W), up to the moment the photo is finished or saved.
+
+    Raises:
+        FairveilError: as `protect`.
     """
     if not isinstance(faces, Faces) and faces not in ("all", "largest"):
         raise FairveilError(f"faces is 'all', 'largest', or faces found before, not {faces!r}.")
     if recognizers is not None:
-        _check_names([recognizer.name for recognizer in recognizers])
+        if not recognizers:
+            raise FairveilError("There is no recogniser to attack: give one or more, or None for the default ensemble.")
+        check_names(recognizers)
     settings = preset(strength) if isinstance(strength, str) else strength
-    photo = _to_tensor(picture)
     started = time.perf_counter()
     if isinstance(faces, Faces):
         found = chosen = faces
     else:
-        found = (detector or Detector.pretrained(minimum_face=SMALLEST_FACE)).detect([photo])[0]
+        detector = detector or Detector.pretrained(minimum_face=SMALLEST_FACE)
+        found = detector.detect([photo])[0]
         chosen = found if faces == "all" else found[:1]
     if recognizers is None:
         recognizers = [load_recognizer(name) for name in DEFAULT_ENSEMBLE] if len(chosen) else []
+    pixels, records = _perturb(photo, chosen, recognizers, settings, seed, on_step)
+    return Protection(
+        photo,
+        pixels,
+        chosen,
+        recognizers,
+        None if isinstance(faces, Faces) else detector,
+        ProtectionRecord(
+            version=__version__,
+            settings=settings,
+            recognizers=tuple(recognizer.name for recognizer in recognizers),
+            seed=seed,
+            faces=tuple(records),
+            faces_found=len(found),
+            seconds=time.perf_counter() - started,
+        ),
+    )
 
-    batches = _batches(photo, chosen, settings)
+
+def _perturb(
+    photo: Tensor,
+    faces: Faces,
+    recognizers: Sequence[Recognizer],
+    settings: LowKey,
+    seed: int,
+    on_step: Callable[[int, int], None],
+) -> tuple[Tensor, list[FaceRecord]]:
+    """Attack every face on its canvas and put the results together on a copy of the photo."""
+    batches = _batches(photo, faces, settings)
     total = len(batches) * settings.steps
     grey = bool((photo[0] == photo[1]).all() and (photo[0] == photo[2]).all())
     generator = torch.Generator().manual_seed(seed)
@@ -135,7 +256,7 @@ def protect(
             torch.stack([canvas.to_canvas(points) for canvas, points in _pairs(canvases, members.landmarks)]),
             recognizers,
             settings,
-            window=torch.stack([canvas.window(photo) for canvas in canvases]),
+            window=torch.stack([canvas.window(photo) for canvas in canvases]).to(photo.device),
             grey=grey,
             generator=generator,
             on_step=partial(advance, number * settings.steps),
@@ -144,15 +265,7 @@ def protect(
             canvas.paste(protected, perturbation)
         records += _records(members, trace)
         advance(number * settings.steps, settings.steps)
-    return _like(protected, picture, changed=bool(batches)), ProtectionRecord(
-        version=__version__,
-        settings=settings,
-        recognizers=tuple(recognizer.name for recognizer in recognizers),
-        seed=seed,
-        faces=tuple(records),
-        faces_found=len(found),
-        seconds=time.perf_counter() - started,
-    )
+    return protected, records
 
 
 def _batches(photo: Tensor, faces: Faces, settings: LowKey) -> list[tuple[list[Canvas], Faces]]:
@@ -211,13 +324,6 @@ def _describe(picture: Any) -> str:
         return f"a Pillow image of mode {picture.mode}"
     shape = getattr(picture, "shape", None)
     return type(picture).__name__ if shape is None else f"{picture.dtype} of shape {tuple(shape)}"
-
-
-def _check_names(names: list[str]) -> None:
-    if not names:
-        raise FairveilError("There is no recogniser to attack: give one or more, or None for the default ensemble.")
-    if len(set(names)) < len(names):
-        raise FairveilError(f"Two recognisers have one name, so nobody could tell them apart: {', '.join(names)}.")
 
 
 def _like(photo: Tensor, picture: Any, *, changed: bool) -> Any:

@@ -4,29 +4,28 @@ import io
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from functools import partial
+from typing import Literal
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from kornia.filters import gaussian_blur2d
 from PIL import Image
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, computed_field
 from torch import Tensor
 
 from fairveil.errors import FairveilError
 from fairveil.faces.canvas import CONTEXT, Canvas, view_of_face
 from fairveil.faces.detection import Detector, Faces
-from fairveil.faces.recognizers import Recognizer
+from fairveil.faces.recognizers import Recognizer, check_names
 from fairveil.protection.perceptual import LPIPS, psnr, ssim
+from fairveil.protection.protecting import landmarks_now
 from fairveil.version import __version__
 
 CAUTION = (
     "Measured on the recognisers named here and on nothing else. Recognisers trained later, or hardened on purpose "
     "against perturbations like these, may still match the face, and photos already online stay recognisable."
 )
-
-SAME_FACE_OVERLAP = 0.3
-"""Intersection over union from which a box in the protected photo is the face of a box in the original."""
 
 
 class Comparison(BaseModel):
@@ -50,11 +49,13 @@ class Comparison(BaseModel):
     similarity: float
     before: float
 
+    @computed_field  # type: ignore[prop-decorator]
     @property
     def matches(self) -> bool | None:
         """Whether the recogniser still takes the two for one person; None if its threshold is not known."""
         return None if self.threshold is None else self.similarity >= self.threshold
 
+    @computed_field  # type: ignore[prop-decorator]
     @property
     def matched_before(self) -> bool | None:
         """Whether it took them for one person before protection; None if its threshold is not known."""
@@ -104,6 +105,22 @@ class FaceReceipt(BaseModel):
         return tuple(dict.fromkeys(comparison.condition for comparison in self.against_itself))
 
 
+class ReceiptFile(BaseModel):
+    """A file that a receipt speaks of.
+
+    Attributes:
+        role: what it was in the measurement.
+        name: what it is called.
+        sha256: of its content.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    role: Literal["original", "protected", "probe"]
+    name: str
+    sha256: str
+
+
 class Receipt(BaseModel):
     """Everything `verify` measured.
 
@@ -113,6 +130,7 @@ class Receipt(BaseModel):
         faces: one entry per face of the original, largest first.
         thresholds: where each recogniser's threshold comes from.
         probes_without_face: names of the probes in which no face was found.
+        files: which files the photos came from, where they came from files.
         caution: what the figures do not say.
     """
 
@@ -123,6 +141,7 @@ class Receipt(BaseModel):
     faces: tuple[FaceReceipt, ...]
     thresholds: dict[str, str]
     probes_without_face: tuple[str, ...]
+    files: tuple[ReceiptFile, ...] = ()
     caution: str = CAUTION
 
 
@@ -146,8 +165,10 @@ def verify(
         detector: finds the faces; by default MTCNN for faces of 24 pixels and more.
 
     Raises:
-        FairveilError: the photos differ in size, or the original shows no face.
+        FairveilError: the photos differ in size, the original shows no face, two recognisers have one name, or one
+            gives no usable vectors.
     """
+    check_names(recognizers)
     if original.shape != protected.shape:
         raise FairveilError(
             f"The original is {original.shape[2]}×{original.shape[1]} pixels and the protected photo "
@@ -200,10 +221,7 @@ def _verify_face(
     attacked: Collection[str],
     probes: Mapping[str, Mapping[str, Tensor]],
 ) -> FaceReceipt:
-    # A recogniser detects in what it is given, so the protected face has its own landmarks where it is found.
-    overlap = _overlap(face.boxes, faces_after.boxes)
-    found = bool((overlap > SAME_FACE_OVERLAP).any())
-    landmarks = faces_after.landmarks[overlap.argmax()] if found else face.landmarks[0]
+    landmarks, found = landmarks_now(face.boxes[0], face.landmarks[0], faces_after)
     clean_view, protected_view = view_of_face(original, face.landmarks[0]), view_of_face(protected, landmarks)
 
     itself: list[Comparison] = []
@@ -234,17 +252,6 @@ def _verify_face(
     )
 
 
-def _overlap(box: Tensor, boxes: Tensor) -> Tensor:
-    """Intersection over union of one box (1, 4) with others (F, 4): shape (F,)."""
-    corner, far_corner = torch.maximum(box[:, :2], boxes[:, :2]), torch.minimum(box[:, 2:], boxes[:, 2:])
-    shared = (far_corner - corner).clamp(min=0).prod(1)
-    return shared / (_area(box) + _area(boxes) - shared)
-
-
-def _area(boxes: Tensor) -> Tensor:
-    return (boxes[:, 2:] - boxes[:, :2]).prod(1)
-
-
 def _quality(original: Tensor, protected: Tensor, landmarks: Tensor) -> Quality:
     canvas = Canvas.around_face(landmarks, margin=CONTEXT, largest=224)
     small = canvas.cut(original)[None], canvas.cut(protected)[None]
@@ -261,11 +268,11 @@ def _quality(original: Tensor, protected: Tensor, landmarks: Tensor) -> Quality:
 
 def _jpeg(quality: int) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
     def alter(view: Tensor, landmarks: Tensor) -> tuple[Tensor, Tensor]:
-        pixels = (view[0] * 255).round().byte().movedim(0, -1).contiguous().numpy()
+        pixels = (view[0] * 255).round().byte().movedim(0, -1).contiguous().cpu().numpy()
         stream = io.BytesIO()
         Image.fromarray(pixels).save(stream, "JPEG", quality=quality)
         decoded = torch.from_numpy(np.array(Image.open(stream))).movedim(-1, 0)
-        return decoded[None] / 255, landmarks
+        return (decoded[None] / 255).to(view), landmarks
 
     return alter
 
@@ -277,7 +284,7 @@ def _blur(view: Tensor, landmarks: Tensor) -> tuple[Tensor, Tensor]:
 
 def _halve(view: Tensor, landmarks: Tensor) -> tuple[Tensor, Tensor]:
     small = F.interpolate(view, scale_factor=0.5, mode="bilinear", antialias=True)
-    ratio = torch.tensor([small.shape[3] / view.shape[3], small.shape[2] / view.shape[2]])
+    ratio = landmarks.new_tensor([small.shape[3] / view.shape[3], small.shape[2] / view.shape[2]])
     return small, (landmarks + 0.5) * ratio - 0.5
 
 

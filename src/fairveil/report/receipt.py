@@ -18,6 +18,7 @@ from torch import Tensor
 from fairveil.errors import FairveilError
 from fairveil.faces.canvas import CONTEXT
 from fairveil.files import atomic_path
+from fairveil.photos import replaceable, shown
 from fairveil.protection.verification import Comparison, FaceReceipt, Receipt
 
 AMPLIFICATION = 10
@@ -30,6 +31,8 @@ def receipt_tables(receipt: Receipt) -> Iterable[RenderableType]:
     """For each face, who still matches it to the original and to the probes; fits a terminal of 80 columns."""
     for number, face in enumerate(receipt.faces, start=1):
         yield Text(_title(number, face, len(receipt.faces)))
+        if not face.found:
+            yield Text("The detector no longer finds this face in the protected photo: compared where it was.")
         rows = _by_recognizer(face.against_itself).items()
         yield _table(
             face.conditions, [(same[0], [_verdict(c.similarity, c.matches) for c in same]) for _, same in rows]
@@ -40,6 +43,8 @@ def receipt_tables(receipt: Receipt) -> Iterable[RenderableType]:
                 (c, [_verdict(c.before, c.matched_before), _verdict(c.similarity, c.matches)]) for c in closest
             ]
             yield _table(("before", "after"), rows_of_probe)
+    if receipt.probes_without_face:
+        yield Text(f"No face was found in {', '.join(receipt.probes_without_face)}, so nothing is said of it.")
     yield Text("* still taken for the same person")
 
 
@@ -83,6 +88,8 @@ def write_receipt(
         faces=[(face, _pictures(face, original, protected)) for face in receipt.faces],
         by_recognizer=_by_recognizer,
     )
+    if not replaceable(page):
+        raise FairveilError(f"{shown(page)} is not an ordinary file and is never replaced: choose another name.")
     try:
         with atomic_path(page, overwrite=overwrite) as temporary:
             temporary.write_text(html, encoding="utf-8")

@@ -1,0 +1,126 @@
+"""Taking the metadata out of a photo's file without touching its pixels.
+
+JPEG and WebP lose a little whenever they are encoded. Where the pixels are to stay as they came, the coded picture is
+therefore copied as it is, and only what lies around it changes.
+
+Source: ITU-T T.81, annex B (JPEG's markers); RFC 9649, section 2.7 (WebP's extended format).
+"""
+
+import re
+import struct
+from dataclasses import replace
+
+from fairveil.photos.encoding import LONGEST_SEGMENT, photoshop_segment
+from fairveil.photos.exif import Entry, Exif, exif_block, parse_exif, short
+from fairveil.photos.formats import format_of_content
+from fairveil.photos.metadata import ORIENTATION, Metadata, orientation
+
+_RESOLUTION, _RESOLUTION_UNIT = (0x011A, 0x011B), 0x0128
+_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")  # the next in coded data: neither a stuffed zero nor a restart
+_START_OF_SCAN, _END, _COMMENT = 0xDA, 0xD9, 0xFE
+_FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
+_PICTURE_FLAGS = 0x20 | 0x10  # a WebP's colour profile and opacity
+_FLAGS = {b"EXIF": 0x08, b"XMP ": 0x04}
+
+
+def stripped(data: bytes, metadata: Metadata) -> bytes | None:
+    """A JPEG's or WebP's file with the same coded picture and colour profile, but with no more metadata than given.
+
+    How the pixels are to be turned is kept, since they stay as they lie.
+
+    Args:
+        data: the whole file.
+        metadata: what it shall say besides, but for the colour profile.
+
+    Returns:
+        The new file, or None if this cannot be done: another format, four colours, or a damaged file.
+    """
+    take = {"JPEG": _jpeg, "WEBP": _webp}.get(format_of_content(data) or "")
+    try:
+        return take(data, metadata) if take else None
+    except (IndexError, struct.error):
+        return None
+
+
+def _exif(metadata: Metadata, old: bytes, *, with_dpi: bool) -> bytes:
+    """An Exif block that says what `metadata` says and, of the old block, how the pixels are to be turned."""
+    exif = metadata.exif or Exif("<", {}, {}, {}, {})
+    added = {}
+    if (turn := orientation(parse_exif(old))) > 1 or exif.image or exif.camera or exif.location:
+        added[ORIENTATION] = short(turn, exif.order)
+    if metadata.dpi and with_dpi:
+        for tag, value in zip(_RESOLUTION, metadata.dpi if turn < 5 else metadata.dpi[::-1], strict=True):
+            added[tag] = Entry(5, 1, struct.pack(exif.order + "II", round(value * 1000), 1000))
+        added[_RESOLUTION_UNIT] = short(2, exif.order)  # inches
+    return exif_block(replace(exif, image={**exif.image, **added})) if added else b""
+
+
+def _jpeg(data: bytes, metadata: Metadata) -> bytes | None:
+    header, kept, old_exif, position = b"", [], b"", 2
+    while (marker := data[position + 1]) != _START_OF_SCAN:
+        if data[position] != 0xFF or marker == _END:
+            return None
+        if marker == 0xFF:  # markers may be padded
+            position += 1
+            continue
+        end = position + 2 + struct.unpack_from(">H", data, position + 2)[0]
+        body = data[position + 4 : end]
+        if marker in _FRAMES and body[5] == 4:
+            return None
+        if marker == 0xE1 and body.startswith(b"Exif\0\0"):
+            old_exif = old_exif or body
+        elif marker == 0xE0 and body.startswith(b"JFIF\0"):
+            header = _segment(0xE0, body[:12] + b"\0\0")  # without its thumbnail
+        elif _matters_to_pixels(marker, body):
+            kept.append(data[position:end])
+        position = end
+    coded = data[position : _end_of_picture(data, position)]
+    exif = _exif(metadata, old_exif, with_dpi=not header)
+    added = [
+        _segment(0xE1, exif and b"Exif\0\0" + exif),
+        _segment(0xE1, metadata.xmp and b"http://ns.adobe.com/xap/1.0/\0" + metadata.xmp),
+        photoshop_segment(metadata.iptc) if metadata.iptc else b"",
+        _segment(_COMMENT, dict(metadata.texts).get("comment", "").encode()),
+    ]
+    return b"\xff\xd8" + header + b"".join([*added, *kept]) + coded
+
+
+def _segment(marker: int, body: bytes | None) -> bytes:
+    """A segment of a JPEG; nothing if it would be empty, or is too long to be one."""
+    if not body or len(body) > LONGEST_SEGMENT:
+        return b""
+    return struct.pack(">BBH", 0xFF, marker, len(body) + 2) + body
+
+
+def _matters_to_pixels(marker: int, body: bytes) -> bool:
+    if 0xE0 <= marker <= 0xEF:  # the colour profile, and Adobe's word on how colours are coded
+        return (marker, body[:12]) == (0xE2, b"ICC_PROFILE\0") or (marker == 0xEE and body.startswith(b"Adobe"))
+    return marker != _COMMENT
+
+
+def _end_of_picture(data: bytes, position: int) -> int:
+    """Where the picture ends whose first scan begins at `position`; cameras put further pictures behind it."""
+    while found := _MARKER.search(data, position):
+        if data[found.start() + 1] == _END:
+            return found.end()
+        position = found.end() + struct.unpack_from(">H", data, found.end())[0]
+    raise IndexError("the picture has no end")
+
+
+def _webp(data: bytes, metadata: Metadata) -> bytes | None:
+    chunks: dict[bytes, bytes] = {}
+    position = 12
+    while position + 8 <= len(data):
+        size = struct.unpack_from("<I", data, position + 4)[0]
+        chunks.setdefault(data[position : position + 4], data[position + 8 : position + 8 + size])
+        position += 8 + size + size % 2
+    exif = _exif(metadata, chunks.get(b"EXIF", b""), with_dpi=False)
+    kept: dict[bytes, bytes] = {kind: chunks[kind] for kind in (b"ICCP", b"ALPH", b"VP8 ", b"VP8L") if kind in chunks}
+    if header := chunks.get(b"VP8X"):  # the plain kinds hold a picture and nothing else
+        added = {kind: content for kind, content in ((b"EXIF", exif), (b"XMP ", metadata.xmp)) if content}
+        flags = header[0] & _PICTURE_FLAGS | sum(_FLAGS[kind] for kind in added)
+        kept = {b"VP8X": bytes([flags, 0, 0, 0]) + header[4:], **kept, **added}
+    body = b"".join(
+        kind + struct.pack("<I", len(content)) + content + bytes(len(content) % 2) for kind, content in kept.items()
+    )
+    return b"RIFF" + struct.pack("<I", 4 + len(body)) + b"WEBP" + body
