@@ -9,8 +9,11 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
+from fairveil.cli.faces import embed, identify
 from fairveil.cli.models import models_app
 from fairveil.cli.protection import check, protect
+from fairveil.cli.studies import study_app
+from fairveil.cli.synthetic import generate
 from fairveil.cli.terminal import talk
 from fairveil.errors import FairveilError
 from fairveil.version import __version__
@@ -20,9 +23,13 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Photos that face recognition can no longer match, and honest tests of what it does to whom.",
 )
-for command in (protect, check):
+for command in (protect, check, embed, identify):
     app.command()(command)
 app.add_typer(models_app, name="models")
+app.add_typer(study_app, name="study")
+faces_app = typer.Typer(no_args_is_help=True, help="Faces to work with when no photos of people are to be used.")
+faces_app.command()(generate)
+app.add_typer(faces_app, name="faces")
 
 
 def main() -> None:

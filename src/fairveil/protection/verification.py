@@ -246,13 +246,14 @@ def _verify_face(
     return FaceReceipt(
         box=tuple(face.boxes[0].tolist()),
         found=found,
-        quality=_quality(original, protected, face.landmarks[0]),
+        quality=quality_of_face(original, protected, face.landmarks[0]),
         against_itself=tuple(itself),
         against_probes={name: tuple(comparisons) for name, comparisons in against.items()},
     )
 
 
-def _quality(original: Tensor, protected: Tensor, landmarks: Tensor) -> Quality:
+def quality_of_face(original: Tensor, protected: Tensor, landmarks: Tensor) -> Quality:
+    """How much a face and its surroundings changed, from two photos (3, H, W), uint8, and its landmarks (5, 2)."""
     canvas = Canvas.around_face(landmarks, margin=CONTEXT, largest=224)
     small = canvas.cut(original)[None], canvas.cut(protected)[None]
     full = Canvas.around_face(landmarks, margin=CONTEXT, largest=max(original.shape))

@@ -1,0 +1,296 @@
+"""The commands `fairveil embed` and `fairveil identify`."""
+
+import json
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from filelock import ReadWriteLock, Timeout
+from rich.markup import escape
+from rich.text import Text
+
+from fairveil.cli.protection import _load
+from fairveil.cli.terminal import named_path, progress_bar, results, talk
+from fairveil.errors import FairveilError
+
+if TYPE_CHECKING:  # torch takes seconds to import: --help should not wait for it
+    from fairveil.data.table import FaceTable
+    from fairveil.faces.embedding import Embeddings
+    from fairveil.faces.recognizers import Recognizer
+    from fairveil.faces.searching import Search
+
+_DEFAULT_RECOGNIZER = "mobilefacenet-512"  # of the zoo, the one that errs least at its threshold
+_RANKS, _NEAREST = "1,5,50", "5"
+_NAMED = 10  # photos that are named in a sentence
+
+
+class Face(StrEnum):
+    """Which faces of a photo count."""
+
+    central = "central"
+    largest = "largest"
+    all = "all"
+    aligned = "aligned"
+
+
+def embed(
+    photos: Annotated[
+        str, typer.Argument(metavar="FOLDER|CSV|PACK", help="Photos: a folder, a table with a column image, a pack.")
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", parser=named_path, help="A Parquet file.")],
+    recognizer: Annotated[list[str] | None, typer.Option(help="A name of the zoo or an ONNX file; repeatable.")] = None,
+    face: Annotated[
+        Face, typer.Option(help="The face nearest the centre, the largest, all; or photos are aligned crops already.")
+    ] = Face.central,
+    minimum_face: Annotated[float, typer.Option(min=12, help="Side in pixels of the smallest face looked for.")] = 40,
+    overwrite: Annotated[bool, typer.Option(help="Replace a file that is there already.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print what was done as JSON.")] = False,
+) -> None:
+    """Find the faces in photos and embed them, for `identify` and for studies.
+
+    A run that was stopped goes on where it was; several at once, with the same words, share the work.
+
+    Example: fairveil embed lfw/ -o lfw.parquet --recognizer mobilefacenet-512 --recognizer dlib-resnet
+    """
+    from fairveil.photos import shown
+
+    _check_target(out, overwrite=overwrite)
+    table = _photos(photos)
+    recognizers = _load(recognizer or [_DEFAULT_RECOGNIZER], everything=False)
+    started = time.perf_counter()
+    with _shared_folder(out.with_name(f".{out.name}.parts")) as parts:
+        embeddings = _embed(table, recognizers, face, minimum_face, parts)
+        if overwrite or not out.exists():  # another process that shared the work may have been faster
+            embeddings.write(out, overwrite=overwrite)
+    if as_json:
+        about = {
+            "file": str(out),
+            "photos": len(table),
+            "faces": len(embeddings),
+            "recognizers": embeddings.recognizers,
+            "without_face": embeddings.without_face,
+            "unreadable": embeddings.unreadable,
+            "seconds": round(time.perf_counter() - started, 3),
+        }
+        typer.echo(json.dumps(about, indent=1))
+        return
+    names = ", ".join(embeddings.recognizers)
+    lines = [f"{shown(out)}: {len(embeddings):,} faces in {len(table):,} photos, by {names}.", *_left_out(embeddings)]
+    results.print(Text("\n".join(lines)), soft_wrap=True)
+
+
+def identify(
+    gallery: Annotated[
+        str,
+        typer.Option(metavar="FOLDER|CSV|PACK|PARQUET", help="Where to look: photos, or what `embed` made of them."),
+    ],
+    probes: Annotated[
+        str, typer.Option(metavar="PHOTO|FOLDER|CSV|PACK|PARQUET", help="Who to look for, likewise; or a single photo.")
+    ],
+    recognizer: Annotated[list[str] | None, typer.Option(help="A name of the zoo or an ONNX file; repeatable.")] = None,
+    k: Annotated[
+        str | None,
+        typer.Option(metavar="RANKS", help="How many of the nearest count, e.g. 1,5,50; without identities 5."),
+    ] = None,
+    group: Annotated[str | None, typer.Option(help="Also tell groups apart: a column of the tables.")] = None,
+    face: Annotated[
+        Face | None, typer.Option(help="Which faces of photos; central where identities are known, else all.")
+    ] = None,
+    minimum_face: Annotated[float, typer.Option(min=12, help="Side in pixels of the smallest face looked for.")] = 40,
+    matches: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", parser=named_path, help="Write the nearest of every probe to a CSV."),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option(help="Replace a CSV that is there already.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
+) -> None:
+    """Look for faces among others: how often the right person is found, or which photos someone may be in.
+
+    Where both sides have identities (folder/identity/photo.jpg, or a column of a table), the share of probes that are
+    found is measured. Where they have not, the nearest faces are listed for each probe. With the same photos on both
+    sides every face is looked for among all the others.
+
+    Example: fairveil identify --gallery holiday/ --probes me.jpg
+    """
+    from fairveil.report.rendering import to_terminal
+    from fairveil.report.searches import (
+        accuracy_table,
+        neighbour_lines,
+        neighbour_record,
+        search_record,
+        wrong_matches_table,
+    )
+
+    if matches is not None:
+        _check_target(matches, overwrite=overwrite)
+    ranks = _ranks(k) if k is not None else None
+    found = _searches(gallery, probes, recognizer, face, minimum_face)
+    labelled = found[0].labelled
+    if group is not None and not labelled:
+        raise FairveilError("Groups are compared by how often their people are found, for which identities are needed.")
+    ranks = ranks or _ranks(_RANKS if labelled else _NEAREST)
+    if matches is not None:
+        _write_matches(matches, found, max(ranks), overwrite=overwrite)
+    if as_json:
+        records = [search_record(s, ranks, group) if labelled else neighbour_record(s, max(ranks)) for s in found]
+        sides = {"gallery": gallery, "probes": probes, "leave_one_out": found[0].leave_one_out}
+        typer.echo(json.dumps({**sides, "recognizers": records}, indent=1))
+        return
+    for search in found:
+        if not labelled:
+            results.print(Text("\n".join(neighbour_lines(search, max(ranks)))), soft_wrap=True)
+            continue
+        tables = [accuracy_table(search, ranks, group), wrong_matches_table(search, group) if group else None]
+        for table in filter(None, tables):
+            for part in to_terminal(table, width=results.width):
+                results.print(part)
+
+
+def _check_target(out: Path, *, overwrite: bool) -> None:
+    """Find out before the work rather than after it that a file could not be written."""
+    from fairveil.photos import replaceable, shown
+
+    if not replaceable(out):
+        raise FairveilError(f"{shown(out)} is not an ordinary file and is never replaced: choose another name.")
+    if out.exists() and not overwrite:
+        raise FairveilError(f"{shown(out)} is there already: allow overwriting (--overwrite), or choose another name.")
+    if not out.parent.is_dir():
+        raise FairveilError(f"{shown(out)} cannot be written: there is no folder {shown(out.parent)}.")
+
+
+def _ranks(text: str) -> list[int]:
+    """The numbers in "1,5,50", in order."""
+    try:
+        ranks = sorted({int(number) for number in text.split(",")})
+    except ValueError:
+        ranks = [0]
+    if ranks[0] < 1:
+        raise typer.BadParameter(f"{text!r} are no ranks; write them like 1,5,50.", param_hint="--k")
+    return ranks
+
+
+def _photos(source: str) -> "FaceTable":
+    """A data set, or a single photo as one."""
+    import polars as pl
+
+    from fairveil.data import FaceTable, open_table
+
+    path = named_path(source)
+    if path.is_file() and path.suffix.lower() != ".csv":
+        return FaceTable.of(pl.DataFrame({"image": [path.name]}), path.absolute().parent, name=path.name)
+    return open_table(source)
+
+
+@contextmanager
+def _shared_folder(folder: Path) -> Iterator[Path]:
+    """A folder for the parts of a result: the last process that is done removes it, one that was stopped finds it."""
+    folder.mkdir(exist_ok=True)
+    users = ReadWriteLock(folder / "users.db", is_singleton=False)
+    with users.read_lock():
+        yield folder
+    with suppress(Timeout), users.write_lock(blocking=False):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _embed(
+    table: "FaceTable", recognizers: Sequence["Recognizer"], face: Face, minimum_face: float, parts: Path | None
+) -> "Embeddings":
+    """`embed_faces` with a progress bar."""
+    from fairveil.faces.detection import Detector
+    from fairveil.faces.embedding import embed_faces
+    from fairveil.photos import shown
+
+    detector = None if face is Face.aligned else Detector.pretrained(minimum_face=minimum_face)
+    with progress_bar() as progress:
+        task = progress.add_task(escape(shown(table.name)), total=len(table))
+        try:
+            return embed_faces(
+                table,
+                recognizers,
+                detector=detector,
+                which=face.value,
+                parts=parts,
+                on_photo=lambda count: progress.update(task, completed=count),
+            )
+        except KeyboardInterrupt:
+            talk.print("Stopped." + (" The same command goes on from here." if parts else ""))
+            raise typer.Exit(130) from None
+
+
+def _left_out(embeddings: "Embeddings") -> list[str]:
+    """In sentences: which photos have no face, and which could not be read."""
+    from fairveil.photos import shown
+
+    lines = []
+    if images := embeddings.without_face:
+        lines.append(f"No face was found in {len(images):,}: {_some([shown(image) for image in images])}.")
+    if embeddings.unreadable:
+        reasons = [reason.rstrip(".") for reason in embeddings.unreadable.values()]
+        lines.append(f"{len(reasons):,} could not be used: {_some(reasons)}.")
+    return lines
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f", and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
+    return ", ".join(names[:_NAMED]) + more
+
+
+def _searches(
+    gallery: str, probes: str, names: list[str] | None, face: Face | None, minimum_face: float
+) -> list["Search"]:
+    """What is to be compared, with embeddings read or made."""
+    from fairveil.faces.embedding import Embeddings
+    from fairveil.faces.searching import searches
+    from fairveil.photos import shown
+
+    paths = {source: named_path(source) for source in (gallery, probes)}
+    sides = {source: Embeddings.read(path) for source, path in paths.items() if path.suffix.lower() == ".parquet"}
+    if missing := [source for source in paths if source not in sides]:
+        recognizers = _like(sides, names)
+        for source in missing:
+            table = _photos(source)
+            known = any(identity is not None for identity in table.identities)
+            chosen = face or (Face.central if known else Face.all)
+            sides[source] = _embed(table, recognizers, chosen, minimum_face, None)
+            for line in _left_out(sides[source]):
+                talk.print(Text(f"{shown(source)}: {line}"), soft_wrap=True)
+    same = paths[gallery].resolve() == paths[probes].resolve()
+    found = searches(sides[probes], sides[gallery], leave_one_out=same)
+    wanted = {Path(name).stem if name.endswith(".onnx") else name for name in names or ()}
+    if unknown := wanted - {search.recognizer for search in found}:
+        raise FairveilError(
+            f"There are no embeddings of {', '.join(sorted(unknown))} on both sides, but of "
+            f"{', '.join(search.recognizer for search in found)}."
+        )
+    return [search for search in found if not wanted or search.recognizer in wanted]
+
+
+def _like(sides: dict[str, "Embeddings"], names: list[str] | None) -> list["Recognizer"]:
+    """The recognisers asked for, or else those of the side that is embedded already, or else the default."""
+    from fairveil.faces.zoo import ZOO
+    from fairveil.photos import shown
+
+    for source, side in sides.items():
+        if not names and not set(side.recognizers) <= set(ZOO):
+            others = ", ".join(name for name in side.recognizers if name not in ZOO)
+            raise FairveilError(f"{shown(source)} was embedded by {others}: give that recogniser's ONNX file as well.")
+        names = names or list(side.recognizers)
+    return _load(names or [_DEFAULT_RECOGNIZER], everything=False)
+
+
+def _write_matches(path: Path, found: Sequence["Search"], k: int, *, overwrite: bool) -> None:
+    import polars as pl
+
+    from fairveil.files import atomic_path
+    from fairveil.photos import shown
+
+    try:
+        with atomic_path(path, overwrite=overwrite) as temporary:
+            pl.concat(search.neighbours(k) for search in found).write_csv(temporary)
+    except OSError as error:
+        raise FairveilError(f"{shown(path)} cannot be written: {error.strerror or error}.") from error

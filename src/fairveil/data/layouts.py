@@ -1,0 +1,165 @@
+"""Data sets in the layouts they are published in, each read as a `FaceTable`."""
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import polars as pl
+
+from fairveil.data.table import FaceTable
+from fairveil.errors import FairveilError
+from fairveil.photos import shown
+
+PACKS: Mapping[str, str] = {
+    "lfw": "Labeled Faces in the Wild, 250×250 with surroundings",
+    "celeb18": "aligned 112×112 crops of 18 people, sampled from Glint360K",
+}
+"""Packs of images and labels that `FAIRVEIL_DATA` may hold, each NAME.csv and NAME.tar."""
+
+
+def open_table(source: str | Path) -> FaceTable:
+    """Read a data set from wherever it is: a CSV, a folder in any layout known here, or a pack by its name.
+
+    Raises:
+        FairveilError: there is nothing of this name, or it cannot be read.
+    """
+    path = Path(source)
+    if path.suffix.lower() == ".csv":
+        return FaceTable.from_csv(path)
+    if path.is_dir():
+        return next((read(path) for shows, read in _LAYOUTS if shows(path)), None) or FaceTable.from_folder(path)
+    if str(source) in PACKS:
+        return read_pack(str(source))
+    raise FairveilError(
+        f"There is no data set {shown(str(source))}: name a CSV, a folder, or one of the packs {', '.join(PACKS)}."
+    )
+
+
+def pack_folder() -> Path | None:
+    """The folder that `FAIRVEIL_DATA` names; None where it is not set."""
+    folder = os.environ.get("FAIRVEIL_DATA")
+    return Path(folder) if folder else None
+
+
+def has_pack(name: str) -> bool:
+    """Whether a pack is here.
+
+    >>> has_pack("no such pack")
+    False
+    """
+    folder = pack_folder()
+    return folder is not None and (folder / f"{name}.csv").is_file() and (folder / f"{name}.tar").is_file()
+
+
+def read_pack(name: str) -> FaceTable:
+    """Read NAME.csv, and the photos from NAME.tar beside it; rows marked as near-duplicates (`dup_group`) are left out.
+
+    Raises:
+        FairveilError: the pack is not in the folder that `FAIRVEIL_DATA` names.
+    """
+    folder = pack_folder()
+    if folder is None or not has_pack(name):
+        where = "FAIRVEIL_DATA is not set" if folder is None else f"{shown(folder)} does not hold it"
+        raise FairveilError(
+            f"The pack {name!r} is not here: {where}. Set FAIRVEIL_DATA to the folder with {name}.csv and {name}.tar."
+        )
+    table = FaceTable.from_csv(folder / f"{name}.csv", root=folder / f"{name}.tar", name=name)
+    if "dup_group" in table.groups:  # one photo of each group of near-duplicates stays
+        first = pl.col("dup_group").is_null() | pl.struct("identity", "dup_group").is_first_distinct()
+        table = table.filter(first)
+    groups = tuple(group for group in table.groups if group == "gender")
+    return FaceTable(table.frame.select("image", "identity", *groups), table.root, name, groups)
+
+
+def read_celeba(root: Path) -> FaceTable:
+    """CelebA: identity_CelebA.txt, list_attr_celeba.txt (±1), list_eval_partition.txt and img_align_celeba/.
+
+    Every attribute is a group of the values "yes" and "no"; `Male` also gives `gender`, and the partition is `split`.
+
+    Raises:
+        FairveilError: the file of identities is missing or unlike its published form.
+    """
+    frame = _columns_of(root / "identity_CelebA.txt", ["file", "identity"])
+    frame = frame.with_columns(image="img_align_celeba/" + pl.col("file"))
+    attributes = root / "list_attr_celeba.txt"
+    if attributes.is_file():
+        names = attributes.read_text().splitlines()[1].split()
+        values = _columns_of(attributes, ["file", *names], skip=2)
+        yes_or_no = [
+            pl.when(pl.col(name) == "1").then(pl.lit("yes")).otherwise(pl.lit("no")).alias(name) for name in names
+        ]
+        frame = frame.join(values.select("file", *yes_or_no), on="file", how="left")
+        gender = pl.when(pl.col("Male") == "yes").then(pl.lit("male")).otherwise(pl.lit("female"))
+        frame = frame.with_columns(gender.alias("gender")) if "Male" in names else frame
+    partition = root / "list_eval_partition.txt"
+    if partition.is_file():
+        parts = _columns_of(partition, ["file", "split"])
+        frame = frame.join(parts, on="file", how="left").with_columns(
+            pl.col("split").replace({"0": "train", "1": "validation", "2": "test"})
+        )
+    return FaceTable.of(frame.drop("file"), root, name="CelebA")
+
+
+def read_lfw(root: Path) -> FaceTable:
+    """Labeled Faces in the Wild: a folder a person; male_names.txt and female_names.txt give `gender` where present."""
+    table = FaceTable.from_folder(root, name="LFW")
+    genders: dict[str, str] = {}
+    for gender in ("male", "female"):
+        names = root / f"{gender}_names.txt"
+        if names.is_file():
+            genders |= {Path(line.strip()).name: gender for line in names.read_text().splitlines() if line.strip()}
+    if not genders:
+        return table
+    files = table.frame["image"].str.split("/").list.last()
+    gender_of_file = files.replace_strict(genders, default=None, return_dtype=pl.String)
+    return FaceTable.of(table.frame.with_columns(gender=gender_of_file), root, name="LFW")
+
+
+def read_facescrub(root: Path) -> FaceTable:
+    """FaceScrub: actors/NAME/*.jpg and actresses/NAME/*.jpg give `gender`; plain folders a person give none."""
+    table = FaceTable.from_folder(root, name="FaceScrub")
+    frame = table.frame.with_columns(
+        gender=pl.col("image")
+        .str.split("/")
+        .list.first()
+        .replace_strict({"actors": "male", "actresses": "female"}, default=None, return_dtype=pl.String),
+        identity=pl.col("image").str.split("/").list.get(-2, null_on_oob=True),
+    )
+    return FaceTable.of(frame, root, name="FaceScrub")
+
+
+def read_umdfaces(root: Path) -> FaceTable:
+    """UMDFaces: umdfaces_batch*/umdfaces_batch*_ultraface.csv with SUBJECT_ID and FILE, images below each batch."""
+    frames = []
+    for table in sorted(root.glob("umdfaces_batch*/*.csv")):
+        rows = pl.read_csv(table, infer_schema=False)
+        rows = rows.rename({column: column.strip() for column in rows.columns})
+        if not {"SUBJECT_ID", "FILE"} <= set(rows.columns):
+            raise FairveilError(f"{shown(table)} has no columns SUBJECT_ID and FILE, as UMDFaces has.")
+        frames.append(rows.select(image=table.parent.name + "/" + pl.col("FILE"), identity=pl.col("SUBJECT_ID")))
+    return FaceTable.of(pl.concat(frames).unique("image", maintain_order=True), root, name="UMDFaces")
+
+
+def _columns_of(path: Path, names: list[str], *, skip: int = 0) -> pl.DataFrame:
+    """A text file of columns between spaces."""
+    try:
+        lines = [line.split() for line in path.read_text().splitlines()[skip:] if line.strip()]
+    except OSError as error:
+        raise FairveilError(f"{shown(path)} cannot be read: {error.strerror}.") from error
+    for number, line in enumerate(lines, start=skip + 1):
+        if len(line) != len(names):
+            raise FairveilError(f"Line {number} of {shown(path)} has {len(line)} columns, not {len(names)}.")
+    return pl.DataFrame(lines, schema=dict.fromkeys(names, pl.String), orient="row")
+
+
+def _is_lfw(folder: Path) -> bool:
+    return (folder / "male_names.txt").is_file() or (folder / "female_names.txt").is_file()
+
+
+_LAYOUTS: tuple[tuple[Callable[[Path], bool], Callable[[Path], FaceTable]], ...] = (
+    (lambda folder: (folder / "identity_CelebA.txt").is_file(), read_celeba),
+    (lambda folder: any(folder.glob("umdfaces_batch*/*.csv")), read_umdfaces),
+    (lambda folder: (folder / "actors").is_dir() or (folder / "actresses").is_dir(), read_facescrub),
+    (_is_lfw, read_lfw),
+)
+"""What gives a layout away, and who reads it."""

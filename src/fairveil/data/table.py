@@ -1,0 +1,175 @@
+"""Faces with labels: a table with an image, an identity and any number of groups a row. Every data set becomes this."""
+
+import difflib
+import tarfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import polars as pl
+from torch import Tensor
+
+from fairveil.errors import FairveilError
+from fairveil.photos import find_photos, read_photo, shown
+
+
+@dataclass(frozen=True)
+class FaceTable:
+    """Photos and their labels.
+
+    Attributes:
+        frame: one row a photo: `image`, its path below the root with "/" between folders; `identity`, null where
+            unknown; and group columns.
+        root: a folder, or a tar archive whose members the paths name.
+        name: what reports call the data set.
+        groups: names of the group columns.
+    """
+
+    frame: pl.DataFrame
+    root: Path
+    name: str
+    groups: tuple[str, ...] = ()
+
+    @classmethod
+    def from_csv(
+        cls,
+        path: Path,
+        *,
+        root: Path | None = None,
+        groups: Sequence[str] | None = None,
+        name: str | None = None,
+        rename: Mapping[str, str] | None = None,
+    ) -> "FaceTable":
+        """Read a CSV with the column `image`, and where known `identity` and groups.
+
+        Spaces around labels are dropped, and what is then empty counts as unknown.
+
+        Args:
+            path: the CSV.
+            root: where its image paths start; by default the folder of the CSV, or the archive beside it that is
+                called like it (faces.csv, faces.tar).
+            groups: which columns are groups; by default all others.
+            name: of the data set; by default the file's.
+            rename: columns that go by other names here, old to new.
+
+        Raises:
+            FairveilError: the file or a column is missing, an image comes twice or lies outside the root, or there
+                are no rows.
+        """
+        try:
+            frame = pl.read_csv(path, infer_schema=False, null_values=[""])
+        except FileNotFoundError:
+            raise FairveilError(f"{shown(path)} is not there.") from None
+        except (OSError, pl.exceptions.PolarsError) as error:
+            reason = str(error).splitlines()[0] if str(error) else "it is empty"
+            raise FairveilError(f"{shown(path)} cannot be read as a CSV with a header: {reason}.") from error
+        frame = frame.rename({column: column.strip() for column in frame.columns}).rename(dict(rename or {}))
+        archive = path.with_suffix(".tar")
+        table = cls.of(
+            frame, root or (archive if archive.is_file() else path.parent), name=name or path.stem, groups=groups
+        )
+        return table
+
+    @classmethod
+    def of(cls, frame: pl.DataFrame, root: Path, *, name: str, groups: Sequence[str] | None = None) -> "FaceTable":
+        """Check a frame of strings and take it as a table; see `from_csv`."""
+        if "image" not in frame.columns:
+            raise FairveilError(f"{name} has no column 'image'; its columns are {', '.join(frame.columns)}.")
+        if not len(frame):
+            raise FairveilError(f"{name} has no rows.")
+        others = [column for column in frame.columns if column not in ("image", "identity")]
+        for group in groups or ():
+            if group not in others:
+                near = difflib.get_close_matches(group, others, n=1)
+                hint = f" Did you mean {near[0]}?" if near else ""
+                raise FairveilError(f"{name} has no column {group!r}.{hint} It has {', '.join(others) or 'no others'}.")
+        chosen = tuple(others if groups is None else groups)
+        kept = frame.select("image", *(["identity"] if "identity" in frame.columns else []), *chosen)
+        kept = kept.with_columns(pl.all().cast(pl.String).str.strip_chars().replace("", None))
+        kept = kept.with_columns(pl.col("image").str.replace_all("\\", "/", literal=True))
+        if kept["image"].null_count():
+            raise FairveilError(f"Row {_first(kept['image'].is_null()) + 1} of {name} names no image.")
+        for row, image in enumerate(kept["image"]):
+            parts = PurePosixPath(image).parts
+            if ".." in parts or PurePosixPath(image).is_absolute() or ":" in parts[0]:
+                raise FairveilError(
+                    f"Row {row + 1} of {name} names {shown(image)}, which is not below {shown(root)}: name one that is."
+                )
+        if kept["image"].is_duplicated().any():
+            twice = kept["image"][_first(kept["image"].is_duplicated())]
+            raise FairveilError(f"{name} lists {shown(twice)} more than once: keep one row of each image.")
+        return cls(kept, root, name, chosen)
+
+    @classmethod
+    def from_folder(cls, folder: Path, *, name: str | None = None) -> "FaceTable":
+        """Read a folder of photos: those in a folder of their own belong to the identity it is named after.
+
+        Raises:
+            FairveilError: there is no such folder, or no photo in it.
+        """
+        photos = find_photos([folder])
+        images = [photo.relative_to(folder).as_posix() for photo in photos]
+        identities = [image.rpartition("/")[0] or None for image in images]
+        if not images:
+            raise FairveilError(f"There are no photos in {shown(folder)}.")
+        columns: dict[str, Sequence[Any]] = {"image": images}
+        if any(identities):
+            columns["identity"] = identities
+        return cls.of(pl.DataFrame(columns, schema=dict.fromkeys(columns, pl.String)), folder, name=name or folder.name)
+
+    def __len__(self) -> int:
+        return len(self.frame)
+
+    @property
+    def identities(self) -> list[str | None]:
+        """The identity of each photo; None where unknown."""
+        if "identity" not in self.frame.columns:
+            return [None] * len(self)
+        return self.frame["identity"].to_list()
+
+    def filter(self, predicate: "pl.Expr | pl.Series") -> "FaceTable":
+        """The rows for which an expression, or a series of truth values, holds."""
+        return replace(self, frame=self.frame.filter(predicate))
+
+    def take(self, rows: Sequence[int]) -> "FaceTable":
+        """Some rows by their numbers, in the order given."""
+        return replace(self, frame=self.frame[list(rows)])
+
+    def photo(self, row: int) -> Tensor:
+        """The photo of a row: RGB, uint8, (3, H, W).
+
+        Raises:
+            FairveilError: it is not there or cannot be read.
+        """
+        image = self.frame["image"][row]
+        if self.root.is_file():
+            return read_photo(_member(self.root, image)).pixels
+        return read_photo(self.root / image).pixels
+
+
+def _first(found: pl.Series) -> int:
+    return int(found.arg_max() or 0)
+
+
+def _member(archive: Path, name: str) -> bytes:
+    """The bytes of a member of an archive, read from its place without unpacking anything."""
+    members = _members(archive, archive.stat().st_mtime_ns)
+    if name not in members:
+        raise FairveilError(f"{shown(archive)} has no member {shown(name)}.")
+    offset, size = members[name]
+    with archive.open("rb") as opened:
+        opened.seek(offset)
+        return opened.read(size)
+
+
+@lru_cache(maxsize=8)
+def _members(archive: Path, changed: int) -> dict[str, tuple[int, int]]:
+    """Where the members of an archive lie and how long they are; `changed` tells apart states of the file."""
+    try:
+        with tarfile.open(archive, "r:") as opened:  # no compression: members can be read in any order
+            files = [member for member in opened if member.isfile()]
+    except (tarfile.TarError, OSError) as error:
+        raise FairveilError(f"{shown(archive)} cannot be read as an uncompressed tar archive: {error}.") from error
+    return {PurePosixPath(member.name).as_posix(): (member.offset_data, member.size) for member in files}

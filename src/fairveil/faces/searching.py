@@ -1,0 +1,211 @@
+"""Embedded probes looked up in an embedded gallery: how many are found, whom others are taken for, what is near."""
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import polars as pl
+import torch
+from torch import Tensor
+
+from fairveil.errors import FairveilError
+from fairveil.faces.identification import Outcome, identify, nearest
+from fairveil.faces.rates import Rate, rank_accuracy
+from fairveil.faces.vectors import Embeddings
+
+_COPY = 0.9999  # the similarity above which two pictures are one
+
+
+@dataclass(frozen=True)
+class Search:
+    """Probes and a gallery as one recogniser sees them.
+
+    Attributes:
+        recognizer: its name.
+        probes: the faces that are looked for.
+        gallery: the faces among which they are looked for.
+        threshold: the similarity from which the recogniser takes two faces for one person, if known.
+        leave_one_out: whether probes and gallery are the same rows; a probe is then left out of its own search.
+    """
+
+    recognizer: str
+    probes: Embeddings
+    gallery: Embeddings
+    threshold: float | None = None
+    leave_one_out: bool = False
+
+    @property
+    def candidates(self) -> int:
+        """With how many faces a probe is compared."""
+        return len(self.gallery) - self.leave_one_out
+
+    def neighbours(self, k: int) -> pl.DataFrame:
+        """The k faces of the gallery nearest to each probe; all of them if there are fewer.
+
+        Returns:
+            A row each, nearest first: `recognizer`; `probe`, the photo, and `probe_face`, which of its faces, from 1;
+            `place`, from 1; `image` and `face` of the gallery; `similarity`; `match`, whether that reaches the
+            threshold, null where none is known; and `probe_identity` and `identity` where there are any.
+        """
+        k = min(k, self.candidates)
+        found = nearest(*self._vectors, k, exclude=self._itself)
+        probes = _named(self.probes)[torch.arange(len(self.probes)).repeat_interleave(k).numpy()]
+        gallery = _named(self.gallery)[found.index.flatten().numpy()]
+        similarity = pl.Series("similarity", found.similarity.flatten().numpy())
+        place = pl.Series("place", torch.arange(1, k + 1).repeat(len(self.probes)).numpy())
+        match = pl.lit(None, pl.Boolean) if self.threshold is None else pl.col("similarity") >= self.threshold
+        return (
+            probes.rename({"image": "probe"} | {name: f"probe_{name}" for name in probes.columns[1:]})
+            .hstack([place, *gallery, similarity])
+            .select(pl.lit(self.recognizer).alias("recognizer"), pl.all(), match.alias("match"))
+        )
+
+    @property
+    def labelled(self) -> bool:
+        """Whether identities are known on both sides, so that right can be told from wrong."""
+        return all(bool((people >= 0).any()) for people in self._people)
+
+    @property
+    def unlabelled(self) -> int:
+        """Probes whose identity is not known; nothing can be said of them but what is near."""
+        return len(self.probes) - int(self._labelled.sum())
+
+    @property
+    def strangers(self) -> int:
+        """Probes whose identity is known and not in the gallery, but for the probe itself."""
+        return int((self.outcome.rank == 0).sum())
+
+    @property
+    def copies(self) -> int:
+        """Probes whose person is in the gallery with the very same picture, as far as the recogniser can tell."""
+        return int((self.outcome.mate > _COPY).sum())
+
+    @cached_property
+    def outcome(self) -> Outcome:
+        """How each probe whose identity is known fared; see `identify`.
+
+        Raises:
+            FairveilError: no identities are known on one of the sides.
+        """
+        probe_people, gallery_people = self._people
+        for side, people in (("probes", probe_people), ("gallery", gallery_people)):
+            if not bool((people >= 0).any()):
+                raise FairveilError(f"No identities are known of the {side}, so nobody could tell right from wrong.")
+        rows = self._labelled
+        itself = None if self._itself is None else self._itself[rows]
+        probes, gallery = self._vectors
+        return identify(probes[rows], gallery, probe_people[rows], gallery_people, exclude=itself)[0]
+
+    def accuracy(self, ranks: Sequence[int], *, group: str | None = None) -> dict[str | None, dict[int, Rate]]:
+        """Rank-k accuracy for every k: of all probes (None), and of each value of a group column of theirs.
+
+        Probes whose identity is not in the gallery are left out, and so are groups without any other, or all of it.
+
+        Raises:
+            FairveilError: as `outcome`, or the probes have no such column.
+        """
+        outcome, people = self.outcome, self._people[0][self._labelled]
+        parts: dict[str | None, Tensor] = {None: torch.ones_like(people, dtype=torch.bool)}
+        if group is not None:
+            values = _group(self.probes, group, "probes").filter(_mask(self._labelled))
+            for value in values.drop_nulls().unique().sort():
+                parts[str(value)] = torch.tensor(values.eq_missing(value).to_list())
+        return {
+            value: {k: rank_accuracy(outcome.rank[part], k, people[part]) for k in ranks}
+            for value, part in parts.items()
+            if bool((outcome.rank[part] > 0).any())
+        }
+
+    def wrong_matches(self, group: str) -> pl.DataFrame:
+        """From which group the nearest face is, for probes that are in the gallery and find someone else first.
+
+        Returns:
+            `probes`, `gallery` and `count`: values of the group column, null where unknown, and how often.
+
+        Raises:
+            FairveilError: as `outcome`, or one of the sides has no such column.
+        """
+        wrong = self.outcome.rank > 1
+        probes = _group(self.probes, group, "probes").filter(_mask(self._labelled)).filter(_mask(wrong))
+        gallery = _group(self.gallery, group, "gallery")[self.outcome.other_index[wrong].numpy()]
+        pairs = pl.DataFrame({"probes": probes, "gallery": gallery})
+        return pairs.group_by(pl.all()).len("count").sort("probes", "gallery", nulls_last=True)
+
+    @property
+    def _vectors(self) -> tuple[Tensor, Tensor]:
+        return self.probes.vectors(self.recognizer), self.gallery.vectors(self.recognizer)
+
+    @property
+    def _itself(self) -> Tensor | None:
+        return torch.arange(len(self.probes)) if self.leave_one_out else None
+
+    @cached_property
+    def _people(self) -> tuple[Tensor, Tensor]:
+        """The identities of probes and gallery as numbers, -1 where unknown: (P,) and (N,), int64."""
+        names = [_identities(side) for side in (self.probes, self.gallery)]
+        numbers = pl.concat(names).rank("dense").cast(pl.Int64).fill_null(-1).to_numpy(writable=True)
+        return torch.from_numpy(numbers[: len(self.probes)]), torch.from_numpy(numbers[len(self.probes) :])
+
+    @property
+    def _labelled(self) -> Tensor:
+        return self._people[0] >= 0
+
+
+def searches(probes: Embeddings, gallery: Embeddings, *, leave_one_out: bool = False) -> list[Search]:
+    """The searches of all recognisers that embedded both sides.
+
+    Args:
+        probes: the faces that are looked for.
+        gallery: the faces among which they are looked for.
+        leave_one_out: whether these are the same rows, and no face is to find itself.
+
+    Raises:
+        FairveilError: no recogniser embedded both, one of them is another network on one side than on the other or
+            gives another number of dimensions, or there is nothing to compare a probe with.
+    """
+    common = [name for name in probes.recognizers if name in gallery.recognizers]
+    if not common:
+        raise FairveilError(
+            f"The probes are embedded by {', '.join(probes.recognizers)} and the gallery by "
+            f"{', '.join(gallery.recognizers)}: embed both with the same recogniser."
+        )
+    if leave_one_out and len(gallery) < 2:
+        raise FairveilError("There is only one face, so there are no others to look for it among.")
+    thresholds: dict[str, float] = {}
+    networks: list[dict[str, str]] = []
+    for side in (gallery, probes):
+        if side.provenance:
+            thresholds |= side.provenance.thresholds
+            networks.append(side.provenance.recognizers)
+    for name in common:
+        if len({known[name] for known in networks if name in known}) > 1:
+            raise FairveilError(
+                f"The {name} that embedded the probes is not the {name} that embedded the gallery: embed one of them "
+                "anew."
+            )
+    return [Search(name, probes, gallery, thresholds.get(name), leave_one_out) for name in common]
+
+
+def _named(side: Embeddings) -> pl.DataFrame:
+    """`image`, `face` (which of the photo's faces, from 1) and, if there are any, `identity`."""
+    identity = ["identity"] if "identity" in side.frame.columns else []
+    return side.frame.select("image", (pl.int_range(pl.len()).over("image") + 1).alias("face"), *identity)
+
+
+def _identities(side: Embeddings) -> pl.Series:
+    if "identity" not in side.frame.columns:
+        return pl.Series("identity", [None] * len(side), dtype=pl.String)
+    return side.frame["identity"].cast(pl.String)
+
+
+def _group(side: Embeddings, group: str, what: str) -> pl.Series:
+    if group not in side.groups:
+        near = difflib.get_close_matches(group, side.groups, n=1)
+        hint = f" Did you mean {near[0]}?" if near else ""
+        raise FairveilError(f"The {what} have no groups {group!r}.{hint} They have {', '.join(side.groups) or 'none'}.")
+    return side.frame[group].cast(pl.String)
+
+
+def _mask(rows: Tensor) -> pl.Series:
+    return pl.Series(rows.numpy())

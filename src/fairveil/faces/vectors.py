@@ -1,0 +1,206 @@
+"""Embedded faces as a table: who, in which photo and where, and one column of unit vectors a recogniser."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import torch
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, ValidationError
+from torch import Tensor
+
+from fairveil.errors import FairveilError
+from fairveil.files import atomic_path
+from fairveil.photos import shown
+
+FACE_SCHEMA: dict[str, pl.DataType] = {
+    "box": pl.Array(pl.Float32, 4),
+    "detection_score": pl.Float32(),
+    "landmarks": pl.Array(pl.Float32, 10),
+}
+"""What is known of a face beside its embeddings: the columns and their types."""
+
+_METADATA = "fairveil"  # the key under which a file says what made it
+
+
+class Provenance(BaseModel):
+    """How embeddings came about.
+
+    Attributes:
+        fairveil: version of the program.
+        data: name of the data set.
+        detector: what found the faces; None where photos were aligned crops already.
+        which: which faces of a photo count.
+        recognizers: a hash of each recogniser by its name, so that nobody compares vectors of different networks.
+        thresholds: from which similarity on each takes two faces for one person, where that is known.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    fairveil: str
+    data: str
+    detector: str | None
+    which: str
+    recognizers: dict[str, str]
+    thresholds: dict[str, float]
+
+
+class _About(BaseModel):
+    """What a file says beside its rows; nothing, if another program wrote it."""
+
+    without_face: tuple[str, ...] = ()
+    unreadable: dict[str, str] = {}
+    provenance: Provenance | None = None
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    """Faces and their embeddings.
+
+    Attributes:
+        frame: one row a face: `image`, `identity` if known, group columns; `box` (x0, y0, x1, y1), `detection_score`
+            and `landmarks` (x, y of five points) where a photo was looked at, in its pixels; and a column of unit
+            vectors for each recogniser, named like it, of type `pl.Array(pl.Float32, D)`.
+        without_face: images in which no face was found.
+        unreadable: images that could not be read, and why.
+        provenance: how the embeddings came about; None for those of unknown origin.
+    """
+
+    frame: pl.DataFrame
+    without_face: tuple[str, ...] = ()
+    unreadable: dict[str, str] = field(default_factory=dict)
+    provenance: Provenance | None = None
+
+    def __len__(self) -> int:
+        return len(self.frame)
+
+    @property
+    def recognizers(self) -> tuple[str, ...]:
+        """Names of the recognisers whose embeddings there are."""
+        return tuple(
+            name
+            for name, kind in self.frame.schema.items()
+            if isinstance(kind, pl.Array) and name not in FACE_SCHEMA  # nothing else in the table is an array
+        )
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """Names of the group columns."""
+        others = {"image", "identity", *FACE_SCHEMA, *self.recognizers}
+        return tuple(name for name in self.frame.columns if name not in others)
+
+    def vectors(self, recognizer: str | None = None) -> Tensor:
+        """The unit vectors of one recogniser, which may go unnamed where there is only one: shape (N, D).
+
+        Raises:
+            FairveilError: there are none of this name, or several and none is named.
+        """
+        if recognizer is None and len(self.recognizers) != 1:
+            raise FairveilError(f"There are embeddings of {', '.join(self.recognizers)}: say which are meant.")
+        name = recognizer or self.recognizers[0]
+        if name not in self.recognizers:
+            raise FairveilError(
+                f"There are no embeddings of a recogniser {name!r}, but of {', '.join(self.recognizers)}."
+            )
+        return torch.from_numpy(self.frame[name].to_numpy(writable=True))
+
+    def write(self, path: Path, *, overwrite: bool = False) -> None:
+        """Write all of it to a Parquet file.
+
+        Raises:
+            FairveilError: the file is there already and is not to be replaced, or it cannot be written.
+        """
+        about = _About(without_face=self.without_face, unreadable=self.unreadable, provenance=self.provenance)
+        try:
+            with atomic_path(path, overwrite=overwrite) as temporary:
+                self.frame.write_parquet(temporary, metadata={_METADATA: about.model_dump_json()})
+        except FileExistsError:
+            raise FairveilError(
+                f"{shown(path)} is there already: allow overwriting (--overwrite), or choose another name."
+            ) from None
+        except OSError as error:
+            raise FairveilError(f"{shown(path)} cannot be written: {error.strerror or error}.") from error
+
+    @classmethod
+    def read(cls, path: Path) -> "Embeddings":
+        """Read what `write` wrote, or any Parquet file with a column of embeddings.
+
+        Such a column holds a list or array of floats in each row, all of one length; it counts as the recogniser of
+        its name, and its vectors are brought to unit length. `image`, `identity` and groups are taken where present.
+
+        Raises:
+            FairveilError: there is no such file, it is no Parquet file, it has no column of embeddings or no rows, or
+                a vector is missing, shorter than others, not finite or zero.
+        """
+        name = shown(path)
+        try:
+            frame = pl.read_parquet(path, glob=False)
+            metadata = pl.read_parquet_metadata(path)
+        except FileNotFoundError:
+            raise FairveilError(f"{name} is not there.") from None
+        except (OSError, pl.exceptions.PolarsError) as error:
+            raise FairveilError(f"{name} cannot be read as a Parquet file: {_first_line(error)}.") from error
+        columns = [column for column, kind in frame.schema.items() if column not in FACE_SCHEMA and _holds_floats(kind)]
+        if not columns:
+            raise FairveilError(
+                f"{name} has no column of embeddings, that is a list or array of floats in each row; "
+                f"its columns are {', '.join(frame.columns)}."
+            )
+        if not len(frame):
+            raise FairveilError(f"{name} has no rows.")
+        frame = frame.with_columns(_checked(frame[column], name) for column in columns)
+        if "image" not in frame.columns:
+            frame = frame.insert_column(0, pl.Series("image", [f"row {row}" for row in range(len(frame))]))
+        try:
+            about = _About.model_validate_json(metadata.get(_METADATA, "{}"))
+        except ValidationError as error:
+            raise FairveilError(f"{name} is of another version of fairveil: embed the photos anew.") from error
+        return cls(frame, about.without_face, about.unreadable, about.provenance)
+
+
+def vector_column(name: str, vectors: NDArray[np.float32]) -> pl.Series:
+    """A column of vectors (N, D).
+
+    >>> vector_column("tiny", np.eye(2, dtype=np.float32)).dtype
+    Array(Float32, shape=(2,))
+    """
+    return pl.Series(name, vectors, dtype=pl.Array(pl.Float32, vectors.shape[1]))
+
+
+def _holds_floats(kind: pl.DataType) -> bool:
+    return isinstance(kind, (pl.Array, pl.List)) and kind.inner in (pl.Float32, pl.Float64)
+
+
+def _checked(column: pl.Series, name: str) -> pl.Series:
+    """A column of unit vectors, of one length and float32."""
+
+    def refuse(row: int, what: str) -> None:
+        raise FairveilError(f"{name}: row {row} of the column {column.name!r} {what}: mend or leave out such rows.")
+
+    if column.null_count():
+        refuse(int(column.is_null().arg_max() or 0), "has no embedding")
+    if isinstance(column.dtype, pl.List):
+        lengths = column.list.len()
+        if lengths.n_unique() > 1:
+            usual = lengths.mode()[0]
+            row = int((lengths != usual).arg_max() or 0)
+            refuse(row, f"has {lengths[row]} numbers where others have {usual}")
+        column = column.list.to_array(lengths[0])
+    vectors = column.to_numpy(allow_copy=True)  # (N, D); a missing number is NaN
+    if not vectors.shape[1]:
+        refuse(0, "has no numbers")
+    lengths_of_vectors = np.linalg.norm(vectors.astype(np.float64), axis=1)
+    for wrong, what in (
+        (~np.isfinite(lengths_of_vectors), "has numbers that are missing or not finite"),
+        (lengths_of_vectors == 0, "is all zeros, which has no direction"),
+    ):
+        if wrong.any():
+            refuse(int(wrong.argmax()), what)
+    if np.abs(lengths_of_vectors - 1).max() > 1e-5:  # those that are of unit length stay bit for bit as they are
+        vectors = vectors / lengths_of_vectors[:, None]
+    return vector_column(column.name, vectors.astype(np.float32))
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n", maxsplit=1)[0].rstrip(".") or type(error).__name__

@@ -1,0 +1,132 @@
+"""Where trials run: in this process, in several of this machine, or on a Ray cluster. All three look like futures."""
+
+import logging
+import multiprocessing
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from fairveil.errors import FairveilError
+
+Submit = Callable[..., "Future[Any]"]
+"""Start a function with arguments, and give the future of its result."""
+
+
+@dataclass(frozen=True)
+class Executor:
+    """Somewhere to run functions.
+
+    Attributes:
+        submit: starts one.
+        capacity: how many may be under way at once.
+    """
+
+    submit: Submit
+    capacity: int
+
+
+@contextmanager
+def executor(*, workers: int = 1, ray: str | None = None, threads: int = 1) -> Iterator[Executor]:
+    """Where to run: `workers` processes of this machine (1: this very process), or a Ray cluster.
+
+    Args:
+        workers: how many processes.
+        ray: address of a Ray cluster; "auto" finds the one this machine belongs to, "local" starts one here.
+        threads: cores that one trial takes of a Ray cluster.
+
+    Raises:
+        FairveilError: Ray is not installed, or the cluster cannot be reached.
+    """
+    if ray is not None:
+        with _on_ray(ray, threads) as cluster:
+            yield cluster
+    elif workers == 1:
+        yield Executor(_here, 1)
+    else:
+        with _in_processes(workers) as processes:
+            yield processes
+
+
+def _here(function: Callable[..., Any], *arguments: Any) -> "Future[Any]":
+    future: Future[Any] = Future()
+    try:
+        future.set_result(function(*arguments))
+    except Exception as error:
+        future.set_exception(error)
+    return future
+
+
+@contextmanager
+def _in_processes(workers: int) -> Iterator[Executor]:
+    """A pool that is made anew when one of its processes dies, which fails only what was under way."""
+    context = multiprocessing.get_context("spawn")  # a fork of a process with threads may hang
+
+    def pool() -> ProcessPoolExecutor:
+        return ProcessPoolExecutor(workers, mp_context=context, initializer=_end_with_parent, initargs=(os.getpid(),))
+
+    current = pool()
+
+    def submit(function: Callable[..., Any], *arguments: Any) -> "Future[Any]":
+        nonlocal current
+        try:
+            return current.submit(function, *arguments)
+        except BrokenProcessPool:
+            current.shutdown(wait=False)
+            current = pool()
+            return current.submit(function, *arguments)
+
+    try:
+        yield Executor(submit, workers)
+    except BaseException:
+        for process in list((current._processes or {}).values()):  # what is under way is not waited for
+            process.terminate()
+        current.shutdown(wait=False, cancel_futures=True)
+        raise
+    current.shutdown()
+
+
+def _end_with_parent(parent: int) -> None:
+    """End this process when its parent is gone: a killed run must leave nobody at work."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+@contextmanager
+def _on_ray(address: str, threads: int) -> Iterator[Executor]:
+    try:
+        import ray
+    except ImportError:
+        raise FairveilError("Ray is not installed: install fairveil[cluster], or leave --ray out.") from None
+    ours = not ray.is_initialized()
+    if ours:
+        try:
+            ray.init(address=None if address == "local" else address, log_to_driver=False, logging_level=logging.ERROR)
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            raise FairveilError(
+                f"No Ray cluster was found at {address!r} ({error}): start one with `ray start --head`, "
+                "or say --ray-address local."
+            ) from error
+
+    def submit(function: Callable[..., Any], *arguments: Any) -> "Future[Any]":
+        # Ray starts a task again elsewhere when its node dies.
+        task = ray.remote(num_cpus=threads, max_retries=3)(function)
+        future: Future[Any] = task.remote(*arguments).future()
+        return future
+
+    try:
+        cores = int(ray.cluster_resources().get("CPU", 1))  # type: ignore[no-untyped-call]
+        yield Executor(submit, max(1, cores // threads))
+    finally:
+        if ours:
+            ray.shutdown()

@@ -1,0 +1,177 @@
+"""Who is protected, among whom, and what recognisers make of their photos as they were (section 3.4)."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from pathlib import Path
+
+import polars as pl
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+
+from fairveil.data import FaceTable, open_table, split_probes
+from fairveil.data.splits import draws
+from fairveil.data.synthetic import SyntheticFaces
+from fairveil.errors import FairveilError
+from fairveil.faces.embedding import Embeddings, WhichFace, embed_faces
+from fairveil.faces.recognizers import Recognizer
+from fairveil.studies.lowkey.alterations import ALTERATIONS
+
+SYNTHETIC = "synthetic"
+"""The name that stands for generated faces where a data set is asked for."""
+
+
+class People(BaseModel):
+    """A few users of LowKey among a larger population of non-users (section 3.4).
+
+    Attributes:
+        data: a data set: the name of a pack, the path of a CSV or folder, or "synthetic".
+        faces: which face of a photo counts, see `embed_faces`; "aligned" for ready-made crops.
+        protected: how many identities have their gallery photos protected.
+        gallery_photos: how many photos of each of them the gallery holds; None for all that are no probes.
+        probe_photos: how many others of each are probes; None for one tenth.
+        strangers: how many other identities there are; None for all.
+        photos_of_stranger: how many photos of each are in the gallery at the most; None for all.
+        synthetic_size: side of generated pictures in pixels.
+        seed: of the choice of people and photos.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    data: str = "lfw"
+    faces: WhichFace = "central"
+    protected: int = Field(6, ge=1)
+    gallery_photos: int | None = Field(12, ge=1)
+    probe_photos: int | None = Field(8, ge=1)
+    strangers: int | None = Field(None, ge=0)
+    photos_of_stranger: int | None = Field(3, ge=1)
+    synthetic_size: int = Field(160, ge=96, le=512)
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Cast:
+    """The photos of a study, by the part they play; every table has the column identity.
+
+    Attributes:
+        protected: gallery photos of the users.
+        probes: other photos of the users.
+        strangers: the rest of the gallery.
+    """
+
+    protected: FaceTable
+    probes: FaceTable
+    strangers: FaceTable
+
+
+@lru_cache(maxsize=4)
+def cast(people: People) -> Cast:
+    """Choose the users, their photos and the strangers; the same for the same settings.
+
+    Args:
+        people: what to choose.
+
+    Raises:
+        FairveilError: the data set cannot be had, or has too few people with enough photos.
+    """
+    table = _source(people)
+    order = _shuffled(table, people.seed)
+    if people.probe_photos is None:
+        _, probes = split_probes(table, seed=people.seed)
+        is_probe = order["image"].is_in(probes.frame["image"].implode())
+    else:
+        is_probe = order["place"] < people.probe_photos
+    order = order.with_columns(probe=is_probe)
+    counts = order.group_by("identity").agg(
+        probes=pl.col("probe").sum(), gallery=(~pl.col("probe")).sum(), lot=pl.col("lot").first()
+    )
+    able = counts.filter(
+        (pl.col("probes") >= (people.probe_photos or 1)) & (pl.col("gallery") >= (people.gallery_photos or 1))
+    ).sort("lot")
+    if len(able) < people.protected:
+        raise FairveilError(
+            f"{table.name} has {len(able)} people with enough photos for {people.gallery_photos or 'some'} in the "
+            f"gallery and {people.probe_photos or 'some'} as probes, and {people.protected} are to be protected: "
+            "ask for fewer people or photos."
+        )
+    users = able["identity"].head(people.protected)
+    others = counts.filter(~pl.col("identity").is_in(users.implode())).sort("lot")["identity"]
+    if people.strangers is not None:
+        others = others.head(people.strangers)
+    of_users = order.filter(pl.col("identity").is_in(users.implode()))
+    first_place = people.probe_photos or 0
+    shown = of_users.filter(~pl.col("probe"))
+    if people.gallery_photos is not None and people.probe_photos is not None:
+        shown = shown.filter(pl.col("place") < first_place + people.gallery_photos)
+    rest = order.filter(pl.col("identity").is_in(others.implode()))
+    if people.photos_of_stranger is not None:
+        rest = rest.filter(pl.col("place") < people.photos_of_stranger)
+    return Cast(*(table.take(sorted(part["row"].to_list())) for part in (shown, of_users.filter("probe"), rest)))
+
+
+def altered(table: FaceTable, alterations: Sequence[str]) -> FaceTable:
+    """The same photos, each altered when it is read: by names out of `ALTERATIONS`, one after the other."""
+    chosen = tuple(name for name in alterations if name != "none")
+    if not chosen:
+        return table
+    return Altered(table.frame, table.root, table.name, table.groups, source=table, alterations=chosen)
+
+
+def embedded(table: FaceTable, recognizers: Sequence[Recognizer], people: People, cache: Path) -> Embeddings:
+    """The embeddings of photos, kept for other trials.
+
+    Args:
+        table: the photos.
+        recognizers: who embeds.
+        people: says which face of a photo counts.
+        cache: where finished parts are kept.
+    """
+    done = table.alterations if isinstance(table, Altered) else ()
+    parts = cache / "embeddings" / "-".join([table.name, *done]).replace(" ", "-")
+    return embed_faces(table, recognizers, which=people.faces, parts=parts)
+
+
+@dataclass(frozen=True)
+class Altered(FaceTable):
+    """A table whose photos are altered as they are read.
+
+    Attributes:
+        source: the table itself.
+        alterations: names out of `ALTERATIONS`, done one after the other.
+    """
+
+    source: FaceTable = field(kw_only=True)
+    alterations: tuple[str, ...] = field(kw_only=True)
+
+    def photo(self, row: int) -> Tensor:
+        """The photo of a row, altered: uint8, (3, H, W)."""
+        photo = replace(self.source, frame=self.frame).photo(row)
+        for name in self.alterations:
+            photo = ALTERATIONS[name](photo)
+        return photo
+
+
+def _source(people: People) -> FaceTable:
+    if people.data != SYNTHETIC:
+        return open_table(people.data)
+    faces = SyntheticFaces(
+        identities=people.protected + (20 if people.strangers is None else people.strangers),
+        per_identity=(people.gallery_photos or 4) + (people.probe_photos or 2),
+        size=people.synthetic_size,
+        seed=people.seed,
+    )
+    return replace(
+        faces.table(), name=f"{SYNTHETIC}-{hashlib.sha256(faces.model_dump_json().encode()).hexdigest()[:12]}"
+    )
+
+
+def _shuffled(table: FaceTable, seed: int) -> pl.DataFrame:
+    """Rows with their identity's lot and their place among its photos, both drawn by hash: more people change none."""
+    frame = table.frame.select("image", "identity").with_row_index("row").with_columns(draw=draws(table, seed))
+    return (
+        frame.filter(pl.col("identity").is_not_null())
+        .with_columns(lot=pl.col("draw").min().over("identity"))
+        .sort("lot", "draw")
+        .with_columns(place=pl.int_range(pl.len()).over("identity"))
+    )

@@ -1,0 +1,219 @@
+"""One row of a table: photos protected in one way, and how often each defender still finds their owners."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+import polars as pl
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from fairveil.data import FaceTable
+from fairveil.faces.embedding import Embeddings
+from fairveil.faces.identification import identify
+from fairveil.faces.rates import rank_accuracy
+from fairveil.faces.recognizers import Recognizer
+from fairveil.faces.zoo import load_recognizer
+from fairveil.protection.verification import Quality
+from fairveil.studies.lowkey.adapted import undo
+from fairveil.studies.lowkey.defenders import find_defender
+from fairveil.studies.lowkey.people import People, altered, cast, embedded
+from fairveil.studies.lowkey.protected import Attack, path_name, protected_photos, qualities
+from fairveil.studies.study import Measurement, Trial
+from fairveil.studies.workbench import Workbench
+
+RANKS = (1, 50)
+"""The ranks of the dissertation's tables."""
+
+GALLERY_SHARES = (0.01, 0.05)
+"""Ranks as shares of the gallery: rank 50 of a small gallery says little, since 50 photos may be a large part of it."""
+
+
+class Row(Trial):
+    """One way to protect photos, and everything that decides who is still found.
+
+    Attributes:
+        name: of the row in its table.
+        people: who is protected, among whom.
+        attack: how; None for photos as they were.
+        saved: what happens to the protected photos before they are in the gallery, one of `ALTERATIONS`.
+        preprocessing: what the defender does to every photo, one of `ALTERATIONS`.
+        probes: what happens to the probes, one of `ALTERATIONS`.
+        probes_protected: whether the users protect their probes as well.
+        adapted_on: on how many strangers' photos, which it protects itself, every defender learns to undo the attack.
+        defenders: who looks for the users: names of recognisers, or of a `Defender` as `package.module:NAME`.
+    """
+
+    name: str
+    people: People
+    attack: Attack | None
+    saved: str = "none"
+    preprocessing: str = "none"
+    probes: str = "none"
+    probes_protected: bool = False
+    adapted_on: int = Field(0, ge=0)
+    defenders: tuple[str, ...]
+
+    @property
+    def label(self) -> str:
+        """The row's name."""
+        return self.name
+
+
+def run_row(row: Row, bench: Workbench) -> list[Measurement]:
+    """Protect the users' gallery photos, and let every defender look for the probes' owners (section 3.4).
+
+    Every user's gallery photos are protected, the strangers' are as they were. A probe whose face is not found counts
+    as one whose owner is not found; a gallery photo whose face is not found is not in the gallery.
+
+    Returns:
+        For each defender the share of probes whose owner is among the k nearest photos of the gallery, for the ranks
+        of the dissertation and for shares of the gallery, of all users and by group; and what the protection cost.
+    """
+    people, cache = row.people, bench.cache
+    services = {name: find_defender(name) for name in row.defenders if ":" in name}
+    recognizers = [load_recognizer(name) for name in row.defenders if name not in services]
+    chosen = cast(people)
+    in_gallery, probes = chosen.protected, chosen.probes
+    costs: list[Measurement] = []
+    if row.attack is not None:
+        with bench.timed("protect"):
+            in_gallery = protected_photos(chosen.protected, row.attack, people.faces, cache)
+            if row.probes_protected:
+                probes = protected_photos(chosen.probes, row.attack, people.faces, cache)
+        with bench.timed("compare"):
+            costs = _costs(qualities(chosen.protected, row.attack, people.faces, cache))
+    tables = [
+        altered(in_gallery, (row.saved, row.preprocessing)),
+        altered(chosen.strangers, (row.preprocessing,)),
+        altered(probes, (row.probes, row.preprocessing)),
+    ]
+    measurements: list[Measurement] = []
+    if recognizers:
+        measurements += _recognised(row, tables, recognizers, chosen.strangers, bench)
+    for name, service in services.items():
+        with bench.timed("services"):
+            rank = torch.tensor(service.ranks(tables[:2], tables[2]))
+        gallery = len(tables[0]) + len(tables[1])
+        numbers = {identity: number for number, identity in enumerate(dict.fromkeys(probes.identities))}
+        identities = torch.tensor([numbers[identity] for identity in probes.identities])
+        groups = _groups(probes.frame, probes.groups, 0)
+        measurements += _shares(name, rank.where(rank > 0, gallery + 1), identities, groups, gallery)
+    return measurements + costs
+
+
+def _recognised(
+    row: Row, tables: Sequence[FaceTable], recognizers: Sequence[Recognizer], strangers: FaceTable, bench: Workbench
+) -> list[Measurement]:
+    """The rates of every recogniser on the tables of users, strangers and probes."""
+    with bench.timed("embed"):
+        users, others, probes = (embedded(table, recognizers, row.people, bench.cache) for table in tables)
+    missing = _without_face(tables[2], probes)
+    measurements: list[Measurement] = []
+    for recognizer in recognizers:
+        views = [faces.vectors(recognizer.name) for faces in (users, others, probes)]
+        if row.attack is not None and row.adapted_on:
+            with bench.timed("adapt"):
+                back = _undoing(row, strangers, others, recognizer.name, recognizers, bench)
+                views = [back(vectors) for vectors in views]
+        with bench.timed("identify"):
+            measurements += _rates(recognizer.name, users, others, probes, views, missing)
+    return measurements
+
+
+def _undoing(
+    row: Row, table: FaceTable, clean: Embeddings, defender: str, recognizers: Sequence[Recognizer], bench: Workbench
+) -> Callable[[Tensor], Tensor]:
+    """What a defender learns who protects photos of strangers itself: how to bring embeddings back (see `adapted`)."""
+    if row.attack is None:
+        raise ValueError("There is nothing to undo without an attack.")
+    own = table.take(range(min(row.adapted_on, len(table))))
+    photos = protected_photos(own, row.attack, row.people.faces, bench.cache)
+    protected = embedded(altered(photos, (row.preprocessing,)), recognizers, row.people, bench.cache)
+    names = {path_name(table.name, image): image for image in own.frame["image"]}
+    pairs = protected.frame.with_columns(original=pl.col("image").str.strip_suffix(".png").replace_strict(names)).join(
+        clean.frame.select("image", clean=pl.col(defender)), left_on="original", right_on="image"
+    )
+    before, after = (torch.from_numpy(pairs[column].to_numpy(writable=True)) for column in ("clean", defender))
+    return undo(before, after)
+
+
+def _without_face(probes: FaceTable, embeddings: Embeddings) -> list[str]:
+    """The identities of the probes in which no face was found, one for each."""
+    found = probes.frame["image"].is_in(embeddings.frame["image"].implode())
+    return probes.frame.filter(~found)["identity"].to_list()
+
+
+def _rates(
+    defender: str,
+    users: Embeddings,
+    strangers: Embeddings,
+    probes: Embeddings,
+    views: Sequence[Tensor],
+    missing: Sequence[str],
+) -> Iterator[Measurement]:
+    """The rates of one defender, from what it sees of users, strangers and probes: three tensors (N, D)."""
+    gallery = torch.cat([views[0], views[1]])
+    names = [*users.frame["identity"], *strangers.frame["identity"]]
+    wanted = [*probes.frame["identity"]]
+    numbers = {name: number for number, name in enumerate(dict.fromkeys([*names, *wanted, *missing]))}
+    outcome = identify(
+        views[2],
+        gallery,
+        torch.tensor([numbers[name] for name in wanted]),
+        torch.tensor([numbers[name] for name in names]),
+    )[0]
+    # Whoever has no photo left in the gallery, or no face in the probe, cannot be found: a rank beyond all others.
+    beyond = len(gallery) + 1
+    rank = torch.cat([outcome.rank.where(outcome.rank > 0, beyond), torch.full((len(missing),), beyond)])
+    identities = torch.tensor([numbers[name] for name in [*wanted, *missing]])
+    groups = _groups(probes.frame, probes.groups, len(missing))
+    yield from _shares(defender, rank, identities, groups, len(gallery))
+
+
+def _shares(
+    defender: str, rank: Tensor, identities: Tensor, groups: Mapping[str, Tensor], gallery: int
+) -> Iterator[Measurement]:
+    """Rank-k accuracy by rank and group, from ranks (P,), identities (P,) and who is of which group, (P,) each."""
+    for group, members in groups.items():
+        for metric, k in ranks_of(gallery).items():
+            share = rank_accuracy(rank[members], k, identities[members])
+            yield Measurement(
+                labels={"defender": defender, "metric": metric, "k": str(k), "gallery": str(gallery), "group": group},
+                value=share.value,
+                low=share.low,
+                high=share.high,
+                count=share.probes,
+            )
+
+
+def ranks_of(gallery: int) -> dict[str, int]:
+    """The ranks that are reported of a gallery of so many photos, by their names.
+
+    >>> ranks_of(4000)
+    {'rank-1': 1, 'rank-50': 50, 'rank-1 %': 40, 'rank-5 %': 200}
+    """
+    return {f"rank-{k}": k for k in RANKS} | {
+        f"rank-{share:.0%}".replace("%", " %"): max(1, round(share * gallery)) for share in GALLERY_SHARES
+    }
+
+
+def _groups(probes: pl.DataFrame, columns: Sequence[str], missing: int) -> dict[str, Tensor]:
+    """Which probes count for all, and for every value of every group column; those without a face are of no group."""
+    nobody = torch.zeros(missing, dtype=torch.bool)
+    groups = {"all": torch.ones(len(probes) + missing, dtype=torch.bool)}
+    for column in columns:
+        for value in probes[column].drop_nulls().unique().sort():
+            members = (probes[column] == value).fill_null(False)
+            groups[f"{column}: {value}"] = torch.cat([torch.tensor(members.to_list(), dtype=torch.bool), nobody])
+    return groups
+
+
+def _costs(measured: Sequence[Quality]) -> list[Measurement]:
+    """How much the photos changed: means over photos."""
+    fields = {"LPIPS (VGG)": "lpips_vgg", "LPIPS (AlexNet)": "lpips", "SSIM": "ssim", "PSNR": "psnr"}
+    costs = []
+    for name, field in fields.items():
+        values = [value for quality in measured if (value := getattr(quality, field)) is not None]
+        if values:
+            costs.append(Measurement(labels={"cost": name}, value=sum(values) / len(values), count=len(values)))
+    return costs

@@ -1,0 +1,250 @@
+"""Attacker against defender: tables 3.2 and 3.5."""
+
+from collections.abc import Mapping, Sequence
+from statistics import mean
+
+from pydantic import BaseModel, ConfigDict
+
+from fairveil.data import has_pack
+from fairveil.faces.zoo import DEFAULT_ENSEMBLE, ZOO
+from fairveil.protection.lowkey import LowKey
+from fairveil.report.plots import heat_map
+from fairveil.report.tables import Cell, Table, Unit, pivot
+from fairveil.studies.lowkey.people import SYNTHETIC, People
+from fairveil.studies.lowkey.protected import Attack
+from fairveil.studies.lowkey.rows import Row, ranks_of
+from fairveil.studies.published import published_table
+from fairveil.studies.study import Figure, Measurement, Results
+
+FAST = LowKey(smoothing="alternate", mirror=False)
+"""The dissertation's step, α and number of steps on the face alone, with smoothing in turns and without the mirrored
+face: what two cores can afford."""
+
+LITERAL = LowKey(canvas="photo")
+"""The dissertation's algorithm as it was published, on the whole photo."""
+
+
+class Transfer(BaseModel):
+    """Settings of an attacker-defender matrix.
+
+    Attributes:
+        people: who is protected, among whom.
+        attackers: recognisers that are attacked alone.
+        ensembles: recognisers that are attacked together, by the row's name.
+        defenders: recognisers that look for the users.
+        attack: settings of LowKey.
+        seed: of the starting noise.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    people: People
+    attackers: tuple[str, ...] = tuple(ZOO)
+    ensembles: dict[str, tuple[str, ...]] = {
+        "Ensemble": DEFAULT_ENSEMBLE,
+        "Ensemble without dlib": tuple(name for name in DEFAULT_ENSEMBLE if name != "dlib-resnet"),
+        "Ensemble without FaceRes": tuple(name for name in DEFAULT_ENSEMBLE if name != "faceres"),
+    }
+    defenders: tuple[str, ...] = tuple(ZOO)
+    attack: LowKey = FAST
+    seed: int = 0
+
+
+CLEAN = "Clean"
+"""The row of photos as they were."""
+
+
+def at_hand(people: People) -> People:
+    """The same people, or generated ones where their data set is not here."""
+    if people.data == SYNTHETIC or people.data not in ("lfw", "celeb18") or has_pack(people.data):
+        return people
+    return people.model_copy(update={"data": SYNTHETIC, "faces": "central", "synthetic_size": 250})
+
+
+def attackers_of(settings: Transfer) -> dict[str, tuple[str, ...]]:
+    """Who is attacked in each row but the clean one, by the row's name."""
+    return {name: (name,) for name in settings.attackers} | settings.ensembles
+
+
+def trials(settings: Transfer) -> list[Row]:
+    """One row a trial: photos as they were, each recogniser attacked alone, each ensemble."""
+    people = at_hand(settings.people)
+    attacks: Mapping[str, Attack | None] = {CLEAN: None} | {
+        name: Attack(recognizers=attacked, settings=settings.attack, seed=settings.seed)
+        for name, attacked in attackers_of(settings).items()
+    }
+    return [
+        Row(name=name, people=people, attack=attack, defenders=settings.defenders) for name, attack in attacks.items()
+    ]
+
+
+def by_row(results: Results[Row], row_name: str = "attacker") -> list[Measurement]:
+    """All measurements, each labelled with its row."""
+    return [
+        measurement.model_copy(update={"labels": measurement.labels | {row_name: row.name}})
+        for row, measurements in results.items()
+        for measurement in measurements
+    ]
+
+
+def matrix_tables(results: Results[Row], published: Mapping[str, str], also: Sequence[str] = ()) -> list[Table]:
+    """For each rank our matrix; below those of the dissertation's ranks, its own (by metric the table's number)."""
+    measured = by_row(results)
+    gallery = next((one.labels["gallery"] for one in measured if "gallery" in one.labels), "0")
+    tables: list[Table] = []
+    for metric, k in ranks_of(int(gallery)).items():
+        number = published.get(metric)
+        stands = f"Stands beside table {number}." if number else "The dissertation has no such column."
+        tables.append(
+            pivot(
+                measured,
+                row="attacker",
+                column="defender",
+                title=f"{metric} accuracy, ours",
+                where={"metric": metric, "group": "all"},
+                shade="low is good",
+                caption=f"Share of probes whose owner is among the {k} nearest of about {gallery} gallery photos "
+                f"({k / max(1, int(gallery)):.2%}). {stands} Intervals: 95 %, resampling identities.",
+            )
+        )
+        if number:
+            tables.append(published_table(number).table())
+    costs = pivot(
+        measured, row="attacker", column="cost", title="What the protection costs", unit=_cost_units(measured)
+    )
+    return [*tables, *([costs] if costs.rows else []), *(published_table(number).table() for number in also)]
+
+
+def _cost_units(measured: Sequence[Measurement]) -> tuple[Unit, ...]:
+    units: Mapping[str, Unit] = {"PSNR": "dB", "SSIM": "ratio"}
+    return tuple(
+        units.get(name, "LPIPS")
+        for name in dict.fromkeys(one.labels["cost"] for one in measured if "cost" in one.labels)
+    )
+
+
+def summary(settings: Transfer, results: Results[Row], published: Mapping[str, str]) -> Table:
+    """Means over kinds of attacker and defender: what can be compared across different sets of recognisers."""
+    attacked = attackers_of(settings)
+    ours: dict[str, dict[str, list[float]]] = {}
+    for one in by_row(results):
+        if one.labels.get("metric") in published and one.labels["group"] == "all":
+            kind = _kind(one.labels["attacker"], one.labels["defender"], attacked)
+            ours.setdefault(kind, {}).setdefault(one.labels["metric"], []).append(one.value)
+    theirs: dict[str, dict[str, list[float]]] = {}
+    ensemble = ("IR-152A", "IR-152C", "RN-152A", "RN-152C")
+    for metric, number in published.items():
+        table = published_table(number)
+        members = {name: (name,) for name in table.columns} | {"Ensemble": ensemble}
+        for (row, column), value in table.values.items():
+            if row != "Fawkes":
+                theirs.setdefault(_kind(row, column, members), {}).setdefault(metric, []).append(value)
+    kinds = [kind for kind in _KINDS if kind in ours or kind in theirs]
+    rows = tuple(
+        (kind, tuple(_mean(side.get(kind, {}).get(metric)) for metric in published for side in (ours, theirs)))
+        for kind in kinds
+    )
+    return Table(
+        title="Ours beside the published, by kind of attacker and defender",
+        columns=("ours", "published") * len(published),
+        groups=tuple((metric, 2) for metric in published),
+        rows=rows,
+        caption="Means over the cells of the matrices below. Recognisers differ, so cells do not correspond.",
+        shade="low is good",
+        row_name="kind",
+    )
+
+
+_KINDS = ("clean", "one recogniser, attacked", "one recogniser, another", "ensemble, attacked", "ensemble, left out")
+
+
+def _kind(attacker: str, defender: str, attacked: Mapping[str, Sequence[str]]) -> str:
+    if attacker == CLEAN:
+        return "clean"
+    members = attacked[attacker]
+    if len(members) == 1:
+        return "one recogniser, attacked" if defender in members else "one recogniser, another"
+    return "ensemble, attacked" if defender in members else "ensemble, left out"
+
+
+def _mean(values: Sequence[float] | None) -> Cell:
+    return Cell(mean(values)) if values else Cell()
+
+
+def tables(settings: Transfer, results: Results[Row], published: Mapping[str, str]) -> list[Table]:
+    """The summary, then our matrices with the published below (`published`: table by our metric)."""
+    return [summary(settings, results, published), *matrix_tables(results, published)]
+
+
+def figures(settings: Transfer, results: Results[Row]) -> list[Figure]:
+    """The matrices of the dissertation's ranks as pictures."""
+    measured = by_row(results)
+    pictures = []
+    for metric in ("rank-1", "rank-50"):
+        cells = {
+            (one.labels["attacker"], one.labels["defender"]): one.value
+            for one in measured
+            if one.labels.get("metric") == metric and one.labels["group"] == "all"
+        }
+        rows = list(dict.fromkeys(row for row, _ in cells))
+        columns = list(dict.fromkeys(column for _, column in cells))
+        values = [[cells.get((row, column)) for column in columns] for row in rows]
+        svg = heat_map(values, rows=rows, columns=columns, row_name="attacker", column_name="defender")
+        pictures.append(Figure(f"{metric} accuracy, ours: every defender (columns) against every attack (rows).", svg))
+    return pictures
+
+
+def differences(settings: Transfer) -> list[str]:
+    """What differs from section 3.4."""
+    return differences_of(settings.people, settings.attack)
+
+
+def differences_of(people: People, attack: LowKey) -> list[str]:
+    """What differs from section 3.4 in these people and this attack."""
+    people = at_hand(people)
+    said = [
+        "Recognisers: pretrained ones of our zoo, small and made to run anywhere, instead of ResNet and IR networks of "
+        "50 and 152 layers trained on MS-Celeb-1M, whose weights were not published.",
+        f"People: {people.protected} users, {people.gallery_photos or 'all'} gallery photos and "
+        f"{people.probe_photos or 'a tenth as'} probes each, instead of 100 users, a tenth of their photos as probes.",
+    ]
+    if people.data == SYNTHETIC:
+        said.append("Data: generated faces, so the figures say nothing of real people.")
+    else:
+        said.append(
+            f"Data: {people.data} instead of FaceScrub. Its gallery is far smaller than FaceScrub's 100,000 photos, so "
+            "rank 50 is a much larger share of it: rank-50 of ours is the harder test for a protection."
+        )
+    if attack.smoothing != "both" or not attack.mirror:
+        said.append("Attack: smoothing in turns and no mirrored face (a quarter of the work), on the face alone.")
+    said.append("Fawkes and the commercial services are not run; where published, their figures are shown.")
+    return said
+
+
+def tiny() -> People:
+    """A few generated people, for runs that take seconds."""
+    return People(
+        data=SYNTHETIC,
+        protected=2,
+        gallery_photos=1,
+        probe_photos=1,
+        strangers=4,
+        photos_of_stranger=1,
+        synthetic_size=128,
+    )
+
+
+def rehearsal(settings: Transfer) -> Transfer:
+    """The same rows on a few generated faces, one step each."""
+    return settings.model_copy(update={"people": tiny(), "attack": settings.attack.model_copy(update={"steps": 1})})
+
+
+def smoke(attack: LowKey) -> Transfer:
+    """The smallest matrix: one recogniser and an ensemble of two, two steps."""
+    return Transfer(
+        people=tiny(),
+        attackers=("mobilefacenet-192",),
+        ensembles={"Ensemble": ("mobilefacenet-192", "mobileface")},
+        defenders=("mobilefacenet-192", "mobileface"),
+        attack=attack.model_copy(update={"steps": 2}),
+    )

@@ -1,0 +1,63 @@
+"""What readers are shown of a run: its tables, and its section of the report."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from fairveil.errors import FairveilError
+from fairveil.report.study import StudySection, TrialRow
+from fairveil.report.tables import Table
+from fairveil.studies.records import RecordStore, Run
+from fairveil.studies.running import results_of
+from fairveil.studies.study import Study
+
+
+def tables_of(study: Study[Any, Any], run: Run, store: RecordStore) -> Sequence[Table]:
+    """The tables of a run, from the trials that are finished.
+
+    Raises:
+        FairveilError: none is.
+    """
+    return study.tables(*_finished(study, run, store))
+
+
+def section_of(study: Study[Any, Any], run: Run, store: RecordStore) -> StudySection:
+    """The section of a report on a run: tables, plots, what ran where, and what differs from the published.
+
+    Raises:
+        FairveilError: no trial is finished.
+    """
+    settings, found = _finished(study, run, store)
+    records = store.records(study.name, run.keys)
+    machines = [record.machine.model_dump() | {"fairveil": record.code} for record in records]
+    distinct = [machine for place, machine in enumerate(machines) if machine not in machines[:place]]
+    return StudySection(
+        name=study.name,
+        title=study.title,
+        question=study.question,
+        source=study.source,
+        preset=run.preset,
+        settings=run.settings,
+        tables=tuple(study.tables(settings, found)),
+        plots=tuple(study.figures(settings, found)),
+        differences=tuple(study.differences(settings)),
+        trials=tuple(
+            TrialRow(
+                label=record.label,
+                seconds=record.seconds,
+                status="failed" if record.failure else "finished",
+                error=record.failure.message if record.failure else "",
+                machine=distinct.index(machine) + 1 if len(distinct) > 1 else None,
+            )
+            for record, machine in zip(records, machines, strict=True)
+        ),
+        machines=tuple(distinct),
+    )
+
+
+def _finished(study: Study[Any, Any], run: Run, store: RecordStore) -> tuple[Any, dict[Any, Any]]:
+    """The settings of a run and its results by trial."""
+    settings = type(next(iter(study.presets.values()))).model_validate(run.settings)
+    found = results_of(study, settings, store)
+    if not found:
+        raise FairveilError(f"No trial of {study.name} is finished yet: run it again, and look at what failed.")
+    return settings, found

@@ -1,0 +1,216 @@
+"""What a trial left: one file each, named by its content, written whole or not at all."""
+
+import hashlib
+import os
+import platform
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
+from datetime import datetime
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from fairveil.errors import FairveilError
+from fairveil.files import atomic_path
+from fairveil.sharing import claimed
+from fairveil.studies.study import Measurement, Preset
+from fairveil.version import __version__
+
+
+class Machine(BaseModel):
+    """Where a trial ran.
+
+    Attributes:
+        system: operating system and processor.
+        python: its version.
+        torch: its version.
+        cores: that this process might use.
+        threads: that networks were given.
+        device: where networks ran.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    system: str
+    python: str
+    torch: str
+    cores: int
+    threads: int
+    device: str
+
+
+class Failure(BaseModel):
+    """Why a trial has no result.
+
+    Attributes:
+        message: one line.
+        traceback: where it happened; empty if the process died.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    message: str
+    traceback: str = ""
+
+
+class Record(BaseModel):
+    """What one trial was and what came out.
+
+    Attributes:
+        study: its name.
+        revision: of the study.
+        key: a hash of everything the result depends on.
+        label: what reports call the trial.
+        trial: its settings, seed included.
+        code: version of fairveil and a hash of its source.
+        started: when, in ISO format with the time zone.
+        seconds: how long it took in all.
+        durations: seconds by what they were spent on; what was found in the cache took none.
+        machine: where it ran.
+        measurements: the result; none if it failed.
+        failure: why there is none.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    study: str
+    revision: int
+    key: str
+    label: str
+    trial: dict[str, Any]
+    code: str
+    started: str
+    seconds: float
+    durations: dict[str, float]
+    machine: Machine
+    measurements: tuple[Measurement, ...] = ()
+    failure: Failure | None = None
+
+    def result(self) -> dict[str, Any]:
+        """What another run of the same trial must give again: all but times and places."""
+        return self.model_dump(mode="json", include={"study", "revision", "key", "trial", "measurements"})
+
+
+class Run(BaseModel):
+    """Which trials somebody asked for.
+
+    Attributes:
+        study: its name.
+        preset: that the settings started from.
+        settings: of the study.
+        keys: of the trials.
+        started: when, in ISO format with the time zone.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    study: str
+    preset: Preset
+    settings: dict[str, Any]
+    keys: tuple[str, ...]
+    started: str
+
+
+class RecordStore:
+    """A folder of records and runs.
+
+    Args:
+        folder: made if need be. Below it, `records` holds a folder for each study with a file for each trial, `runs`
+            what was asked for, and `cache` what trials share; the last may be deleted at any time.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @property
+    def cache(self) -> Path:
+        """Where trials put what others can use."""
+        return self.folder / "cache"
+
+    def record(self, study: str, key: str) -> Record | None:
+        """The record of a trial, finished or failed; None if it never ran."""
+        finished, failed = self._path(study, key), self._path(study, key, failed=True)
+        return _read(finished, Record) if finished.exists() else _read(failed, Record) if failed.exists() else None
+
+    def claim(self, study: str, key: str) -> AbstractContextManager[bool]:
+        """Whether this process may run a trial now: no, if it is finished or another process is at it."""
+        return claimed(self._path(study, key))
+
+    def write(self, record: Record) -> None:
+        """Keep a record. A failure is kept until the trial succeeds, and does not keep it from being run again."""
+        failed = self._path(record.study, record.key, failed=True)
+        path = failed if record.failure else self._path(record.study, record.key)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_path(path, overwrite=True) as temporary:
+            temporary.write_text(record.model_dump_json(indent=1), encoding="utf-8")
+        if not record.failure:
+            failed.unlink(missing_ok=True)
+
+    def note_run(self, run: Run) -> None:
+        """Keep what was asked for; asking again replaces it."""
+        content = f"{run.settings}{run.keys}".encode()
+        path = self.folder / "runs" / f"{run.study}-{run.preset}-{hashlib.sha256(content).hexdigest()[:8]}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_path(path, overwrite=True) as temporary:
+            temporary.write_text(run.model_dump_json(indent=1), encoding="utf-8")
+
+    def runs(self, study: str | None = None) -> list[Run]:
+        """What was asked for, of one study or of all, the latest first."""
+        runs = [_read(path, Run) for path in sorted((self.folder / "runs").glob("*.json"))]
+        chosen = [run for run in runs if study in (None, run.study)]
+        return sorted(chosen, key=lambda run: run.started, reverse=True)
+
+    def records(self, study: str, keys: Iterable[str]) -> list[Record]:
+        """The records that are there, finished or failed, in the order of the keys."""
+        return [record for key in keys if (record := self.record(study, key)) is not None]
+
+    def _path(self, study: str, key: str, *, failed: bool = False) -> Path:
+        return self.folder / "records" / study / f"{key}{'.failed' if failed else ''}.json"
+
+
+def now() -> str:
+    """The time in ISO format with the time zone."""
+    return datetime.now().astimezone().isoformat(timespec="seconds")
+
+
+@cache
+def code_version() -> str:
+    """The version of fairveil and a hash of its source, which tells two states of a work in progress apart."""
+    package = Path(__file__).parents[1]
+    digest = hashlib.sha256()
+    for path in sorted(package.rglob("*.py")):
+        digest.update(path.relative_to(package).as_posix().encode() + b"\0" + path.read_bytes())
+    return f"{__version__}+{digest.hexdigest()[:12]}"
+
+
+def this_machine(device: str, threads: int) -> Machine:
+    """Where this process runs."""
+    import torch
+
+    return Machine(
+        system=f"{platform.system()} {platform.machine()}, {_processor()}",
+        python=platform.python_version(),
+        torch=torch.__version__,
+        cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        threads=threads,
+        device=device,
+    )
+
+
+def _processor() -> str:
+    """The processor's name; Python itself knows it on few systems."""
+    information = Path("/proc/cpuinfo")
+    if information.exists():
+        for line in information.read_text(errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or "unknown processor"
+
+
+def _read(path: Path, kind: type[Any]) -> Any:
+    try:
+        return kind.model_validate_json(path.read_bytes())
+    except (OSError, ValidationError) as error:
+        raise FairveilError(f"{path} is no record of fairveil's, or a damaged one: move it away ({error}).") from error

@@ -1,0 +1,107 @@
+"""What a study is: settings, independent trials, one function that runs a trial, and tables of what came out."""
+
+import hashlib
+import json
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Generic, Literal, TypeVar, get_args
+
+from pydantic import BaseModel, ConfigDict
+
+from fairveil.report.tables import Table
+from fairveil.studies.workbench import Workbench
+
+Preset = Literal["smoke", "small", "paper"]
+"""How large a study is: seconds on made-up data, minutes on two cores, or the published setting."""
+
+PRESETS: tuple[Preset, ...] = get_args(Preset)
+
+
+class Trial(BaseModel):
+    """One independent piece of a study: everything that its result depends on, and nothing else."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @property
+    @abstractmethod
+    def label(self) -> str:
+        """What progress and reports call the trial; unique within a study."""
+
+
+class Measurement(BaseModel):
+    """One figure that a trial measured.
+
+    Attributes:
+        labels: what it is of, such as {"defender": "dlib-resnet", "metric": "rank-1"}.
+        value: the figure; shares are in [0, 1].
+        low: lower end of its 95 % interval, where one can be given.
+        high: upper end.
+        count: how many probes, photos or pairs it was measured on.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    labels: dict[str, str]
+    value: float
+    low: float | None = None
+    high: float | None = None
+    count: int | None = None
+
+
+SettingsType = TypeVar("SettingsType", bound=BaseModel)
+TrialType = TypeVar("TrialType", bound=Trial)
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A plot of a report: its caption and the picture as SVG text."""
+
+    caption: str
+    svg: str
+
+
+Results = Mapping[TrialType, Sequence[Measurement]]
+"""What the finished trials measured."""
+
+
+def _nothing(*_: Any) -> Sequence[Any]:
+    return ()
+
+
+@dataclass(frozen=True)
+class Study(Generic[SettingsType, TrialType]):
+    """An experiment that anyone can run at a size that fits their machine. All functions must be importable by name.
+
+    Attributes:
+        name: by which commands know it.
+        title: a few words.
+        question: what it answers, in a sentence.
+        source: where the dissertation has it, or "beyond the dissertation".
+        presets: settings by preset.
+        trials: the independent trials that settings ask for.
+        run: runs one trial.
+        tables: what the finished trials show, ours beside the published.
+        differences: what differs from the published setting and why, a sentence each.
+        rehearsal: the same trials on tiny made-up data with a single step: what a dry run runs.
+        figures: plots of the results.
+        revision: raised when the same trial would give another result, so that old records are not taken for new.
+    """
+
+    name: str
+    title: str
+    question: str
+    source: str
+    presets: Mapping[Preset, SettingsType]
+    trials: Callable[[SettingsType], Sequence[TrialType]]
+    run: Callable[[TrialType, Workbench], Sequence[Measurement]]
+    tables: Callable[[SettingsType, "Results[TrialType]"], Sequence[Table]]
+    differences: Callable[[SettingsType], Sequence[str]]
+    rehearsal: Callable[[SettingsType], SettingsType]
+    figures: Callable[[SettingsType, "Results[TrialType]"], Sequence[Figure]] = field(default=_nothing)
+    revision: int = 1
+
+    def key(self, trial: TrialType) -> str:
+        """The name of a trial's record: a hash of everything its result depends on."""
+        content = {"study": self.name, "revision": self.revision, "trial": trial.model_dump(mode="json")}
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:20]
