@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from fairveil import assets
 from fairveil.errors import FairveilError
 from fairveil.faces.backbones import DlibResNet
+from fairveil.faces.frbench import PREFIX, load_frbench
 from fairveil.faces.graphs import read_onnx, read_tfjs, read_tfjs_weights, read_tflite
 from fairveil.faces.recognizers import Framing, MatchThreshold, Recognizer
 
@@ -99,11 +100,13 @@ DEFAULT_ENSEMBLE = ("mobilefacenet-512", "mobilefacenet-192", "faceres", "dlib-r
 
 @lru_cache(maxsize=len(ZOO))
 def load_recognizer(name: str) -> Recognizer:
-    """A recogniser of the zoo by name, its weights fetched on first use.
+    """A recogniser of the zoo, or of frbench (see `fairveil.faces.frbench`), by name; weights are fetched on first use.
 
     Raises:
         FairveilError: there is no recogniser of this name, or its weights cannot be had.
     """
+    if name.startswith(PREFIX):
+        return load_frbench(name)
     if name not in ZOO:
         near = difflib.get_close_matches(name, ZOO, n=1)
         hint = f" Did you mean {near[0]}?" if near else ""
