@@ -3,7 +3,7 @@
 Both read, search and embed the same photos, a portion of them in turn, so that a busy machine slows both alike. Their
 embeddings are compared as well.
 
-    python bench/embed.py --csv lfw.csv --root folder/ --photos 300
+    python bench/embed.py --csv lfw.csv --root lfw.tar --photos 300
 """
 
 import argparse
@@ -69,9 +69,11 @@ def main() -> None:
     """Measure with one recogniser and with all of the zoo."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("--csv", type=Path, required=True, help="the photos: a column image")
-    parser.add_argument("--root", type=Path, required=True, help="the folder its paths start from")
+    parser.add_argument("--root", type=Path, required=True, help="the folder or tar its paths start from")
     parser.add_argument("--photos", type=int, default=300)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of torch; 1 on a busy machine")
     arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
     table = FaceTable.from_csv(arguments.csv, root=arguments.root)
     table = table.take(range(min(arguments.photos, len(table))))
     detector = Detector.pretrained(minimum_face=MINIMUM_FACE)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:  # torch takes seconds to import: --help should not wait for i
     from fairveil.faces.searching import Search
 
 _DEFAULT_RECOGNIZER = "mobilefacenet-512"  # of the zoo, the one that errs least at its threshold
-_RANKS, _NEAREST = "1,5,50", "5"
+_RANKS = "1,5,50"
 _NAMED = 10  # photos that are named in a sentence
 
 
@@ -95,7 +95,9 @@ def identify(
     recognizer: Annotated[list[str] | None, typer.Option(help="A name of the zoo or an ONNX file; repeatable.")] = None,
     k: Annotated[
         str | None,
-        typer.Option(metavar="RANKS", help="How many of the nearest count, e.g. 1,5,50; without identities 5."),
+        typer.Option(
+            metavar="RANKS", help="How many of the nearest count, by default 1,5,50; without identities all matches."
+        ),
     ] = None,
     group: Annotated[str | None, typer.Option(help="Also tell groups apart: a column of the tables.")] = None,
     face: Annotated[
@@ -128,22 +130,22 @@ def identify(
 
     if matches is not None:
         _check_target(matches, overwrite=overwrite)
-    ranks = _ranks(k) if k is not None else None
+    ranks = _ranks(_RANKS if k is None else k)
+    nearest = None if k is None else max(ranks)
     found = _searches(gallery, probes, recognizer, face, minimum_face)
     labelled = found[0].labelled
     if group is not None and not labelled:
         raise FairveilError("Groups are compared by how often their people are found, for which identities are needed.")
-    ranks = ranks or _ranks(_RANKS if labelled else _NEAREST)
     if matches is not None:
         _write_matches(matches, found, max(ranks), overwrite=overwrite)
     if as_json:
-        records = [search_record(s, ranks, group) if labelled else neighbour_record(s, max(ranks)) for s in found]
+        records = [search_record(s, ranks, group) if labelled else neighbour_record(s, nearest) for s in found]
         sides = {"gallery": gallery, "probes": probes, "leave_one_out": found[0].leave_one_out}
         typer.echo(json.dumps({**sides, "recognizers": records}, indent=1))
         return
     for search in found:
         if not labelled:
-            results.print(Text("\n".join(neighbour_lines(search, max(ranks)))), soft_wrap=True)
+            results.print(Text("\n".join(neighbour_lines(search, nearest))), soft_wrap=True)
             continue
         tables = [accuracy_table(search, ranks, group), wrong_matches_table(search, group) if group else None]
         for table in filter(None, tables):

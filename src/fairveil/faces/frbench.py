@@ -1,7 +1,7 @@
 """Stronger recognisers for those who have the network and a GPU: the models of the package frbench (extra: zoo).
 
-frbench (MIT) names more than forty backbones (ResNet, IR, Swin and others) trained with ArcFace, CosFace and the like, and
-fetches their weights from its own release page at run time. `frbench:irse-100/arcface/ms1m` is one of them here.
+frbench (MIT) names more than forty backbones trained with ArcFace, CosFace and other heads, and fetches their weights
+from its own release page at run time. `frbench:irse-100/arcface/ms1m` is one of them here.
 """
 
 from importlib import import_module

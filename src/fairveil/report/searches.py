@@ -11,6 +11,8 @@ from fairveil.faces.searching import Search
 from fairveil.photos import shown
 from fairveil.report.tables import Cell, Table, Unit
 
+_LEAST, _MOST = 3, 100  # neighbours shown of each probe, however few or many of them match
+
 
 def accuracy_table(search: Search, ranks: Sequence[int], group: str | None = None) -> Table:
     """Rank-k accuracy for every k that the gallery has room for: of all probes and, if asked, of each group.
@@ -87,19 +89,22 @@ def search_record(search: Search, ranks: Sequence[int], group: str | None = None
     }
 
 
-def neighbour_record(search: Search, k: int) -> dict[str, Any]:
+def neighbour_record(search: Search, k: int | None = None) -> dict[str, Any]:
     """What `neighbour_lines` say, for machines."""
-    rows = search.neighbours(k).drop("recognizer")
+    rows = _near(search, k).drop("recognizer")
     return {"recognizer": search.recognizer, "threshold": search.threshold, "nearest": rows.to_dicts()}
 
 
-def neighbour_lines(search: Search, k: int) -> Iterator[str]:
-    """For each probe the k nearest faces of the gallery, their similarity, and whether that is a match."""
+def neighbour_lines(search: Search, k: int | None = None) -> Iterator[str]:
+    """For each probe the faces of the gallery nearest to it, their similarity, and whether that is a match.
+
+    These are the k nearest, or without k all that match, up to a hundred, and the three nearest in any case.
+    """
     many = {
         side: _with_many(embeddings.frame) for side, embeddings in (("probe", search.probes), ("image", search.gallery))
     }
     yield f"{search.recognizer}: the nearest of {search.candidates:,} faces"
-    for (probe, number), rows in search.neighbours(k).group_by("probe", "probe_face", maintain_order=True):
+    for (probe, number), rows in _near(search, k).group_by("probe", "probe_face", maintain_order=True):
         yield _face(str(probe), number, many["probe"])
         for row in rows.iter_rows(named=True):
             who = f" ({shown(row['identity'])})" if row.get("identity") else ""
@@ -112,6 +117,12 @@ def neighbour_lines(search: Search, k: int) -> Iterator[str]:
             f"A match is a similarity of {search.threshold:.2f} or more. Some strangers reach it too, the more the "
             "larger the gallery: look yourself."
         )
+
+
+def _near(search: Search, k: int | None) -> pl.DataFrame:
+    if k is not None:
+        return search.neighbours(k)
+    return search.neighbours(_MOST).filter(pl.col("match").fill_null(False) | (pl.col("place") <= _LEAST))
 
 
 def _possible(search: Search, ranks: Sequence[int]) -> list[int]:

@@ -1,0 +1,158 @@
+"""Probes looked up in a gallery, against a literal transcription that goes face by face."""
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+
+from fairveil.errors import FairveilError
+from fairveil.faces.searching import Search, searches
+from fairveil.faces.vectors import Embeddings, Provenance, vector_column
+
+
+def _embeddings(count, *, seed, people=6, provenance=None, **columns):
+    """Random faces around one direction for each person; some photos show several faces, some people are unknown."""
+    rng = np.random.default_rng(seed)
+    person = rng.integers(people, size=count)
+    vectors = np.eye(8)[person] + rng.normal(size=(count, 8)) * 0.6
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    frame = pl.DataFrame(
+        {
+            "image": [f"{row // 2}.jpg" for row in range(count)],
+            "identity": [None if row % 9 == 4 else f"p{one}" for row, one in enumerate(person)],
+            "hair": [None if row % 7 == 3 else "ab"[one % 2] for row, one in enumerate(person)],
+        }
+    )
+    return Embeddings(
+        frame.with_columns(vector_column("net", vectors.astype(np.float32)), **columns), provenance=provenance
+    )
+
+
+@pytest.fixture(params=[False, True], ids=["two sets", "leave one out"])
+def search(request):
+    probes = _embeddings(60, seed=1, people=8)
+    gallery = probes if request.param else _embeddings(80, seed=2, people=6)
+    return Search("net", probes, gallery, threshold=0.5, leave_one_out=request.param)
+
+
+def _others(search, row):
+    """Rows of the gallery and their similarities to a probe, nearest first."""
+    similarity = search.probes.vectors()[row] @ search.gallery.vectors().T
+    rows = [one for one in range(len(search.gallery)) if not (search.leave_one_out and one == row)]
+    return sorted(((float(similarity[one]), one) for one in rows), key=lambda pair: (-pair[0], pair[1]))
+
+
+def _found(search):
+    """For each labelled probe: its row, and the rank of its person, 0 if not there, and the nearest row."""
+    names, known = search.probes.frame["identity"].to_list(), search.gallery.frame["identity"].to_list()
+    for row, name in enumerate(names):
+        if name is not None:
+            order = [one for _, one in _others(search, row)]
+            ranks = [place for place, one in enumerate(order, 1) if known[one] == name]
+            yield row, (ranks or [0])[0], order[0]
+
+
+def test_neighbours_are_the_most_similar_rows(search):
+    rows = search.neighbours(4)
+    assert len(rows) == 4 * len(search.probes)
+    for row in range(len(search.probes)):
+        ours = rows[4 * row : 4 * row + 4]
+        expected = _others(search, row)[:4]
+        assert ours["similarity"].to_numpy() == pytest.approx([similarity for similarity, _ in expected], abs=1e-5)
+        gallery = search.gallery.frame[[one for _, one in expected]]
+        assert ours["image"].to_list() == gallery["image"].to_list()
+        assert ours["identity"].to_list() == gallery["identity"].to_list()
+        assert ours["face"].to_list() == [one % 2 + 1 for _, one in expected]
+        assert ours["probe"].to_list() == [f"{row // 2}.jpg"] * 4
+        assert ours["probe_face"].to_list() == [row % 2 + 1] * 4
+        assert ours["place"].to_list() == [1, 2, 3, 4]
+        assert ours["match"].to_list() == [similarity >= 0.5 for similarity, _ in expected]
+    assert len(search.neighbours(1000)) == len(search.probes) * search.candidates
+
+
+def test_whether_faces_match_is_not_said_without_a_threshold(search):
+    unknown = Search("net", search.probes, search.gallery, None, search.leave_one_out)
+    assert unknown.neighbours(2)["match"].to_list() == [None] * 2 * len(search.probes)
+
+
+def test_accuracy_is_the_share_of_probes_whose_person_is_near(search):
+    found = list(_found(search))
+    hair = search.probes.frame["hair"].to_list()
+    accuracy = search.accuracy((1, 3), group="hair")
+    assert list(accuracy) == [None, "a", "b"]
+    for value, rates in accuracy.items():
+        ranks = [rank for row, rank, _ in found if rank and value in (None, hair[row])]
+        for k, rate in rates.items():
+            assert rate.value == pytest.approx(sum(rank <= k for rank in ranks) / len(ranks))
+            assert rate.probes == len(ranks)
+    assert search.strangers == sum(rank == 0 for _, rank, _ in found)
+    assert search.unlabelled == search.probes.frame["identity"].null_count()
+    assert (search.strangers > 0) != search.leave_one_out
+
+
+def test_wrong_matches_are_counted_by_group(search):
+    probes, gallery = search.probes.frame["hair"].to_list(), search.gallery.frame["hair"].to_list()
+    expected: dict = {}
+    for row, rank, nearest in _found(search):
+        if rank > 1:
+            pair = probes[row], gallery[nearest]
+            expected[pair] = expected.get(pair, 0) + 1
+    found = {(row["probes"], row["gallery"]): row["count"] for row in search.wrong_matches("hair").to_dicts()}
+    assert found == expected and len(found) > 3
+
+
+def test_copies_are_counted():
+    probes = _embeddings(40, seed=1)
+    search = Search("net", probes, probes)
+    assert search.copies == 40 - search.unlabelled
+    assert Search("net", probes, probes, leave_one_out=True).copies == 0
+
+
+def test_groups_without_anyone_in_the_gallery_are_left_out():
+    probes = _embeddings(40, seed=1)
+    only_a = probes.frame.filter(pl.col("hair") == "a")
+    search = Search("net", probes, Embeddings(only_a))
+    assert None in search.accuracy([1], group="hair") and "b" not in search.accuracy([1], group="hair")
+    nobody = Embeddings(only_a.with_columns(identity=pl.lit("somebody else")))
+    assert Search("net", probes, nobody).accuracy([1], group="hair") == {}
+
+
+def test_what_cannot_be_told_is_refused():
+    probes = _embeddings(20, seed=1)
+    search = Search("net", probes, Embeddings(probes.frame.drop("identity", "hair")))
+    assert not search.labelled
+    with pytest.raises(FairveilError, match="No identities are known of the gallery"):
+        search.accuracy([1])
+    with pytest.raises(FairveilError, match="Did you mean hair"):
+        Search("net", probes, probes).accuracy([1], group="hairs")
+    no_groups = Embeddings(probes.frame.drop("hair"))
+    with pytest.raises(FairveilError, match=r"gallery have no groups 'hair'.*none"):
+        Search("net", probes, no_groups).wrong_matches("hair")
+
+
+def _provenance(network):
+    return Provenance(
+        fairveil="0", data="d", detector=None, which="all", recognizers={"net": network}, thresholds={"net": 0.25}
+    )
+
+
+def test_only_what_one_network_embedded_is_compared():
+    of_a, of_b = (_embeddings(4, seed=1, provenance=_provenance(network)) for network in "ab")
+    unknown = _embeddings(4, seed=1)
+    assert [search.threshold for search in searches(of_a, of_a)] == [0.25]
+    assert [search.threshold for search in searches(unknown, of_a)] == [0.25]
+    assert [search.threshold for search in searches(unknown, unknown)] == [None]
+    with pytest.raises(FairveilError, match="The net that embedded the probes is not the net"):
+        searches(of_a, of_b)
+    renamed = Embeddings(of_a.frame.rename({"net": "other"}))
+    with pytest.raises(FairveilError, match="by net and the gallery by other"):
+        searches(of_a, renamed)
+    with pytest.raises(FairveilError, match="only one face"):
+        searches(_embeddings(1, seed=1), _embeddings(1, seed=1), leave_one_out=True)
+
+
+def test_all_recognisers_of_both_sides_search():
+    both = _embeddings(4, seed=1)
+    both = Embeddings(both.frame.with_columns(second=both.frame["net"]))
+    assert [search.recognizer for search in searches(both, both)] == ["net", "second"]
+    assert torch.equal(searches(both, both)[1].outcome.rank, searches(both, both)[0].outcome.rank)
