@@ -14,7 +14,7 @@ from filelock import ReadWriteLock, Timeout
 from rich.markup import escape
 from rich.text import Text
 
-from fairveil.cli.protection import _load
+from fairveil.cli.protection import load_recognizers
 from fairveil.cli.terminal import named_path, progress_bar, results, talk
 from fairveil.errors import FairveilError
 
@@ -61,7 +61,7 @@ def embed(
 
     _check_target(out, overwrite=overwrite)
     table = _photos(photos)
-    recognizers = _load(recognizer or [_DEFAULT_RECOGNIZER], everything=False)
+    recognizers = load_recognizers(recognizer or [_DEFAULT_RECOGNIZER], everything=False)
     started = time.perf_counter()
     with _shared_folder(out.with_name(f".{out.name}.parts")) as parts:
         embeddings = _embed(table, recognizers, face, minimum_face, parts)
@@ -282,7 +282,7 @@ def _like(sides: dict[str, "Embeddings"], names: list[str] | None) -> list["Reco
             others = ", ".join(name for name in side.recognizers if name not in ZOO)
             raise FairveilError(f"{shown(source)} was embedded by {others}: give that recogniser's ONNX file as well.")
         names = names or list(side.recognizers)
-    return _load(names or [_DEFAULT_RECOGNIZER], everything=False)
+    return load_recognizers(names or [_DEFAULT_RECOGNIZER], everything=False)
 
 
 def _write_matches(path: Path, found: Sequence["Search"], k: int, *, overwrite: bool) -> None:

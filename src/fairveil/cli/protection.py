@@ -91,7 +91,7 @@ def protect(
     jobs = plan(photos, out, saving, on_skip=lambda path, reason: passed_over.append((path, reason)))
     if passed_over:
         talk.print(Text(_told_of_passed_over(passed_over)), soft_wrap=True)
-    detector, ensemble = Detector.pretrained(minimum_face=SMALLEST_FACE), _load(recognizer, everything=False)
+    detector, ensemble = Detector.pretrained(minimum_face=SMALLEST_FACE), load_recognizers(recognizer, everything=False)
     failed: list[Path] = []
     without_report: list[Path] = []
     with progress_bar() as progress:
@@ -164,7 +164,9 @@ def check(
     """
     from fairveil.report.receipt import receipt_tables
 
-    receipt = _report(report, original, protected, _load(recognizer, everything=True), probe or [], overwrite=overwrite)
+    receipt = _report(
+        report, original, protected, load_recognizers(recognizer, everything=True), probe or [], overwrite=overwrite
+    )
     if as_json:
         typer.echo(receipt.model_dump_json(indent=1))
         return
@@ -274,7 +276,7 @@ def _settings(strength: str, **given: float | None) -> "LowKey":
         raise typer.BadParameter(f"{wrong['input']}: {wrong['msg']}.", param_hint=option) from None
 
 
-def _load(names: list[str] | None, *, everything: bool) -> list["Recognizer"]:
+def load_recognizers(names: list[str] | None, *, everything: bool) -> list["Recognizer"]:
     """Recognisers by name or file; by default those of the zoo that protect attacks, or all of it."""
     from fairveil.faces.recognizers import check_names
     from fairveil.faces.zoo import DEFAULT_ENSEMBLE, ZOO
@@ -305,7 +307,7 @@ def _load_one(name: str) -> "Recognizer":
 
 def _all_with(ensemble: list["Recognizer"]) -> list["Recognizer"]:
     """The zoo, and those of an ensemble that are not of it."""
-    zoo = _load(None, everything=True)
+    zoo = load_recognizers(None, everything=True)
     return [*zoo, *(r for r in ensemble if r.name not in {known.name for known in zoo})]
 
 
