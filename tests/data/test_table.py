@@ -1,14 +1,18 @@
-"""Tables of photos, in the layouts they come in."""
+"""Tables of photos from CSV files, folders and archives."""
 
 import pickle
 import tarfile
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from dataclasses import replace
+from multiprocessing import get_context
 
 import numpy as np
 import polars as pl
 import pytest
+import torch
 from PIL import Image
 
-from fairveil.data import FaceTable, has_pack, open_table, read_celeba, read_pack, read_umdfaces, split_probes
+from fairveil.data import FaceTable
 from fairveil.errors import FairveilError
 
 
@@ -24,38 +28,93 @@ def people(tmp_path):
     return tmp_path / "people"
 
 
+@pytest.fixture
+def archived(people):
+    with tarfile.open(people.parent / "pack.tar", "w") as archive:
+        archive.add(people, "./")
+    (people.parent / "pack.csv").write_text("image,identity\nann/1.png,ann\n./ann/2.png,ann\nbob/1.png,bob\n")
+    return FaceTable.from_csv(people.parent / "pack.csv")
+
+
+def value_of(table, row):
+    return int(table.photo(row)[0, 0, 0])
+
+
 def test_a_folder_gives_an_identity_to_each_of_its_folders(people):
-    table = open_table(people)
+    table = FaceTable.from_folder(people)
     assert table.frame.rows() == [("ann/1.png", "ann"), ("ann/2.png", "ann"), ("bob/1.png", "bob")]
+    assert (table.name, table.root, table.groups, len(table)) == ("people", people, (), 3)
     assert table.photo(1).shape == (3, 9, 12)
-    assert int(table.photo(2)[0, 0, 0]) == 2
+    assert table.photo(1).dtype == torch.uint8
+    assert value_of(table, 2) == 2
+
+
+def test_photos_straight_in_a_folder_have_no_identity(people):
+    photo(people / "none.png")
+    assert FaceTable.from_folder(people).identities == ["ann", "ann", "bob", None]
+    bare = FaceTable.from_folder(people / "ann")
+    assert bare.frame.columns == ["image"]
+    assert bare.identities == [None, None]
+
+
+def test_rows_are_chosen_by_condition_and_by_number_and_keep_their_photos(people):
+    table = FaceTable.from_folder(people)
     assert table.filter(pl.col("identity") == "ann").identities == ["ann", "ann"]
-    assert table.take([2, 0]).identities == ["bob", "ann"]
+    assert table.filter(pl.Series([False, False, True])).identities == ["bob"]
+    taken = table.take([2, 0])
+    assert taken.identities == ["bob", "ann"]
+    assert [value_of(taken, row) for row in range(2)] == [2, 0]
+    assert replace(taken, name="other").name == "other"
 
 
 def test_a_csv_gives_groups_and_loses_stray_spaces(people):
-    (people / "labels.csv").write_text("image, identity,gender\nann/1.png, ann ,F\nbob\\1.png,bob, \n")
+    (people / "labels.csv").write_text("\ufeffimage, identity,gender\nann/1.png, ann ,F\nbob\\1.png,bob, \n", "utf-8")
     table = FaceTable.from_csv(people / "labels.csv")
     assert table.groups == ("gender",)
     assert table.frame.rows() == [("ann/1.png", "ann", "F"), ("bob/1.png", "bob", None)]
+
+
+def test_groups_are_chosen_and_columns_renamed(people):
+    (people / "labels.csv").write_text("file,age,gender\nann/1.png,30,F\n")
+    table = FaceTable.from_csv(people / "labels.csv", rename={"file": "image"}, groups=["gender", "gender"])
+    assert table.frame.rows(named=True) == [{"image": "ann/1.png", "gender": "F"}]
+    with pytest.raises(FairveilError, match=r"has no column 'nope' to rename; its columns are file, age, gender"):
+        FaceTable.from_csv(people / "labels.csv", rename={"nope": "image"})
+    with pytest.raises(FairveilError, match="would have two columns 'age'"):
+        FaceTable.from_csv(people / "labels.csv", rename={"file": "age"})
 
 
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
         ("", "cannot be read as a CSV"),
+        ("image,identity\na.png,b,c\n", "cannot be read as a CSV"),
+        (b"image,identity\na.png,Ren\xe9\n", "cannot be read as a CSV"),
+        ("image, image\na.png,b.png\n", "has two columns 'image'"),
         ("photo,identity\na.png,a\n", "has no column 'image'"),
         ("image,identity\n", "has no rows"),
         ("image,identity\n,a\n", "Row 1 of labels names no image"),
-        ("image,identity\n../a.png,a\n", "not below"),
+        ("image,identity\na.png,a\n../a.png,a\n", "Row 2 of labels names .* not below"),
         ("image,identity\n/a.png,a\n", "not below"),
+        ("image,identity\nC:\\a.png,a\n", "not below"),
+        ("image,identity\n.,a\n", "not below"),
         ("image,identity\na.png,a\na.png,b\n", "more than once"),
+        ("image,identity\na.png,a\n./a.png,b\n", "more than once"),
     ],
 )
 def test_a_csv_that_makes_no_sense_is_a_sentence(tmp_path, text, complaint):
-    (tmp_path / "labels.csv").write_text(text)
-    with pytest.raises(FairveilError, match=complaint):
+    (tmp_path / "labels.csv").write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(FairveilError, match=complaint) as raised:
         FaceTable.from_csv(tmp_path / "labels.csv")
+    assert "\n" not in str(raised.value)
+
+
+def test_a_csv_is_one_file_and_neither_a_folder_of_them_nor_a_pattern(tmp_path):
+    (tmp_path / "one.csv").write_text("image\na.png\n")
+    with pytest.raises(FairveilError, match="Is a directory"):
+        FaceTable.from_csv(tmp_path)
+    with pytest.raises(FairveilError, match="is not there"):
+        FaceTable.from_csv(tmp_path / "*.csv")
 
 
 def test_unknown_groups_and_missing_files_are_sentences(people):
@@ -64,60 +123,52 @@ def test_unknown_groups_and_missing_files_are_sentences(people):
         FaceTable.from_csv(people / "labels.csv", groups=["gendre"])
     with pytest.raises(FairveilError, match=r"none\.png is not there"):
         FaceTable.from_csv(people / "labels.csv").photo(1)
-    with pytest.raises(FairveilError, match="There is no data set"):
-        open_table("nothing")
+    with pytest.raises(FairveilError, match="is not there"):
+        FaceTable.from_folder(people / "nobody")
+    (people / "empty").mkdir()
+    with pytest.raises(FairveilError, match="There are no photos in"):
+        FaceTable.from_folder(people / "empty")
 
 
-def test_photos_are_read_from_an_archive_without_unpacking_it(people, monkeypatch):
-    with tarfile.open(people.parent / "pack.tar", "w") as archive:
+def test_an_archive_is_read_without_unpacking_it(archived, people):
+    before = sorted(people.parent.rglob("*"))
+    assert archived.root == people.parent / "pack.tar"
+    assert [value_of(archived, row) for row in range(3)] == [0, 1, 2]
+    assert sorted(people.parent.rglob("*")) == before
+
+
+def test_an_archive_is_read_by_many_threads_at_once(archived):
+    rows = [row for _ in range(50) for row in range(3)]
+    with ThreadPoolExecutor(8) as threads:
+        assert list(threads.map(lambda row: value_of(archived, row), rows)) == rows
+
+
+def test_a_table_of_an_archive_goes_to_another_process(archived):
+    assert value_of(pickle.loads(pickle.dumps(archived)), 2) == 2
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
+        assert torch.equal(process.submit(archived.photo, 1).result(), archived.photo(1))
+
+
+def test_an_archive_that_changes_is_read_anew(archived, people):
+    assert value_of(archived, 0) == 0
+    photo(people / "ann/1.png", 99)
+    with tarfile.open(archived.root, "w") as archive:
+        archive.add(people / "bob", "bob")
         archive.add(people / "ann", "ann")
-    (people.parent / "pack.csv").write_text("image,identity\nann/1.png,ann\nann/2.png,ann\nann/3.png,ann\n")
-    monkeypatch.setenv("FAIRVEIL_DATA", str(people.parent))
-    assert has_pack("pack")
-    table = pickle.loads(pickle.dumps(read_pack("pack")))
-    assert int(table.photo(1)[0, 0, 0]) == 1
-    with pytest.raises(FairveilError, match=r"has no member ann/3\.png"):
-        table.photo(2)
-    with pytest.raises(FairveilError, match="FAIRVEIL_DATA"):
-        read_pack("other")
+    assert value_of(archived, 0) == 99
 
 
-def test_celeba_is_read_in_its_published_layout(tmp_path):
-    (tmp_path / "identity_CelebA.txt").write_text("000001.jpg 2880\n000002.jpg 2937\n")
-    (tmp_path / "list_attr_celeba.txt").write_text("2\nMale Young\n000001.jpg -1  1\n000002.jpg  1 -1\n")
-    (tmp_path / "list_eval_partition.txt").write_text("000001.jpg 0\n000002.jpg 2\n")
-    for table in (read_celeba(tmp_path), open_table(tmp_path)):
-        assert table.frame["image"].to_list() == ["img_align_celeba/000001.jpg", "img_align_celeba/000002.jpg"]
-        assert table.frame.select("identity", "gender", "Young", "split").rows() == [
-            ("2880", "female", "yes", "train"),
-            ("2937", "male", "no", "test"),
-        ]
-    (tmp_path / "identity_CelebA.txt").write_text("000001.jpg\n")
-    with pytest.raises(FairveilError, match="Line 1"):
-        read_celeba(tmp_path)
-
-
-def test_lfw_facescrub_and_umdfaces_are_told_apart(tmp_path):
-    photo(tmp_path / "lfw" / "Ann_Lee" / "Ann_Lee_0001.jpg")
-    (tmp_path / "lfw" / "female_names.txt").write_text("Ann_Lee_0001.jpg\n")
-    assert open_table(tmp_path / "lfw").frame.rows() == [("Ann_Lee/Ann_Lee_0001.jpg", "Ann_Lee", "female")]
-    photo(tmp_path / "scrub" / "actors" / "Bo Li" / "Bo Li_1.jpg")
-    assert open_table(tmp_path / "scrub").frame.rows() == [("actors/Bo Li/Bo Li_1.jpg", "Bo Li", "male")]
-    batch = tmp_path / "umd" / "umdfaces_batch1"
-    batch.mkdir(parents=True)
-    (batch / "umdfaces_batch1_ultraface.csv").write_text("SUBJECT_ID,FILE,FACE_X\n4,cy/cy_1.jpg,3\n")
-    assert read_umdfaces(tmp_path / "umd").frame.rows() == [("umdfaces_batch1/cy/cy_1.jpg", "4")]
-
-
-@pytest.mark.parametrize("share", [0.1, 0.5])
-def test_a_share_of_everybodys_photos_are_probes_whatever_the_order_and_the_others(tmp_path, share):
-    rows = [(f"{who}/{number}.png", who) for who, count in (("a", 1), ("b", 2), ("c", 20)) for number in range(count)]
-    table = FaceTable.of(pl.DataFrame(rows, schema=["image", "identity"], orient="row"), tmp_path, name="t")
-    gallery, probes = split_probes(table, share=share)
-    assert len(gallery) + len(probes) == len(table)
-    assert probes.frame.group_by("identity").len().sort("identity").rows() == [("b", 1), ("c", round(20 * share))]
-    shuffled = split_probes(table.take([*range(len(table))][::-1]), share=share)[1]
-    alone = split_probes(table.filter(pl.col("identity") == "c"), share=share)[1]
-    assert set(shuffled.frame["image"]) == set(probes.frame["image"])
-    assert set(alone.frame["image"]) == {image for image in probes.frame["image"] if image.startswith("c/")}
-    assert set(split_probes(table, share=share, seed=1)[1].frame["image"]) != set(probes.frame["image"])
+def test_what_is_wrong_with_an_archive_is_a_sentence_that_names_the_photo(tmp_path):
+    (tmp_path / "bad.png").write_bytes(b"no picture")
+    with tarfile.open(tmp_path / "a.tar", "w") as archive:
+        archive.add(tmp_path / "bad.png", "bad.png")
+    frame = pl.DataFrame({"image": ["bad.png", "none.png"]})
+    table = FaceTable.of(frame, tmp_path / "a.tar", name="a")
+    with pytest.raises(FairveilError, match=r"a\.tar/bad\.png is not a photo"):
+        table.photo(0)
+    with pytest.raises(FairveilError, match=r"a\.tar has no member none\.png"):
+        table.photo(1)
+    with tarfile.open(tmp_path / "b.tar", "w:gz") as archive:
+        archive.add(tmp_path / "bad.png", "bad.png")
+    with pytest.raises(FairveilError, match="cannot be read as an uncompressed tar archive"):
+        FaceTable.of(frame, tmp_path / "b.tar", name="b").photo(0)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import polars as pl
 
-from fairveil.data.table import FaceTable
+from fairveil.data.table import FaceTable, read_strings
 from fairveil.errors import FairveilError
 from fairveil.photos import shown
 
@@ -74,24 +74,28 @@ def read_pack(name: str) -> FaceTable:
 def read_celeba(root: Path) -> FaceTable:
     """CelebA: identity_CelebA.txt, list_attr_celeba.txt (±1), list_eval_partition.txt and img_align_celeba/.
 
-    Every attribute is a group of the values "yes" and "no"; `Male` also gives `gender`, and the partition is `split`.
+    They are looked for in the folder itself and, as published, in its folders Anno, Eval and Img. Every attribute is
+    a group of the values "yes" and "no"; `Male` also gives `gender`, and the partition is `split`. A photo that a
+    file does not list has null there.
 
     Raises:
-        FairveilError: the file of identities is missing or unlike its published form.
+        FairveilError: the file of identities is missing, or a file is unlike its published form.
     """
-    frame = _columns_of(root / "identity_CelebA.txt", ["file", "identity"])
-    frame = frame.with_columns(image="img_align_celeba/" + pl.col("file"))
-    attributes = root / "list_attr_celeba.txt"
+    frame = _columns_of(_either(root, "Anno", "identity_CelebA.txt"), ["file", "identity"])
+    images = _either(root, "Img", "img_align_celeba").relative_to(root).as_posix()
+    frame = frame.with_columns(image=f"{images}/" + pl.col("file"))
+    attributes = _either(root, "Anno", "list_attr_celeba.txt")
     if attributes.is_file():
-        names = attributes.read_text().splitlines()[1].split()
-        values = _columns_of(attributes, ["file", *names], skip=2)
-        yes_or_no = [
-            pl.when(pl.col(name) == "1").then(pl.lit("yes")).otherwise(pl.lit("no")).alias(name) for name in names
-        ]
-        frame = frame.join(values.select("file", *yes_or_no), on="file", how="left")
-        gender = pl.when(pl.col("Male") == "yes").then(pl.lit("male")).otherwise(pl.lit("female"))
-        frame = frame.with_columns(gender.alias("gender")) if "Male" in names else frame
-    partition = root / "list_eval_partition.txt"
+        header = [line.split() for line in _lines(attributes)[:2]]
+        if len(header) < 2 or not header[1]:
+            raise FairveilError(f"{shown(attributes)} has no names of attributes on its second line, as CelebA has.")
+        values = _columns_of(attributes, ["file", *header[1]], skip=2)
+        frame = frame.join(values.select("file", *_yes_or_no(values, header[1], attributes)), on="file", how="left")
+        if "Male" in header[1]:
+            genders = {"yes": "male", "no": "female"}
+            gender = pl.col("Male").replace_strict(genders, default=None, return_dtype=pl.String)
+            frame = frame.with_columns(gender=gender)
+    partition = _either(root, "Eval", "list_eval_partition.txt")
     if partition.is_file():
         parts = _columns_of(partition, ["file", "split"])
         frame = frame.join(parts, on="file", how="left").with_columns(
@@ -107,48 +111,81 @@ def read_lfw(root: Path) -> FaceTable:
     for gender in ("male", "female"):
         names = root / f"{gender}_names.txt"
         if names.is_file():
-            genders |= {Path(line.strip()).name: gender for line in names.read_text().splitlines() if line.strip()}
-    if not genders:
-        return table
-    files = table.frame["image"].str.split("/").list.last()
-    gender_of_file = files.replace_strict(genders, default=None, return_dtype=pl.String)
-    return FaceTable.of(table.frame.with_columns(gender=gender_of_file), root, name="LFW")
+            genders |= {Path(line.strip()).name: gender for line in _lines(names) if line.strip()}
+    frame = table.frame.with_columns(identity=_folder_of_image())
+    if genders:
+        file = pl.col("image").str.split("/").list.last()
+        frame = frame.with_columns(gender=file.replace_strict(genders, default=None, return_dtype=pl.String))
+    return FaceTable.of(frame, root, name="LFW")
 
 
 def read_facescrub(root: Path) -> FaceTable:
-    """FaceScrub: actors/NAME/*.jpg and actresses/NAME/*.jpg give `gender`; plain folders a person give none."""
+    """FaceScrub: actors/NAME/*.jpg and actresses/NAME/*.jpg give `gender`; plain folders a person give none.
+
+    It is published as lists of addresses; a downloader may put the photos of a person in NAME/face, which is
+    understood.
+    """
     table = FaceTable.from_folder(root, name="FaceScrub")
+    genders = {"actors": "male", "actresses": "female"}
+    first = pl.col("image").str.split("/").list.first()
     frame = table.frame.with_columns(
-        gender=pl.col("image")
-        .str.split("/")
-        .list.first()
-        .replace_strict({"actors": "male", "actresses": "female"}, default=None, return_dtype=pl.String),
-        identity=pl.col("image").str.split("/").list.get(-2, null_on_oob=True),
+        gender=first.replace_strict(genders, default=None, return_dtype=pl.String),
+        identity=_folder_of_image(pl.col("image").str.replace("/face/([^/]*)$", "/$1")),
     )
-    return FaceTable.of(frame, root, name="FaceScrub")
+    return FaceTable.of(frame.drop("gender") if frame["gender"].is_null().all() else frame, root, name="FaceScrub")
 
 
 def read_umdfaces(root: Path) -> FaceTable:
-    """UMDFaces: umdfaces_batch*/umdfaces_batch*_ultraface.csv with SUBJECT_ID and FILE, images below each batch."""
+    """UMDFaces: umdfaces_batch*/umdfaces_batch*_ultraface.csv with SUBJECT_ID and FILE, images below each batch.
+
+    Raises:
+        FairveilError: there is no such file, or it has not these columns.
+    """
     frames = []
     for table in sorted(root.glob("umdfaces_batch*/*.csv")):
-        rows = pl.read_csv(table, infer_schema=False)
-        rows = rows.rename({column: column.strip() for column in rows.columns})
+        rows = read_strings(table)
         if not {"SUBJECT_ID", "FILE"} <= set(rows.columns):
             raise FairveilError(f"{shown(table)} has no columns SUBJECT_ID and FILE, as UMDFaces has.")
         frames.append(rows.select(image=table.parent.name + "/" + pl.col("FILE"), identity=pl.col("SUBJECT_ID")))
+    if not frames:
+        raise FairveilError(f"{shown(root)} has no umdfaces_batch*/*.csv, as UMDFaces has.")
     return FaceTable.of(pl.concat(frames).unique("image", maintain_order=True), root, name="UMDFaces")
+
+
+def _either(root: Path, folder: str, name: str) -> Path:
+    """Where a part of CelebA is: in the folder it is published in, if there, and else directly below the root."""
+    published = root / folder / name
+    return published if published.exists() else root / name
+
+
+def _yes_or_no(values: pl.DataFrame, names: list[str], path: Path) -> list[pl.Expr]:
+    """Attributes of 1 and -1 as words."""
+    odd = values.select(pl.concat_list(names).explode().alias("value")).filter(~pl.col("value").is_in(["1", "-1"]))
+    if len(odd):
+        raise FairveilError(f"{shown(path)} has the value {odd['value'][0]!r} where CelebA has 1 or -1.")
+    return [pl.col(name).replace_strict({"1": "yes", "-1": "no"}) for name in names]
+
+
+def _folder_of_image(image: pl.Expr | None = None) -> pl.Expr:
+    """The folder an image is directly in; null for those in none."""
+    return (pl.col("image") if image is None else image).str.split("/").list.get(-2, null_on_oob=True)
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not text"
+        raise FairveilError(f"{shown(path)} cannot be read: {reason}.") from error
 
 
 def _columns_of(path: Path, names: list[str], *, skip: int = 0) -> pl.DataFrame:
     """A text file of columns between spaces."""
-    try:
-        lines = [line.split() for line in path.read_text().splitlines()[skip:] if line.strip()]
-    except OSError as error:
-        raise FairveilError(f"{shown(path)} cannot be read: {error.strerror}.") from error
-    for number, line in enumerate(lines, start=skip + 1):
+    numbered = [(number, line.split()) for number, line in enumerate(_lines(path)[skip:], skip + 1) if line.strip()]
+    for number, line in numbered:
         if len(line) != len(names):
             raise FairveilError(f"Line {number} of {shown(path)} has {len(line)} columns, not {len(names)}.")
+    lines = [line for _, line in numbered]
     return pl.DataFrame(lines, schema=dict.fromkeys(names, pl.String), orient="row")
 
 
@@ -157,7 +194,7 @@ def _is_lfw(folder: Path) -> bool:
 
 
 _LAYOUTS: tuple[tuple[Callable[[Path], bool], Callable[[Path], FaceTable]], ...] = (
-    (lambda folder: (folder / "identity_CelebA.txt").is_file(), read_celeba),
+    (lambda folder: _either(folder, "Anno", "identity_CelebA.txt").is_file(), read_celeba),
     (lambda folder: any(folder.glob("umdfaces_batch*/*.csv")), read_umdfaces),
     (lambda folder: (folder / "actors").is_dir() or (folder / "actresses").is_dir(), read_facescrub),
     (_is_lfw, read_lfw),

@@ -1,6 +1,7 @@
 """Faces with labels: a table with an image, an identity and any number of groups a row. Every data set becomes this."""
 
 import difflib
+import io
 import tarfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -58,19 +59,20 @@ class FaceTable:
             FairveilError: the file or a column is missing, an image comes twice or lies outside the root, or there
                 are no rows.
         """
-        try:
-            frame = pl.read_csv(path, infer_schema=False, null_values=[""])
-        except FileNotFoundError:
-            raise FairveilError(f"{shown(path)} is not there.") from None
-        except (OSError, pl.exceptions.PolarsError) as error:
-            reason = str(error).splitlines()[0] if str(error) else "it is empty"
-            raise FairveilError(f"{shown(path)} cannot be read as a CSV with a header: {reason}.") from error
-        frame = frame.rename({column: column.strip() for column in frame.columns}).rename(dict(rename or {}))
+        frame = read_strings(path)
+        missing = [column for column in rename or {} if column not in frame.columns]
+        if missing:
+            raise FairveilError(
+                f"{shown(path)} has no column {missing[0]!r} to rename; its columns are {', '.join(frame.columns)}."
+            )
+        names = [(rename or {}).get(column, column) for column in frame.columns]
+        twice = [name for name in names if names.count(name) > 1]
+        if twice:
+            raise FairveilError(f"{shown(path)} would have two columns {twice[0]!r}: rename one of them.")
+        frame.columns = names
         archive = path.with_suffix(".tar")
-        table = cls.of(
-            frame, root or (archive if archive.is_file() else path.parent), name=name or path.stem, groups=groups
-        )
-        return table
+        root = root or (archive if archive.is_file() else path.parent)
+        return cls.of(frame, root, name=name or path.stem, groups=groups)
 
     @classmethod
     def of(cls, frame: pl.DataFrame, root: Path, *, name: str, groups: Sequence[str] | None = None) -> "FaceTable":
@@ -85,7 +87,7 @@ class FaceTable:
                 near = difflib.get_close_matches(group, others, n=1)
                 hint = f" Did you mean {near[0]}?" if near else ""
                 raise FairveilError(f"{name} has no column {group!r}.{hint} It has {', '.join(others) or 'no others'}.")
-        chosen = tuple(others if groups is None else groups)
+        chosen = tuple(others if groups is None else dict.fromkeys(groups))
         kept = frame.select("image", *(["identity"] if "identity" in frame.columns else []), *chosen)
         kept = kept.with_columns(pl.all().cast(pl.String).str.strip_chars().replace("", None))
         kept = kept.with_columns(pl.col("image").str.replace_all("\\", "/", literal=True))
@@ -93,10 +95,12 @@ class FaceTable:
             raise FairveilError(f"Row {_first(kept['image'].is_null()) + 1} of {name} names no image.")
         for row, image in enumerate(kept["image"]):
             parts = PurePosixPath(image).parts
-            if ".." in parts or PurePosixPath(image).is_absolute() or ":" in parts[0]:
+            if not parts or ".." in parts or PurePosixPath(image).is_absolute() or ":" in parts[0]:
                 raise FairveilError(
                     f"Row {row + 1} of {name} names {shown(image)}, which is not below {shown(root)}: name one that is."
                 )
+        plain = [PurePosixPath(image).as_posix() for image in kept["image"]]  # ./a.jpg and a.jpg are one photo
+        kept = kept.with_columns(image=pl.Series(plain, dtype=pl.String))
         if kept["image"].is_duplicated().any():
             twice = kept["image"][_first(kept["image"].is_duplicated())]
             raise FairveilError(f"{name} lists {shown(twice)} more than once: keep one row of each image.")
@@ -145,12 +149,42 @@ class FaceTable:
         """
         image = self.frame["image"][row]
         if self.root.is_file():
-            return read_photo(_member(self.root, image)).pixels
+            return read_photo(_Member(self.root, image)).pixels
         return read_photo(self.root / image).pixels
 
 
 def _first(found: pl.Series) -> int:
     return int(found.arg_max() or 0)
+
+
+def read_strings(path: Path) -> pl.DataFrame:
+    """Read a CSV with a header: all columns strings, no spaces around their names, null where empty.
+
+    Raises:
+        FairveilError: it is not there, is no CSV, or has two columns of one name.
+    """
+    try:
+        # Read here, as Polars takes a folder, or a star in a name, for several files.
+        frame = pl.read_csv(path.read_bytes(), infer_schema=False, null_values=[""])
+    except FileNotFoundError:
+        raise FairveilError(f"{shown(path)} is not there.") from None
+    except (OSError, pl.exceptions.PolarsError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error).partition("\n")[0]
+        raise FairveilError(f"{shown(path)} cannot be read as a CSV with a header: {reason}.") from error
+    names = [column.strip() for column in frame.columns]
+    twice = [name for name in names if names.count(name) > 1]
+    if twice:
+        raise FairveilError(f"{shown(path)} has two columns {twice[0]!r}: rename one of them.")
+    frame.columns = names
+    return frame
+
+
+class _Member(io.BytesIO):
+    """A member of an archive as an open file, whose name complaints can give."""
+
+    def __init__(self, archive: Path, image: str) -> None:
+        super().__init__(_member(archive, image))
+        self.name = f"{archive}/{image}"
 
 
 def _member(archive: Path, name: str) -> bytes:

@@ -1,0 +1,187 @@
+"""Data sets in the layouts they are published in, made up here in small."""
+
+import os
+import tarfile
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from fairveil.data import has_pack, open_table, read_celeba, read_facescrub, read_lfw, read_pack, read_umdfaces
+from fairveil.errors import FairveilError
+
+DATA = Path(os.environ.get("FAIRVEIL_DATA") or Path(__file__).parents[2].parent / "shared" / "data")
+
+
+def photo(path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (8, 6)).save(path)
+
+
+def write(path, text):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+
+
+def celeba(root, *, published):
+    anno, evaluation, images = [root / part if published else root for part in ("Anno", "Eval", "Img")]
+    write(anno / "identity_CelebA.txt", "000001.jpg 2880\n000002.jpg 2937\n000003.jpg 8692\n")
+    write(anno / "list_attr_celeba.txt", "3\nMale Young \n000001.jpg -1  1\n000002.jpg  1 -1\n000003.jpg -1 -1\n")
+    write(evaluation / "list_eval_partition.txt", "000001.jpg 0\n000002.jpg 1\n000003.jpg 2\n")
+    for number in (1, 2, 3):
+        photo(images / "img_align_celeba" / f"{number:06}.jpg")
+    return root
+
+
+@pytest.mark.parametrize("published", [True, False])
+def test_celeba_is_read_from_its_folders_and_from_one(tmp_path, published):
+    root = celeba(tmp_path, published=published)
+    for table in (read_celeba(root), open_table(root)):
+        assert (table.name, table.groups) == ("CelebA", ("Male", "Young", "gender", "split"))
+        assert table.frame.select("identity", "gender", "Male", "Young", "split").rows() == [
+            ("2880", "female", "no", "yes", "train"),
+            ("2937", "male", "yes", "no", "validation"),
+            ("8692", "female", "no", "no", "test"),
+        ]
+        assert table.photo(2).shape == (3, 6, 8)
+
+
+def test_who_celeba_gives_no_attributes_has_no_gender(tmp_path):
+    root = celeba(tmp_path, published=False)
+    write(root / "list_attr_celeba.txt", "1\nMale Young\n000002.jpg  1 -1\n")
+    assert read_celeba(root).frame["gender"].to_list() == [None, "male", None]
+    assert read_celeba(root).frame["Male"].to_list() == [None, "yes", None]
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "complaint"),
+    [
+        ("identity_CelebA.txt", "000001.jpg 1\n\n000002.jpg\n", "Line 3 of .* has 1 columns, not 2"),
+        ("identity_CelebA.txt", b"\xff\xfe", "it is not text"),
+        ("identity_CelebA.txt", "", "has no rows"),
+        ("identity_CelebA.txt", "1.jpg 1\n1.jpg 2\n", "more than once"),
+        ("list_attr_celeba.txt", "3\n", "no names of attributes"),
+        ("list_attr_celeba.txt", "1\nMale Young\n000001.jpg 1\n", "Line 3 of"),
+        ("list_attr_celeba.txt", "1\nMale\n000001.jpg 0\n", "has the value '0' where CelebA has 1 or -1"),
+    ],
+)
+def test_what_is_unlike_celeba_is_a_sentence(tmp_path, file, text, complaint):
+    write(celeba(tmp_path, published=False) / file, text)
+    with pytest.raises(FairveilError, match=complaint):
+        read_celeba(tmp_path)
+
+
+def test_celeba_without_identities_is_a_sentence(tmp_path):
+    with pytest.raises(FairveilError, match=r"identity_CelebA\.txt cannot be read"):
+        read_celeba(tmp_path)
+
+
+@pytest.mark.parametrize("below", ["", "lfw", "lfw-deepfunneled"])
+def test_lfw_has_genders_of_its_lists_and_people_by_folder(tmp_path, below):
+    for name in ("Ann_Lee/Ann_Lee_0001.jpg", "Bo_Li/Bo_Li_0001.jpg", "Cy/Cy_0001.jpg"):
+        photo(tmp_path / below / name)
+    write(tmp_path / "female_names.txt", "Ann_Lee_0001.jpg\n")
+    write(tmp_path / "male_names.txt", "Bo_Li_0001.jpg\n\n")
+    for table in (read_lfw(tmp_path), open_table(tmp_path)):
+        assert table.frame.select("identity", "gender").rows() == [
+            ("Ann_Lee", "female"),
+            ("Bo_Li", "male"),
+            ("Cy", None),
+        ]
+        assert table.photo(0).shape == (3, 6, 8)
+
+
+def test_lfw_without_lists_has_no_groups(tmp_path):
+    photo(tmp_path / "Ann_Lee" / "Ann_Lee_0001.jpg")
+    assert read_lfw(tmp_path).groups == ()
+
+
+@pytest.mark.parametrize("below", ["", "face"])
+def test_facescrub_has_genders_of_its_lists(tmp_path, below):
+    photo(tmp_path / "actors" / "Bo Li" / below / "Bo Li_1.jpg")
+    photo(tmp_path / "actresses" / "Ann Lee" / below / "Ann Lee_2.jpg")
+    for table in (read_facescrub(tmp_path), open_table(tmp_path)):
+        assert table.frame.select("identity", "gender").rows() == [("Bo Li", "male"), ("Ann Lee", "female")]
+        assert table.photo(1).shape == (3, 6, 8)
+
+
+def test_facescrub_in_plain_folders_has_no_groups(tmp_path):
+    photo(tmp_path / "Bo_Li" / "1.jpg")
+    table = read_facescrub(tmp_path)
+    assert (table.identities, table.groups) == (["Bo_Li"], ())
+
+
+def test_umdfaces_is_read_over_its_batches(tmp_path):
+    for batch, rows in ((1, "4,cy/cy_1.jpg,3\n4,cy/cy_1.jpg,9\n"), (2, "5,di/di_1.jpg,3\n")):
+        folder = tmp_path / f"umdfaces_batch{batch}"
+        write(folder / f"umdfaces_batch{batch}_ultraface.csv", "SUBJECT_ID, FILE, FACE_X\n" + rows)
+    photo(tmp_path / "umdfaces_batch2" / "di" / "di_1.jpg")
+    for table in (read_umdfaces(tmp_path), open_table(tmp_path)):
+        assert table.frame.rows() == [("umdfaces_batch1/cy/cy_1.jpg", "4"), ("umdfaces_batch2/di/di_1.jpg", "5")]
+        assert table.photo(1).shape == (3, 6, 8)
+
+
+def test_what_is_unlike_umdfaces_is_a_sentence(tmp_path):
+    with pytest.raises(FairveilError, match=r"has no umdfaces_batch"):
+        read_umdfaces(tmp_path)
+    write(tmp_path / "umdfaces_batch1" / "a.csv", "FILE\nx.jpg\n")
+    with pytest.raises(FairveilError, match="has no columns SUBJECT_ID and FILE"):
+        read_umdfaces(tmp_path)
+    write(tmp_path / "umdfaces_batch1" / "a.csv", "")
+    with pytest.raises(FairveilError, match="cannot be read as a CSV"):
+        read_umdfaces(tmp_path)
+
+
+def test_a_plain_folder_and_a_csv_are_opened_by_path(tmp_path):
+    photo(tmp_path / "Ann" / "1.jpg")
+    write(tmp_path / "faces.CSV", "image,identity\nAnn/1.jpg,x\n")
+    assert open_table(tmp_path).identities == ["Ann"]
+    assert open_table(str(tmp_path / "faces.CSV")).identities == ["x"]
+    with pytest.raises(FairveilError, match=r"There is no data set nothing: name a CSV, a folder, or one of the packs"):
+        open_table("nothing")
+
+
+@pytest.fixture
+def packed(tmp_path, monkeypatch):
+    with tarfile.open(tmp_path / "lfw.tar", "w") as archive:
+        for number in range(5):
+            photo(tmp_path / "photos" / f"{number}.jpg")
+            archive.add(tmp_path / "photos" / f"{number}.jpg", f"{number}.jpg")
+    rows = ["0.jpg,a,F,d1,x", "1.jpg,a,F,d1,x", "2.jpg,a,F,,x", "3.jpg,b,M,d1,x", "4.jpg,b,M,,x"]
+    write(tmp_path / "lfw.csv", "image,identity,gender,dup_group,split\n" + "\n".join(rows) + "\n")
+    monkeypatch.setenv("FAIRVEIL_DATA", str(tmp_path))
+
+
+@pytest.mark.usefixtures("packed")
+def test_a_pack_is_found_by_name_and_loses_its_marked_near_duplicates():
+    assert has_pack("lfw")
+    for table in (read_pack("lfw"), open_table("lfw")):
+        assert table.frame.rows() == [
+            ("0.jpg", "a", "F"),
+            ("2.jpg", "a", "F"),
+            ("3.jpg", "b", "M"),
+            ("4.jpg", "b", "M"),
+        ]
+        assert table.groups == ("gender",)
+        assert table.photo(3).shape == (3, 6, 8)
+
+
+def test_a_pack_that_is_not_here_is_a_sentence(tmp_path, monkeypatch):
+    monkeypatch.setenv("FAIRVEIL_DATA", str(tmp_path))
+    assert not has_pack("lfw")
+    with pytest.raises(FairveilError, match="does not hold it"):
+        open_table("lfw")
+    monkeypatch.delenv("FAIRVEIL_DATA")
+    assert not has_pack("lfw")
+    with pytest.raises(FairveilError, match="FAIRVEIL_DATA is not set"):
+        open_table("lfw")
+
+
+@pytest.mark.parametrize(("pack", "photos", "people"), [("lfw", 7371, 1680), ("celeb18", 6112, 18)])
+def test_the_packs_are_whole(monkeypatch, pack, photos, people):
+    monkeypatch.setenv("FAIRVEIL_DATA", str(DATA))
+    if not has_pack(pack):
+        pytest.skip(f"The pack {pack} is not in {DATA}: set FAIRVEIL_DATA to its folder")
+    table = read_pack(pack)
+    assert (len(table), len(set(table.identities)), table.groups) == (photos, people, ("gender",))
+    assert table.photo(len(table) - 1).shape[0] == 3
