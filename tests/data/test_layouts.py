@@ -111,13 +111,24 @@ def test_facescrub_in_plain_folders_has_no_groups(tmp_path):
     assert (table.identities, table.groups) == (["Bo_Li"], ())
 
 
-def test_umdfaces_is_read_over_its_batches(tmp_path):
-    for batch, rows in ((1, "4,cy/cy_1.jpg,3\n4,cy/cy_1.jpg,9\n"), (2, "5,di/di_1.jpg,3\n")):
+@pytest.mark.parametrize(
+    ("whole", "cut"), [("{0}/1.jpg", "{0}/face/1.jpg"), ("images/{0}/{0}_1.jpeg", "faces/{0}/{0}_1_2.jpeg")]
+)
+def test_a_photo_of_facescrub_and_the_face_cut_from_it_are_not_two_photos(tmp_path, whole, cut):
+    for name in ("Bo_Li", "Cy_Ng"):
+        photo(tmp_path / "actors" / cut.format(name))
+    photo(tmp_path / "actors" / whole.format("Bo_Li"))
+    rows = read_facescrub(tmp_path).frame.select("identity", "image").rows()
+    assert sorted(rows) == [("Bo_Li", f"actors/{whole.format('Bo_Li')}"), ("Cy_Ng", f"actors/{cut.format('Cy_Ng')}")]
+
+
+def test_people_of_umdfaces_stay_apart_where_batches_number_them_anew(tmp_path):
+    for batch, rows in ((1, "1, cy/cy_1.jpg ,3\n1,cy/cy_1.jpg,9\n"), (2, "1,di/di_1.jpg,3\n")):
         folder = tmp_path / f"umdfaces_batch{batch}"
         write(folder / f"umdfaces_batch{batch}_ultraface.csv", "SUBJECT_ID, FILE, FACE_X\n" + rows)
     photo(tmp_path / "umdfaces_batch2" / "di" / "di_1.jpg")
     for table in (read_umdfaces(tmp_path), open_table(tmp_path)):
-        assert table.frame.rows() == [("umdfaces_batch1/cy/cy_1.jpg", "4"), ("umdfaces_batch2/di/di_1.jpg", "5")]
+        assert table.frame.rows() == [("umdfaces_batch1/cy/cy_1.jpg", "cy"), ("umdfaces_batch2/di/di_1.jpg", "di")]
         assert table.photo(1).shape == (3, 6, 8)
 
 
@@ -137,7 +148,7 @@ def test_a_plain_folder_and_a_csv_are_opened_by_path(tmp_path):
     write(tmp_path / "faces.CSV", "image,identity\nAnn/1.jpg,x\n")
     assert open_table(tmp_path).identities == ["Ann"]
     assert open_table(str(tmp_path / "faces.CSV")).identities == ["x"]
-    with pytest.raises(FairveilError, match=r"There is no data set nothing: name a CSV, a folder, or one of the packs"):
+    with pytest.raises(FairveilError, match=r"no data set nothing: name a CSV, a folder, a tar archive, or one of"):
         open_table("nothing")
 
 
@@ -150,6 +161,39 @@ def packed(tmp_path, monkeypatch):
     rows = ["0.jpg,a,F,d1,x", "1.jpg,a,F,d1,x", "2.jpg,a,F,,x", "3.jpg,b,M,d1,x", "4.jpg,b,M,,x"]
     write(tmp_path / "lfw.csv", "image,identity,gender,dup_group,split\n" + "\n".join(rows) + "\n")
     monkeypatch.setenv("FAIRVEIL_DATA", str(tmp_path))
+
+
+def test_an_archive_is_opened_by_path_with_the_labels_beside_it_or_those_of_its_folders(tmp_path):
+    for name in ("Ann/1.jpg", "none.jpg", ".hidden/2.jpg", "notes.txt"):
+        photo(tmp_path / "made" / name) if name.endswith("jpg") else write(tmp_path / "made" / name, "text")
+    with tarfile.open(tmp_path / "faces.tar", "w") as archive:
+        archive.add(tmp_path / "made", "./")
+    table = open_table(tmp_path / "faces.tar")
+    assert (table.name, table.frame.rows()) == ("faces", [("Ann/1.jpg", "Ann"), ("none.jpg", None)])
+    assert table.photo(1).shape == (3, 6, 8)
+    write(tmp_path / "faces.csv", "image,identity\nnone.jpg,Bo\n")
+    assert open_table(str(tmp_path / "faces.tar")).frame.rows() == [("none.jpg", "Bo")]
+    with pytest.raises(FairveilError, match=r"gone\.tar is not there"):
+        open_table(tmp_path / "gone.tar")
+    with tarfile.open(tmp_path / "empty.tar", "w"):
+        pass
+    with pytest.raises(FairveilError, match=r"There are no photos in .*empty\.tar"):
+        open_table(tmp_path / "empty.tar")
+
+
+def test_packs_without_a_csv_have_the_labels_that_their_folders_are(tmp_path, monkeypatch):
+    photo(tmp_path / "made" / "Ann" / "1.jpg")
+    for name in ("lfw10", "photos"):
+        with tarfile.open(tmp_path / f"{name}.tar", "w") as archive:
+            archive.add(tmp_path / "made", ".")
+    monkeypatch.delenv("FAIRVEIL_DATA", raising=False)
+    assert not has_pack("lfw10")
+    assert has_pack("lfw10", tmp_path)
+    assert read_pack("lfw10", tmp_path).identities == ["Ann"]
+    bare = read_pack("photos", tmp_path)
+    assert (bare.name, bare.frame.rows(), bare.groups) == ("photos", [("Ann/1.jpg",)], ())
+    with pytest.raises(FairveilError, match=r"Set FAIRVEIL_DATA to the folder with lfw10\.tar\."):
+        read_pack("lfw10")
 
 
 @pytest.mark.usefixtures("packed")
@@ -177,11 +221,19 @@ def test_a_pack_that_is_not_here_is_a_sentence(tmp_path, monkeypatch):
         open_table("lfw")
 
 
-@pytest.mark.parametrize(("pack", "photos", "people"), [("lfw", 7371, 1680), ("celeb18", 6112, 18)])
-def test_the_packs_are_whole(monkeypatch, pack, photos, people):
+@pytest.mark.parametrize(
+    ("pack", "photos", "people", "groups"),
+    [
+        ("lfw", 7371, 1680, ("gender",)),
+        ("celeb18", 6112, 18, ("gender",)),
+        ("lfw10", 100, 10, ()),
+        ("photos", 15, 1, ()),  # one unknown
+    ],
+)
+def test_the_packs_are_whole(monkeypatch, pack, photos, people, groups):
     monkeypatch.setenv("FAIRVEIL_DATA", str(DATA))
     if not has_pack(pack):
         pytest.skip(f"The pack {pack} is not in {DATA}: set FAIRVEIL_DATA to its folder")
     table = read_pack(pack)
-    assert (len(table), len(set(table.identities)), table.groups) == (photos, people, ("gender",))
+    assert (len(table), len(set(table.identities)), table.groups) == (photos, people, groups)
     assert table.photo(len(table) - 1).shape[0] == 3

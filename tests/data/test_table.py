@@ -5,11 +5,14 @@ import tarfile
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import replace
 from multiprocessing import get_context
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import polars as pl
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from fairveil.data import FaceTable
@@ -107,6 +110,19 @@ def test_a_csv_that_makes_no_sense_is_a_sentence(tmp_path, text, complaint):
     with pytest.raises(FairveilError, match=complaint) as raised:
         FaceTable.from_csv(tmp_path / "labels.csv")
     assert "\n" not in str(raised.value)
+
+
+@given(st.lists(st.sampled_from(["a", "é b", "..", ".", "", "...", ".a", "a..", "C:", "b:c", "\\", "\n"]), min_size=1))
+def test_paths_are_those_of_a_slow_check_part_by_part(parts):
+    text = "/".join(parts)
+    path = PurePosixPath(text.strip().replace("\\", "/"))
+    good = path.parts and not path.is_absolute() and ".." not in path.parts and ":" not in path.parts[0]
+    frame = pl.DataFrame({"image": ["plain.png", text]})
+    if good:
+        assert FaceTable.of(frame, Path("root"), name="made up").frame["image"].to_list() == ["plain.png", str(path)]
+    else:
+        with pytest.raises(FairveilError, match="Row 2 of made up names"):
+            FaceTable.of(frame, Path("root"), name="made up")
 
 
 def test_a_csv_is_one_file_and_neither_a_folder_of_them_nor_a_pattern(tmp_path):

@@ -20,8 +20,8 @@ HASH_SIDE = 16
 DISTANCE = 24
 """Bits, of 256, in which photos of one person may differ and still be called near-duplicates.
 
-On Labeled Faces in the Wild this finds 8 of the 10 known pairs and no other. There 32 would do as well; on aligned
-crops, which differ less, 32 already joins different photos.
+On Labeled Faces in the Wild, by which it was chosen, this finds 8 of the 10 known pairs and no other, as does all up
+to 36. Aligned crops differ less: there 32 already joins different photos.
 """
 
 _BLOCK = 2048  # rows compared at once: a block of distances takes 16 MiB

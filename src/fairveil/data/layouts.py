@@ -13,12 +13,18 @@ from fairveil.photos import shown
 PACKS: Mapping[str, str] = {
     "lfw": "Labeled Faces in the Wild, 250×250 with surroundings",
     "celeb18": "aligned 112×112 crops of 18 people, sampled from Glint360K",
+    "lfw10": "ten photos of each of ten people, from Labeled Faces in the Wild",
+    "photos": "photos of people, of all sizes, without labels",
 }
-"""Packs of images and labels that `FAIRVEIL_DATA` may hold, each NAME.csv and NAME.tar."""
+"""Packs that `FAIRVEIL_DATA` may hold: NAME.tar with the photos and, but for the last two, NAME.csv with labels."""
+
+_WITHOUT_CSV = ("lfw10", "photos")
 
 
 def open_table(source: str | Path) -> FaceTable:
-    """Read a data set from wherever it is: a CSV, a folder in any layout known here, or a pack by its name.
+    """Read a data set from wherever it is: a CSV, a folder in any layout known here, an archive, or a pack by its name.
+
+    An archive gets its labels from the CSV beside it that is called like it, if there is one, else from its folders.
 
     Raises:
         FairveilError: there is nothing of this name, or it cannot be read.
@@ -26,12 +32,16 @@ def open_table(source: str | Path) -> FaceTable:
     path = Path(source)
     if path.suffix.lower() == ".csv":
         return FaceTable.from_csv(path)
+    if path.suffix.lower() == ".tar":
+        labels = path.with_suffix(".csv")
+        return FaceTable.from_csv(labels, root=path) if labels.is_file() else FaceTable.from_archive(path)
     if path.is_dir():
         return next((read(path) for shows, read in _LAYOUTS if shows(path)), None) or FaceTable.from_folder(path)
     if str(source) in PACKS:
         return read_pack(str(source))
     raise FairveilError(
-        f"There is no data set {shown(str(source))}: name a CSV, a folder, or one of the packs {', '.join(PACKS)}."
+        f"There is no data set {shown(str(source))}: name a CSV, a folder, a tar archive, or one of the packs "
+        f"{', '.join(PACKS)}."
     )
 
 
@@ -41,28 +51,35 @@ def pack_folder() -> Path | None:
     return Path(folder) if folder else None
 
 
-def has_pack(name: str) -> bool:
-    """Whether a pack is here.
+def has_pack(name: str, data: Path | None = None) -> bool:
+    """Whether a pack is in a folder; by default that of `FAIRVEIL_DATA`.
 
     >>> has_pack("no such pack")
     False
     """
-    folder = pack_folder()
-    return folder is not None and (folder / f"{name}.csv").is_file() and (folder / f"{name}.tar").is_file()
+    folder = data or pack_folder()
+    return folder is not None and all((folder / file).is_file() for file in _files(name))
 
 
-def read_pack(name: str) -> FaceTable:
+def read_pack(name: str, data: Path | None = None) -> FaceTable:
     """Read NAME.csv, and the photos from NAME.tar beside it; rows marked as near-duplicates (`dup_group`) are left out.
 
+    Args:
+        name: of the pack.
+        data: the folder it is in; by default the one that `FAIRVEIL_DATA` names.
+
     Raises:
-        FairveilError: the pack is not in the folder that `FAIRVEIL_DATA` names.
+        FairveilError: the pack is not there.
     """
-    folder = pack_folder()
-    if folder is None or not has_pack(name):
+    folder = data or pack_folder()
+    if folder is None or not has_pack(name, folder):
         where = "FAIRVEIL_DATA is not set" if folder is None else f"{shown(folder)} does not hold it"
-        raise FairveilError(
-            f"The pack {name!r} is not here: {where}. Set FAIRVEIL_DATA to the folder with {name}.csv and {name}.tar."
-        )
+        files = " and ".join(_files(name))
+        raise FairveilError(f"The pack {name!r} is not here: {where}. Set FAIRVEIL_DATA to the folder with {files}.")
+    if name in _WITHOUT_CSV:
+        table = FaceTable.from_archive(folder / f"{name}.tar", name=name)
+        # The folders of `photos` say where its photos came from, not whom they show.
+        return FaceTable(table.frame.select("image"), table.root, name) if name == "photos" else table
     table = FaceTable.from_csv(folder / f"{name}.csv", root=folder / f"{name}.tar", name=name)
     if "dup_group" in table.groups:  # one photo of each group of near-duplicates stays
         first = pl.col("dup_group").is_null() | pl.struct("identity", "dup_group").is_first_distinct()
@@ -122,8 +139,9 @@ def read_lfw(root: Path) -> FaceTable:
 def read_facescrub(root: Path) -> FaceTable:
     """FaceScrub: actors/NAME/*.jpg and actresses/NAME/*.jpg give `gender`; plain folders a person give none.
 
-    It is published as lists of addresses; a downloader may put the photos of a person in NAME/face, which is
-    understood.
+    It is published as lists of addresses. Downloaders put photos in NAME or images/NAME, and the faces they cut from
+    them in NAME/face or faces/NAME. Of a person with both only the photos are taken: a photo and a face cut from it are
+    one picture, which must not be probe and gallery at once.
     """
     table = FaceTable.from_folder(root, name="FaceScrub")
     genders = {"actors": "male", "actresses": "female"}
@@ -132,11 +150,16 @@ def read_facescrub(root: Path) -> FaceTable:
         gender=first.replace_strict(genders, default=None, return_dtype=pl.String),
         identity=_folder_of_image(pl.col("image").str.replace("/face/([^/]*)$", "/$1")),
     )
+    cut = pl.col("image").str.contains("/face/[^/]*$|(^|/)faces/[^/]*/[^/]*$")
+    frame = frame.filter(~cut | cut.all().over("gender", "identity"))
     return FaceTable.of(frame.drop("gender") if frame["gender"].is_null().all() else frame, root, name="FaceScrub")
 
 
 def read_umdfaces(root: Path) -> FaceTable:
     """UMDFaces: umdfaces_batch*/umdfaces_batch*_ultraface.csv with SUBJECT_ID and FILE, images below each batch.
+
+    A person is the folder of FILE, which bears the name: numbers of people may start anew in each batch. Genders are
+    not taken, as PR_MALE and PR_FEMALE are a network's guesses.
 
     Raises:
         FairveilError: there is no such file, or it has not these columns.
@@ -146,10 +169,15 @@ def read_umdfaces(root: Path) -> FaceTable:
         rows = read_strings(table)
         if not {"SUBJECT_ID", "FILE"} <= set(rows.columns):
             raise FairveilError(f"{shown(table)} has no columns SUBJECT_ID and FILE, as UMDFaces has.")
-        frames.append(rows.select(image=table.parent.name + "/" + pl.col("FILE"), identity=pl.col("SUBJECT_ID")))
+        image = table.parent.name + "/" + pl.col("FILE").str.strip_chars()
+        frames.append(rows.select(image=image, identity=_folder_of_image(pl.col("FILE"))))
     if not frames:
         raise FairveilError(f"{shown(root)} has no umdfaces_batch*/*.csv, as UMDFaces has.")
     return FaceTable.of(pl.concat(frames).unique("image", maintain_order=True), root, name="UMDFaces")
+
+
+def _files(pack: str) -> list[str]:
+    return [f"{pack}.tar"] if pack in _WITHOUT_CSV else [f"{pack}.csv", f"{pack}.tar"]
 
 
 def _either(root: Path, folder: str, name: str) -> Path:
@@ -181,12 +209,14 @@ def _lines(path: Path) -> list[str]:
 
 def _columns_of(path: Path, names: list[str], *, skip: int = 0) -> pl.DataFrame:
     """A text file of columns between spaces."""
-    numbered = [(number, line.split()) for number, line in enumerate(_lines(path)[skip:], skip + 1) if line.strip()]
-    for number, line in numbered:
-        if len(line) != len(names):
-            raise FairveilError(f"Line {number} of {shown(path)} has {len(line)} columns, not {len(names)}.")
-    lines = [line for _, line in numbered]
-    return pl.DataFrame(lines, schema=dict.fromkeys(names, pl.String), orient="row")
+    lines = pl.DataFrame({"line": _lines(path)[skip:]}, schema={"line": pl.String}).with_row_index("number", skip + 1)
+    words = pl.col("line").str.extract_all(r"\S+")
+    lines = lines.select("number", words=words).filter(pl.col("words").list.len() > 0)
+    odd = lines.filter(pl.col("words").list.len() != len(names))
+    if len(odd):
+        number, found = odd.row(0)
+        raise FairveilError(f"Line {number} of {shown(path)} has {len(found)} columns, not {len(names)}.")
+    return lines.select(pl.col("words").list.get(place).alias(name) for place, name in enumerate(names))
 
 
 def _is_lfw(folder: Path) -> bool:

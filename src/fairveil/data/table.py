@@ -14,6 +14,10 @@ from torch import Tensor
 
 from fairveil.errors import FairveilError
 from fairveil.photos import find_photos, read_photo, shown
+from fairveil.photos.formats import format_of_name
+
+_ODD = r"(^|/)\.{0,2}(/|$)|:"
+"""Paths that are not plainly below a root as they stand: with an empty part, ".", "..", or a colon."""
 
 
 @dataclass(frozen=True)
@@ -93,14 +97,15 @@ class FaceTable:
         kept = kept.with_columns(pl.col("image").str.replace_all("\\", "/", literal=True))
         if kept["image"].null_count():
             raise FairveilError(f"Row {_first(kept['image'].is_null()) + 1} of {name} names no image.")
-        for row, image in enumerate(kept["image"]):
+        odd = kept["image"].str.contains(_ODD)
+        for row, image in zip(odd.arg_true(), kept["image"].filter(odd), strict=True):
             parts = PurePosixPath(image).parts
             if not parts or ".." in parts or PurePosixPath(image).is_absolute() or ":" in parts[0]:
                 raise FairveilError(
                     f"Row {row + 1} of {name} names {shown(image)}, which is not below {shown(root)}: name one that is."
                 )
-        plain = [PurePosixPath(image).as_posix() for image in kept["image"]]  # ./a.jpg and a.jpg are one photo
-        kept = kept.with_columns(image=pl.Series(plain, dtype=pl.String))
+        plain = [PurePosixPath(image).as_posix() for image in kept["image"].filter(odd)]
+        kept = kept.with_columns(image=kept["image"].scatter(odd.arg_true(), plain))
         if kept["image"].is_duplicated().any():
             twice = kept["image"][_first(kept["image"].is_duplicated())]
             raise FairveilError(f"{name} lists {shown(twice)} more than once: keep one row of each image.")
@@ -113,15 +118,31 @@ class FaceTable:
         Raises:
             FairveilError: there is no such folder, or no photo in it.
         """
-        photos = find_photos([folder])
-        images = [photo.relative_to(folder).as_posix() for photo in photos]
-        identities = [image.rpartition("/")[0] or None for image in images]
+        images = [photo.relative_to(folder).as_posix() for photo in find_photos([folder])]
+        return cls._of_images(images, folder, name or folder.name)
+
+    @classmethod
+    def from_archive(cls, archive: Path, *, name: str | None = None) -> "FaceTable":
+        """Read an uncompressed tar archive of photos as `from_folder` reads a folder, without unpacking it.
+
+        Raises:
+            FairveilError: there is no such archive, or no photo in it.
+        """
+        if not archive.is_file():
+            raise FairveilError(f"{shown(archive)} is not there.")
+        members = sorted(_members(archive, archive.stat().st_mtime_ns))
+        images = [member for member in members if format_of_name(Path(member)) and not _hidden(member)]
+        return cls._of_images(images, archive, name or archive.stem)
+
+    @classmethod
+    def _of_images(cls, images: list[str], root: Path, name: str) -> "FaceTable":
         if not images:
-            raise FairveilError(f"There are no photos in {shown(folder)}.")
+            raise FairveilError(f"There are no photos in {shown(root)}.")
+        identities = [image.rpartition("/")[0] or None for image in images]
         columns: dict[str, Sequence[Any]] = {"image": images}
         if any(identities):
             columns["identity"] = identities
-        return cls.of(pl.DataFrame(columns, schema=dict.fromkeys(columns, pl.String)), folder, name=name or folder.name)
+        return cls.of(pl.DataFrame(columns, schema=dict.fromkeys(columns, pl.String)), root, name=name)
 
     def __len__(self) -> int:
         return len(self.frame)
@@ -151,6 +172,10 @@ class FaceTable:
         if self.root.is_file():
             return read_photo(_Member(self.root, image)).pixels
         return read_photo(self.root / image).pixels
+
+
+def _hidden(image: str) -> bool:
+    return any(part.startswith(".") for part in PurePosixPath(image).parts)
 
 
 def _first(found: pl.Series) -> int:
