@@ -28,7 +28,7 @@ from skimage import data
 
 from fairveil.faces.detection import Detector
 from fairveil.faces.zoo import DEFAULT_ENSEMBLE, ZOO, load_recognizer
-from fairveil.photos import Saving, read_photo
+from fairveil.photos import Saving, as_image, read_photo
 from fairveil.protection.folders import Job, protect_file
 from fairveil.protection.lowkey import PRESETS, LowKey
 from fairveil.protection.perceptual import LPIPS
@@ -65,7 +65,7 @@ def measure(method: str, photo: Path, steps: int, ours: LowKey) -> dict[str, obj
         protect_file(Job(photo, target), settings, ensemble, detector, Saving())
     else:
         protected, _ = protect(read_photo(photo).pixels, settings, recognizers=ensemble, detector=detector)
-        Image.fromarray(protected.movedim(0, -1).contiguous().numpy()).save(target, quality=95, subsampling=0)
+        as_image(protected).save(target, quality=95, subsampling=0)
     seconds = time.perf_counter() - started
     # Linux gives the peak in kilobytes.
     figures: dict[str, object] = {

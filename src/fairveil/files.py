@@ -1,5 +1,6 @@
 """Writing files so that a reader, a crash or a second process never sees half of one."""
 
+import hashlib
 import os
 import secrets
 from collections.abc import Iterator
@@ -58,3 +59,9 @@ def move_into_place(source: Path, target: Path, *, overwrite: bool = False) -> N
         source.replace(target)
     else:
         source.unlink()
+
+
+def sha256_of(file: Path) -> str:
+    """The SHA-256 of a file's content, in hexadecimal digits."""
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()

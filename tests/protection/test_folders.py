@@ -320,8 +320,8 @@ def test_a_file_that_appears_during_the_work_is_not_replaced(protect_photo, job)
 def test_an_end_at_any_moment_leaves_no_photo_and_the_next_run_makes_it(protect_photo, job, monkeypatch, step):
     with monkeypatch.context() as patch:
         if step == "_sha256_of_result":
-            real = folders._sha256
-            patch.setattr(folders, "_sha256", lambda file: real(file) if file == job.source else _interrupt())
+            real = folders.sha256_of
+            patch.setattr(folders, "sha256_of", lambda file: real(file) if file == job.source else _interrupt())
         else:
             patch.setattr(folders, step, _interrupt)
         with pytest.raises(KeyboardInterrupt):

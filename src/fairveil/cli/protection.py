@@ -1,6 +1,5 @@
 """The commands `fairveil protect` and `fairveil check`."""
 
-import hashlib
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -10,6 +9,7 @@ import typer
 from rich.markup import escape
 from rich.text import Text
 
+from fairveil.cli.recognizers import load_recognizers
 from fairveil.cli.terminal import named_path, progress_bar, results, talk
 from fairveil.errors import FairveilError
 
@@ -225,10 +225,11 @@ def _told_apart(photos: list[Path]) -> dict[str, Path]:
 
 
 def _file(role: Literal["original", "protected", "probe"], path: Path, name: str | None = None) -> "ReceiptFile":
+    from fairveil.files import sha256_of
     from fairveil.photos import shown
     from fairveil.protection.verification import ReceiptFile
 
-    return ReceiptFile(role=role, name=name or shown(path.name), sha256=hashlib.sha256(path.read_bytes()).hexdigest())
+    return ReceiptFile(role=role, name=name or shown(path.name), sha256=sha256_of(path))
 
 
 def _told_of_passed_over(passed_over: list[tuple[Path, str]]) -> str:
@@ -274,35 +275,6 @@ def _settings(strength: str, **given: float | None) -> "LowKey":
         wrong = error.errors()[0]
         option = f"--{wrong['loc'][0]}".replace("_", "-")
         raise typer.BadParameter(f"{wrong['input']}: {wrong['msg']}.", param_hint=option) from None
-
-
-def load_recognizers(names: list[str] | None, *, everything: bool) -> list["Recognizer"]:
-    """Recognisers by name or file; by default those of the zoo that protect attacks, or all of it."""
-    from fairveil.faces.recognizers import check_names
-    from fairveil.faces.zoo import DEFAULT_ENSEMBLE, ZOO
-
-    loaded = [_load_one(name) for name in dict.fromkeys(names or (ZOO if everything else DEFAULT_ENSEMBLE))]
-    check_names(loaded)
-    return loaded
-
-
-def _load_one(name: str) -> "Recognizer":
-    from fairveil.faces import zoo
-    from fairveil.faces.recognizers import Recognizer
-
-    if name.endswith(".onnx"):
-        if (stem := Path(name).stem) in zoo.ZOO:
-            raise typer.BadParameter(
-                f"{name} would be called {stem}, like a recogniser of the zoo: rename the file.",
-                param_hint="--recognizer",
-            )
-        return Recognizer.from_onnx(name)
-    try:
-        return zoo.load_recognizer(name)
-    except FairveilError as error:
-        if name in zoo.ZOO:  # its weights cannot be had
-            raise
-        raise typer.BadParameter(str(error), param_hint="--recognizer") from None
 
 
 def _all_with(ensemble: list["Recognizer"]) -> list["Recognizer"]:

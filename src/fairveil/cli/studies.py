@@ -1,7 +1,6 @@
 """The commands `fairveil study list|show|run|table|report`."""
 
 import json
-import os
 from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
@@ -127,7 +126,7 @@ def run(
     Example: fairveil study run lowkey-transfer --preset small --workers 2
     """
     from fairveil.studies.catalogue import find_study
-    from fairveil.studies.executors import executor
+    from fairveil.studies.executors import executor, usable_cores
     from fairveil.studies.presentation import tables_of
     from fairveil.studies.records import RecordStore
     from fairveil.studies.running import run_study
@@ -135,7 +134,7 @@ def run(
     study = find_study(name)
     settings = _settings(study, preset, set_, settings_file)
     count = len(study.trials(settings))
-    processes = min(count, workers or _cores())
+    processes = min(count, workers or usable_cores())
     store = RecordStore(out / "dry-run" if dry_run else out)
     with (
         progress_bar() as progress,
@@ -231,10 +230,6 @@ def _settings(
     if file is not None:
         settings = override_from_file(settings, file)
     return override(settings, assignments or [])
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _last_run(store: "RecordStore", study: "Study[Any, Any]", preset: PresetName | None) -> "Run":

@@ -7,12 +7,12 @@ import numpy as np
 import polars as pl
 from imagehash import dhash
 from numpy.typing import NDArray
-from PIL import Image
 from scipy.sparse import coo_array  # type: ignore[import-untyped]
 from scipy.sparse.csgraph import connected_components  # type: ignore[import-untyped]
 
 from fairveil.data.table import FaceTable
 from fairveil.errors import FairveilError
+from fairveil.photos import as_image
 
 HASH_SIDE = 16
 """A hash has as many bits as a square of this side."""
@@ -42,8 +42,7 @@ def perceptual_hashes(table: FaceTable, *, on_photo: Callable[[], None] = lambda
     """
     hashes = np.empty((len(table), HASH_SIDE**2), np.bool_)
     for row in range(len(table)):
-        picture = Image.fromarray(table.photo(row).permute(1, 2, 0).contiguous().numpy())
-        hashes[row] = dhash(picture, hash_size=HASH_SIDE).hash.reshape(-1)
+        hashes[row] = dhash(as_image(table.photo(row)), hash_size=HASH_SIDE).hash.reshape(-1)
         on_photo()
     return hashes
 

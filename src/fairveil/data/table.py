@@ -1,6 +1,5 @@
 """Faces with labels: a table with an image, an identity and any number of groups a row. Every data set becomes this."""
 
-import difflib
 import io
 import tarfile
 from collections.abc import Mapping, Sequence
@@ -12,7 +11,7 @@ from typing import Any
 import polars as pl
 from torch import Tensor
 
-from fairveil.errors import FairveilError
+from fairveil.errors import FairveilError, did_you_mean
 from fairveil.photos import find_photos, read_photo, shown
 from fairveil.photos.formats import format_of_name
 
@@ -88,8 +87,7 @@ class FaceTable:
         others = [column for column in frame.columns if column not in ("image", "identity")]
         for group in groups or ():
             if group not in others:
-                near = difflib.get_close_matches(group, others, n=1)
-                hint = f" Did you mean {near[0]}?" if near else ""
+                hint = did_you_mean(group, others)
                 raise FairveilError(f"{name} has no column {group!r}.{hint} It has {', '.join(others) or 'no others'}.")
         chosen = tuple(others if groups is None else dict.fromkeys(groups))
         kept = frame.select("image", *(["identity"] if "identity" in frame.columns else []), *chosen)

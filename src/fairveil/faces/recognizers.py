@@ -1,6 +1,5 @@
 """Recognisers: from a picture and the landmarks of a face to a unit vector that says whose face it is."""
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 from fairveil.errors import FairveilError
 from fairveil.faces.alignment import TEMPLATE, TEMPLATE_SIZE, similarity_transform, warp
 from fairveil.faces.graphs import read_onnx
+from fairveil.files import sha256_of
 
 
 @dataclass(frozen=True)
@@ -140,8 +140,7 @@ class Recognizer(nn.Module):
         """
         network = read_onnx(Path(path), output)
         known = None if threshold is None else MatchThreshold.stated(threshold)
-        sha256 = hashlib.sha256(Path(path).read_bytes()).hexdigest()
-        return cls(name or Path(path).stem, network, framing, known, sha256=sha256)
+        return cls(name or Path(path).stem, network, framing, known, sha256=sha256_of(Path(path)))
 
     @classmethod
     def from_module(

@@ -1,6 +1,5 @@
 """Embedded probes looked up in an embedded gallery: how many are found, whom others are taken for, what is near."""
 
-import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,7 +8,7 @@ import polars as pl
 import torch
 from torch import Tensor
 
-from fairveil.errors import FairveilError
+from fairveil.errors import FairveilError, did_you_mean
 from fairveil.faces.identification import Outcome, identify, nearest
 from fairveil.faces.rates import Rate, rank_accuracy
 from fairveil.faces.vectors import Embeddings
@@ -201,8 +200,7 @@ def _identities(side: Embeddings) -> pl.Series:
 
 def _group(side: Embeddings, group: str, what: str) -> pl.Series:
     if group not in side.groups:
-        near = difflib.get_close_matches(group, side.groups, n=1)
-        hint = f" Did you mean {near[0]}?" if near else ""
+        hint = did_you_mean(group, side.groups)
         raise FairveilError(f"The {what} have no groups {group!r}.{hint} They have {', '.join(side.groups) or 'none'}.")
     return side.frame[group].cast(pl.String)
 

@@ -1,6 +1,5 @@
 """Pretrained recognisers, by name."""
 
-import difflib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,7 +8,7 @@ from functools import lru_cache
 from torch import Tensor, nn
 
 from fairveil import assets
-from fairveil.errors import FairveilError
+from fairveil.errors import FairveilError, did_you_mean
 from fairveil.faces.backbones import DlibResNet
 from fairveil.faces.frbench import PREFIX, load_frbench
 from fairveil.faces.graphs import read_onnx, read_tfjs, read_tfjs_weights, read_tflite
@@ -108,8 +107,6 @@ def load_recognizer(name: str) -> Recognizer:
     if name.startswith(PREFIX):
         return load_frbench(name)
     if name not in ZOO:
-        near = difflib.get_close_matches(name, ZOO, n=1)
-        hint = f" Did you mean {near[0]}?" if near else ""
-        raise FairveilError(f"The zoo has no recogniser {name!r}.{hint} It has {', '.join(ZOO)}.")
+        raise FairveilError(f"The zoo has no recogniser {name!r}.{did_you_mean(name, ZOO)} It has {', '.join(ZOO)}.")
     entry = ZOO[name]
     return Recognizer(name, entry.network(), entry.framing, entry.threshold)

@@ -5,6 +5,8 @@ from io import BytesIO
 from typing import Any
 from zlib import Z_RLE
 
+import numpy as np
+import torch
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from pydantic import BaseModel, ConfigDict, Field
@@ -132,6 +134,18 @@ def _image(photo: Photo, format: Format) -> tuple[Image.Image, bytes | None]:
     if photo.alpha is not None and format != "JPEG":
         image.putalpha(Image.fromarray(next(iter(_arrays(photo.alpha)))))
     return image, profile
+
+
+def as_image(pixels: Tensor) -> Image.Image:
+    """Pixels of a photo, RGB, uint8, (3, H, W), as Pillow has them."""
+    return Image.fromarray(_arrays(pixels.movedim(0, -1)))
+
+
+def resaved(pixels: Tensor, *, format: str, quality: int) -> Tensor:
+    """What is left of pixels, RGB, uint8, (3, H, W), once Pillow has saved them in a lossy format and read them."""
+    stream = BytesIO()
+    as_image(pixels).save(stream, format, quality=quality)
+    return torch.from_numpy(np.array(Image.open(stream).convert("RGB"))).movedim(-1, 0)
 
 
 def _arrays(tensor: Tensor) -> Any:

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from fairveil.errors import FairveilError
 from fairveil.faces.detection import Detector
 from fairveil.faces.recognizers import Recognizer
-from fairveil.files import atomic_path, move_into_place
+from fairveil.files import atomic_path, move_into_place, sha256_of
 from fairveil.photos import Photo, Saving, check_target, copy_photo, find_photos, read_photo, shown, write_photo
 from fairveil.photos.formats import format_named, format_of_content, suffix_fits, suffix_for
 from fairveil.protection.lowkey import LowKey
@@ -154,7 +154,7 @@ def protect_file(
     # A name alone does not tell a recogniser: a file may be replaced, and framed in another way.
     attacked = [(r.name, r.sha256, r.framing) for r in recognizers]
     recipe = (settings, saving.model_copy(update={"overwrite": False}), attacked, faces, seed)
-    key = hashlib.sha256(os.fsencode(f"{_sha256(job.source)} {job.target.name} {recipe!r}")).hexdigest()
+    key = hashlib.sha256(os.fsencode(f"{sha256_of(job.source)} {job.target.name} {recipe!r}")).hexdigest()
     ledger = job.target.parent / LEDGER / f"{key[:32]}.json"
     if done := _done_before(ledger, job.target):
         return Outcome(job, "done before", done, time.perf_counter() - started)
@@ -175,7 +175,7 @@ def protect_file(
                 entry = Entry(
                     source=shown(job.source.name),
                     target=shown(job.target.name),
-                    target_sha256=_sha256(staged),
+                    target_sha256=sha256_of(staged),
                     notes=(*_misnamed(job, photo), *photo.notes, *notes),
                     record=work.seen(read_photo(staged).pixels) if changed else work.record,
                 )
@@ -189,7 +189,7 @@ def protect_file(
 
 def entry_of(protected: Path) -> Entry | None:
     """What the ledger beside a protected photo says of it; None if it says nothing."""
-    digest = _sha256(protected)
+    digest = sha256_of(protected)
     for file in sorted((protected.parent / LEDGER).glob("*.json")):
         entry = _read_entry(file)
         if entry and entry.target_sha256 == digest:
@@ -275,7 +275,7 @@ def _stage(photo: Photo, staged: Path, target: Path, saving: Saving, *, changed:
 
 def _done_before(ledger: Path, target: Path) -> Entry | None:
     entry = _read_entry(ledger)
-    return entry if entry and target.is_file() and _sha256(target) == entry.target_sha256 else None
+    return entry if entry and target.is_file() and sha256_of(target) == entry.target_sha256 else None
 
 
 def _read_entry(ledger: Path) -> Entry | None:
@@ -296,8 +296,3 @@ def _told_of(path: Path) -> Iterator[None]:
         ) from None
     except OSError as error:
         raise FairveilError(f"{shown(path)} could not be written: {error.strerror or error}.") from error
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()

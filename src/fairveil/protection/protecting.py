@@ -20,6 +20,7 @@ from fairveil.faces.canvas import Canvas, view_of_face
 from fairveil.faces.detection import Detector, Faces
 from fairveil.faces.recognizers import Recognizer, check_names
 from fairveil.faces.zoo import DEFAULT_ENSEMBLE, load_recognizer
+from fairveil.photos import as_image
 from fairveil.protection.lowkey import LowKey, Trace, attack, preset
 from fairveil.version import __version__
 
@@ -333,7 +334,7 @@ def _like(photo: Tensor, picture: Any, *, changed: bool) -> Any:
     if isinstance(picture, Image.Image):
         if not changed:
             return picture.copy()
-        image = Image.fromarray(photo.movedim(0, -1).contiguous().numpy())
+        image = as_image(photo)
         if picture.has_transparency_data:
             image.putalpha(picture.convert("RGBA").getchannel("A"))
         return image.convert("LA" if "A" in image.getbands() else "L") if picture.mode in ("L", "LA") else image

@@ -1,6 +1,5 @@
 """The receipt: who still recognises a protected face, how much the photo changed, and what that was measured on."""
 
-import io
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from functools import partial
@@ -10,7 +9,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from kornia.filters import gaussian_blur2d
-from PIL import Image
 from pydantic import BaseModel, ConfigDict, computed_field
 from torch import Tensor
 
@@ -18,6 +16,7 @@ from fairveil.errors import FairveilError
 from fairveil.faces.canvas import CONTEXT, Canvas, view_of_face
 from fairveil.faces.detection import Detector, Faces
 from fairveil.faces.recognizers import Recognizer, check_names
+from fairveil.photos import resaved
 from fairveil.protection.perceptual import LPIPS, psnr, ssim
 from fairveil.protection.protecting import landmarks_now
 from fairveil.version import __version__
@@ -269,10 +268,7 @@ def quality_of_face(original: Tensor, protected: Tensor, landmarks: Tensor) -> Q
 
 def _jpeg(quality: int) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
     def alter(view: Tensor, landmarks: Tensor) -> tuple[Tensor, Tensor]:
-        pixels = (view[0] * 255).round().byte().movedim(0, -1).contiguous().cpu().numpy()
-        stream = io.BytesIO()
-        Image.fromarray(pixels).save(stream, "JPEG", quality=quality)
-        decoded = torch.from_numpy(np.array(Image.open(stream))).movedim(-1, 0)
+        decoded = resaved((view[0] * 255).round().byte(), format="JPEG", quality=quality)
         return (decoded[None] / 255).to(view), landmarks
 
     return alter

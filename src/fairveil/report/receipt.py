@@ -6,8 +6,6 @@ from collections.abc import Iterable
 from itertools import groupby
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from PIL import Image
 from rich import box
 from rich.console import RenderableType
 from rich.markup import escape
@@ -15,11 +13,10 @@ from rich.table import Table
 from rich.text import Text
 from torch import Tensor
 
-from fairveil.errors import FairveilError
 from fairveil.faces.canvas import CONTEXT
-from fairveil.files import atomic_path
-from fairveil.photos import replaceable, shown
+from fairveil.photos import as_image
 from fairveil.protection.verification import Comparison, FaceReceipt, Receipt
+from fairveil.report.rendering import environment, write_page
 
 AMPLIFICATION = 10
 """By how much the page multiplies the difference between before and after, to make it visible."""
@@ -78,25 +75,18 @@ def write_receipt(
     Raises:
         FairveilError: the page is there already, or cannot be written.
     """
-    environment = Environment(
-        loader=PackageLoader("fairveil.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    html = (
+        environment()
+        .get_template("receipt.html")
+        .render(
+            receipt=receipt,
+            title=title,
+            amplification=AMPLIFICATION,
+            faces=[(face, _pictures(face, original, protected)) for face in receipt.faces],
+            by_recognizer=_by_recognizer,
+        )
     )
-    html = environment.get_template("receipt.html").render(
-        receipt=receipt,
-        title=title,
-        amplification=AMPLIFICATION,
-        faces=[(face, _pictures(face, original, protected)) for face in receipt.faces],
-        by_recognizer=_by_recognizer,
-    )
-    if not replaceable(page):
-        raise FairveilError(f"{shown(page)} is not an ordinary file and is never replaced: choose another name.")
-    try:
-        with atomic_path(page, overwrite=overwrite) as temporary:
-            temporary.write_text(html, encoding="utf-8")
-    except FileExistsError:
-        raise FairveilError(f"{page} is there already: give --overwrite to replace it, or another name.") from None
-    except OSError as error:
-        raise FairveilError(f"{page} could not be written: {error.strerror or error}.") from error
+    write_page(page, html, overwrite=overwrite)
 
 
 def _title(number: int, face: FaceReceipt, count: int) -> str:
@@ -131,7 +121,7 @@ def _pictures(face: FaceReceipt, original: Tensor, protected: Tensor) -> dict[st
 
 
 def _address(pixels: Tensor) -> str:
-    image = Image.fromarray(pixels.movedim(0, -1).contiguous().numpy())
+    image = as_image(pixels)
     image.thumbnail((_CROP * 2, _CROP * 2))
     stream = io.BytesIO()
     image.save(stream, "PNG", optimize=True)

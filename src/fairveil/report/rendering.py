@@ -1,4 +1,4 @@
-"""Tables as Markdown, CSV, HTML and text for the terminal."""
+"""Tables as Markdown, CSV, HTML and text for the terminal; and what HTML pages share."""
 
 import csv
 import io
@@ -6,6 +6,7 @@ import re
 import textwrap
 from collections.abc import Iterable, Sequence
 from functools import cache
+from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from rich import box
@@ -14,6 +15,9 @@ from rich.console import Console, RenderableType
 from rich.table import Table as TerminalTable
 from rich.text import Text
 
+from fairveil.errors import FairveilError
+from fairveil.files import atomic_path
+from fairveil.photos import replaceable, shown
 from fairveil.report.tables import Cell, Table, Unit, estimate, figure, interval
 
 _RAISED = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
@@ -166,6 +170,23 @@ def _terminal_table(table: Table, columns: range, *, stacked: bool = False) -> T
     for (name, _), row in zip(table.rows, rows, strict=True):
         shown.add_row(Text(name), *(Text(row[column]) for column in columns))
     return shown
+
+
+def write_page(page: Path, html: str, *, overwrite: bool) -> None:
+    """Write an HTML page, whole or not at all.
+
+    Raises:
+        FairveilError: the page is there already and is not to be replaced, is no ordinary file, or cannot be written.
+    """
+    if not replaceable(page):
+        raise FairveilError(f"{shown(page)} is not an ordinary file and is never replaced: choose another name.")
+    try:
+        with atomic_path(page, overwrite=overwrite) as temporary:
+            temporary.write_text(html, encoding="utf-8")
+    except FileExistsError:
+        raise FairveilError(f"{page} is there already: give --overwrite to replace it, or another name.") from None
+    except OSError as error:
+        raise FairveilError(f"{page} could not be written: {error.strerror or error}.") from error
 
 
 @cache

@@ -8,9 +8,7 @@ from typing import Any, Literal, Protocol
 
 from markupsafe import Markup
 
-from fairveil.errors import FairveilError
-from fairveil.files import atomic_path
-from fairveil.report.rendering import environment, to_html
+from fairveil.report.rendering import environment, to_html, write_page
 from fairveil.report.tables import Cell, Table, figure
 from fairveil.version import __version__
 
@@ -119,13 +117,7 @@ def write_report(
             duration=_duration,
         )
     )
-    try:
-        with atomic_path(page, overwrite=overwrite) as temporary:
-            temporary.write_text(html, encoding="utf-8")
-    except FileExistsError:
-        raise FairveilError(f"{page} is there already: give --overwrite to replace it, or another name.") from None
-    except OSError as error:
-        raise FairveilError(f"{page} could not be written: {error.strerror or error}.") from error
+    write_page(page, html, overwrite=overwrite)
 
 
 def _address(svg: str) -> str:

@@ -31,6 +31,11 @@ class Executor:
     capacity: int
 
 
+def usable_cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 @contextmanager
 def executor(*, workers: int = 1, ray: str | None = None, threads: int = 1) -> Iterator[Executor]:
     """Where to run: `workers` processes of this machine (1: this very process), or a Ray cluster.

@@ -1,6 +1,5 @@
 """Settings changed from the command line or from a TOML file: typed, checked, and refused with the nearest name."""
 
-import difflib
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -8,7 +7,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from fairveil.errors import FairveilError
+from fairveil.errors import FairveilError, did_you_mean
 
 Settings = TypeVar("Settings", bound=BaseModel)
 
@@ -71,9 +70,7 @@ def _validated(settings: Settings, key: str, readings: Sequence[Any], shown: str
     """The settings with a key set to the first reading that its type takes."""
     known = keys_of(settings)
     if key not in known:
-        near = difflib.get_close_matches(key, known, n=1)
-        hint = f" Did you mean {near[0]}?" if near else ""
-        raise FairveilError(f"There is no setting {key!r}.{hint} There are {', '.join(known)}.")
+        raise FairveilError(f"There is no setting {key!r}.{did_you_mean(key, known)} There are {', '.join(known)}.")
     complaint = ""
     for reading in readings:
         changed = settings.model_dump()

@@ -1,7 +1,6 @@
 """What a trial left: one file each, named by its content, written whole or not at all."""
 
 import hashlib
-import os
 import platform
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
@@ -15,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from fairveil.errors import FairveilError
 from fairveil.files import atomic_path
 from fairveil.sharing import claimed
+from fairveil.studies.executors import usable_cores
 from fairveil.studies.study import Measurement, Preset
 from fairveil.version import __version__
 
@@ -193,7 +193,7 @@ def this_machine(device: str, threads: int) -> Machine:
         system=f"{platform.system()} {platform.machine()}, {_processor()}",
         python=platform.python_version(),
         torch=torch.__version__,
-        cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        cores=usable_cores(),
         threads=threads,
         device=device,
     )

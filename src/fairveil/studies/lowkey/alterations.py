@@ -1,25 +1,16 @@
 """What happens to photos between their owner and a recogniser: how they are saved, and what a defender does to them."""
 
-import io
 from collections.abc import Callable, Mapping
 from functools import partial
 
-import numpy as np
-import torch
 import torch.nn.functional as F
 from kornia.filters import gaussian_blur2d, median_blur
-from PIL import Image
 from torch import Tensor
+
+from fairveil.photos import resaved
 
 Alteration = Callable[[Tensor], Tensor]
 """From a photo to another of the same size: uint8, (3, H, W)."""
-
-
-def saved(photo: Tensor, *, format: str, quality: int) -> Tensor:
-    """A photo after it was saved in a lossy format with the given quality, and read again."""
-    stream = io.BytesIO()
-    Image.fromarray(photo.movedim(0, -1).contiguous().numpy()).save(stream, format, quality=quality)
-    return torch.from_numpy(np.array(Image.open(stream).convert("RGB"))).movedim(-1, 0)
 
 
 def blurred(photo: Tensor, *, sigma: float) -> Tensor:
@@ -51,11 +42,11 @@ def _bytes(photo: Tensor) -> Tensor:
 
 ALTERATIONS: Mapping[str, Alteration] = {
     "none": lambda photo: photo,
-    "JPEG 95": partial(saved, format="JPEG", quality=95),
-    "JPEG 90": partial(saved, format="JPEG", quality=90),
-    "JPEG 75": partial(saved, format="JPEG", quality=75),
-    "JPEG 50": partial(saved, format="JPEG", quality=50),
-    "WebP 80": partial(saved, format="WEBP", quality=80),
+    "JPEG 95": partial(resaved, format="JPEG", quality=95),
+    "JPEG 90": partial(resaved, format="JPEG", quality=90),
+    "JPEG 75": partial(resaved, format="JPEG", quality=75),
+    "JPEG 50": partial(resaved, format="JPEG", quality=50),
+    "WebP 80": partial(resaved, format="WEBP", quality=80),
     "blur σ 2": partial(blurred, sigma=2.0),
     "median 5": partial(median_filtered, side=5),
     "half size and back": partial(resized_and_back, factor=0.5),

@@ -13,11 +13,12 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import Any, Protocol, runtime_checkable
 
-from PIL import Image
 from torch import Tensor
 
 from fairveil.data import FaceTable
 from fairveil.errors import FairveilError
+from fairveil.photos import as_image
+from fairveil.studies.plugins import imported
 
 
 @runtime_checkable
@@ -43,11 +44,7 @@ def find_defender(name: str) -> Defender:
     Raises:
         FairveilError: there is none.
     """
-    module, _, attribute = name.partition(":")
-    try:
-        found = getattr(import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise FairveilError(f"The defender {name!r} cannot be imported: {error}.") from error
+    found = imported(name, "defender")
     defender = found() if isinstance(found, type) else found
     if not isinstance(defender, Defender):
         raise FairveilError(f"{name} has no method ranks(gallery, probes), so it is no defender.")
@@ -124,5 +121,5 @@ class AmazonRekognition:
 
 def _png(photo: Tensor) -> bytes:
     stream = io.BytesIO()
-    Image.fromarray(photo.movedim(0, -1).contiguous().numpy()).save(stream, "PNG")
+    as_image(photo).save(stream, "PNG")
     return stream.getvalue()

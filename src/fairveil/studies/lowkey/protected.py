@@ -8,14 +8,13 @@ from pathlib import Path
 
 import polars as pl
 import torch
-from PIL import Image
 from pydantic import BaseModel, ConfigDict
 
 from fairveil.data import FaceTable
 from fairveil.faces.detection import Detector
 from fairveil.faces.embedding import MINIMUM_FACE, WhichFace, faces_that_count
 from fairveil.faces.zoo import load_recognizer
-from fairveil.photos import read_photo
+from fairveil.photos import as_image, read_photo
 from fairveil.protection.lowkey import LowKey
 from fairveil.protection.protecting import protect
 from fairveil.protection.verification import Quality, quality_of_face
@@ -85,7 +84,7 @@ def _protect(target: Path, *, table: FaceTable, row: int, attack: Attack, faces:
     found = faces_that_count(photo, _detector(faces), faces)
     ensemble = [load_recognizer(name) for name in attack.recognizers]
     after, _ = protect(photo, attack.settings, recognizers=ensemble, faces=found, seed=attack.seed)
-    Image.fromarray(after.movedim(0, -1).contiguous().numpy()).save(target, "PNG")
+    as_image(after).save(target, "PNG")
 
 
 @torch.no_grad()
