@@ -183,8 +183,8 @@ def _ordered(similarity: Tensor, index: Tensor, k: int) -> tuple[Tensor, Tensor]
 def _leave_out(block: Tensor, exclude: Tensor | None, rows: slice, part: slice) -> None:
     if exclude is None:
         return
-    column = exclude[rows] - part.start
-    inside = ((column >= 0) & (column < block.shape[1]) & (exclude[rows] >= 0)).nonzero().flatten()
+    column = exclude[rows] - part.start  # below 0 too where nothing is left out
+    inside = ((column >= 0) & (column < block.shape[1])).nonzero().flatten()
     block[inside, column[inside]] = -torch.inf
 
 

@@ -31,7 +31,7 @@ def override(settings: Settings, assignments: Sequence[str]) -> Settings:
         key, equals, text = assignment.partition("=")
         if not equals:
             raise FairveilError(f"{assignment!r} sets nothing: write it as key=value.")
-        settings = _set(settings, key.strip(), text.strip())
+        settings = _validated(settings, key.strip(), list(_readings(text.strip())), text.strip())
     return settings
 
 
@@ -60,10 +60,6 @@ def keys_of(settings: BaseModel) -> dict[str, Any]:
         else:
             keys[name] = value
     return keys
-
-
-def _set(settings: Settings, key: str, text: str) -> Settings:
-    return _validated(settings, key, list(_readings(text)), text)
 
 
 def _validated(settings: Settings, key: str, readings: Sequence[Any], shown: str) -> Settings:

@@ -2,10 +2,11 @@
 
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import ExitStack
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from fairveil.errors import FairveilError
@@ -89,7 +90,7 @@ def run_study(
                 continue
             for future in wait(running, timeout=_PATIENCE, return_when=FIRST_COMPLETED).done:
                 key, claim = running.pop(future)
-                record = _record_of(future, study, key, trials[key], device, threads)
+                record = _record_of(future, study, trials[key], device, threads)
                 store.write(record)
                 claim.close()
                 finish(key, record)
@@ -110,17 +111,14 @@ def run_trial(study: Study[Any, Any], trial: Trial, cache: Path, device: str, th
     except Exception as error:
         where = "" if isinstance(error, FairveilError) else f"{type(error).__name__}: "
         failure = Failure(message=f"{where}{error}", traceback=traceback.format_exc())
-    return Record(
-        study=study.name,
-        revision=study.revision,
-        key=study.key(trial),
-        label=trial.label,
-        trial=trial.model_dump(mode="json"),
-        code=code_version(),
+    return _record(
+        study,
+        trial,
+        device,
+        threads,
         started=started,
         seconds=time.perf_counter() - clock,
         durations=bench.durations,
-        machine=this_machine(device, threads),
         measurements=measurements,
         failure=failure,
     )
@@ -132,23 +130,39 @@ def results_of(study: Study[Any, Any], settings: Any, store: RecordStore) -> dic
     return {trial: record.measurements for trial, record in found if record is not None and not record.failure}
 
 
-def _record_of(
-    future: "Future[Record]", study: Study[Any, Any], key: str, trial: Trial, device: str, threads: int
-) -> Record:
+def _record_of(future: "Future[Record]", study: Study[Any, Any], trial: Trial, device: str, threads: int) -> Record:
     """The record of a future, also where the process died before it could write one."""
     error = future.exception()
     if error is None:
         return future.result()
+    failure = Failure(message=f"The process that ran it died, perhaps for want of memory ({error}).")
+    return _record(study, trial, device, threads, started=now(), seconds=0.0, failure=failure)
+
+
+def _record(
+    study: Study[Any, Any],
+    trial: Trial,
+    device: str,
+    threads: int,
+    *,
+    started: str,
+    seconds: float,
+    durations: Mapping[str, float] = MappingProxyType({}),
+    measurements: tuple[Measurement, ...] = (),
+    failure: Failure | None = None,
+) -> Record:
+    """What came out of a trial, with all that says which it was and where it ran."""
     return Record(
         study=study.name,
         revision=study.revision,
-        key=key,
+        key=study.key(trial),
         label=trial.label,
         trial=trial.model_dump(mode="json"),
         code=code_version(),
-        started=now(),
-        seconds=0.0,
-        durations={},
+        started=started,
+        seconds=seconds,
+        durations=dict(durations),
         machine=this_machine(device, threads),
-        failure=Failure(message=f"The process that ran it died, perhaps for want of memory ({error})."),
+        measurements=measurements,
+        failure=failure,
     )

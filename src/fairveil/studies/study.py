@@ -4,7 +4,7 @@ import hashlib
 import json
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Generic, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict
@@ -65,7 +65,8 @@ Results = Mapping[TrialType, Sequence[Measurement]]
 """What the finished trials measured."""
 
 
-def _nothing(*_: Any) -> Sequence[Any]:
+def no_figures(settings: Any, results: Any) -> Sequence[Figure]:
+    """For studies whose tables say it all."""
     return ()
 
 
@@ -98,7 +99,7 @@ class Study(Generic[SettingsType, TrialType]):
     tables: Callable[[SettingsType, "Results[TrialType]"], Sequence[Table]]
     differences: Callable[[SettingsType], Sequence[str]]
     rehearsal: Callable[[SettingsType], SettingsType]
-    figures: Callable[[SettingsType, "Results[TrialType]"], Sequence[Figure]] = field(default=_nothing)
+    figures: Callable[[SettingsType, "Results[TrialType]"], Sequence[Figure]] = no_figures
     revision: int = 1
 
     def key(self, trial: TrialType) -> str:

@@ -11,7 +11,7 @@ from fairveil.studies.lowkey.people import People
 from fairveil.studies.lowkey.rows import Row, run_row
 from fairveil.studies.lowkey.transfer import CLEAN, FAST, Transfer, smoke, tiny
 from fairveil.studies.lowkey.variations import Variation, Variations
-from fairveil.studies.study import Study
+from fairveil.studies.study import Study, no_figures
 
 LITERAL = LowKey(canvas="photo")
 """The dissertation's algorithm as it was published, on the whole photo."""
@@ -72,7 +72,7 @@ def _rows(
     *,
     published: Mapping[str, str] | None = None,
     also: Sequence[str] = (),
-    figures: Callable[..., Any] | None = None,
+    figures: Callable[..., Any] = no_figures,
     **settings: Any,
 ) -> Study[Variations, Row]:
     """A study of rows that differ in one thing."""
@@ -81,7 +81,7 @@ def _rows(
         row: variation.model_copy(update={"attack": variation.attack and _literal(variation.attack)})
         for row, variation in rows.items()
     }
-    study = Study(
+    return Study(
         name=name,
         title=title,
         question=question,
@@ -94,11 +94,10 @@ def _rows(
         trials=variations.trials,
         run=run_row,
         tables=partial(variations.tables, published=dict(published or {}), also=tuple(also)),
-        figures=figures or variations.no_figures,
+        figures=figures,
         differences=variations.differences,
         rehearsal=variations.rehearsal,
     )
-    return study
 
 
 def _literal(attack: LowKey) -> LowKey:

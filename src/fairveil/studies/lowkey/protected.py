@@ -2,8 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import polars as pl
@@ -14,7 +13,7 @@ from fairveil.data import FaceTable
 from fairveil.faces.detection import Detector
 from fairveil.faces.embedding import MINIMUM_FACE, WhichFace, faces_that_count
 from fairveil.faces.zoo import load_recognizer
-from fairveil.photos import as_image, read_photo
+from fairveil.photos import as_image
 from fairveil.protection.lowkey import LowKey
 from fairveil.protection.protecting import protect
 from fairveil.protection.verification import Quality, quality_of_face
@@ -46,37 +45,31 @@ def protected_photos(table: FaceTable, attack: Attack, faces: WhichFace, cache: 
         faces: which face of each photo is protected.
         cache: where they are kept; what is there is not made again, and several processes share the work.
     """
-    folder, names = _place(table, attack, faces, cache)
-    makers = {
-        f"{name}.png": partial(_protect, table=table, row=row, attack=attack, faces=faces)
-        for row, name in enumerate(names)
-    }
-    make_files(folder, makers)
-    return FaceTable(
-        table.frame.with_columns(image=pl.Series([f"{name}.png" for name in names])), folder, table.name, table.groups
+    content = json.dumps([attack.model_dump(mode="json"), faces], sort_keys=True)
+    folder = cache / "protected" / hashlib.sha256(content.encode()).hexdigest()[:16]
+    images = [f"{path_name(table.name, image)}.png" for image in table.frame["image"]]
+    make_files(
+        folder,
+        {
+            image: partial(_protect, table=table, row=row, attack=attack, faces=faces)
+            for row, image in enumerate(images)
+        },
     )
+    return FaceTable(table.frame.with_columns(image=pl.Series(images)), folder, table.name, table.groups)
 
 
-def qualities(table: FaceTable, attack: Attack, faces: WhichFace, cache: Path) -> list[Quality]:
-    """How much the face of each photo changed; the photos are protected first if they are not yet."""
-    protected = protected_photos(table, attack, faces, cache)
-    folder, names = _place(table, attack, faces, cache)
+def qualities(before: FaceTable, after: FaceTable, faces: WhichFace) -> list[Quality]:
+    """How much the face of each photo changed, from what `protected_photos` was given to what it gave."""
     makers = {
-        f"{name}.json": partial(_measure, before=table, after=protected, row=row, faces=faces)
-        for row, name in enumerate(names)
+        Path(image).with_suffix(".json").name: partial(_measure, before=before, after=after, row=row, faces=faces)
+        for row, image in enumerate(after.frame["image"])
     }
-    return [Quality.model_validate_json(path.read_text()) for path in make_files(folder, makers)]
+    return [Quality.model_validate_json(path.read_text()) for path in make_files(after.root, makers)]
 
 
 def path_name(data: str, image: str) -> str:
     """The name, without its suffix, of the protected version of an image of a data set."""
     return hashlib.sha256(f"{data}/{image}".encode()).hexdigest()[:20]
-
-
-def _place(table: FaceTable, attack: Attack, faces: WhichFace, cache: Path) -> tuple[Path, Sequence[str]]:
-    content = json.dumps([attack.model_dump(mode="json"), faces], sort_keys=True)
-    names = [path_name(table.name, image) for image in table.frame["image"]]
-    return cache / "protected" / hashlib.sha256(content.encode()).hexdigest()[:16], names
 
 
 def _protect(target: Path, *, table: FaceTable, row: int, attack: Attack, faces: WhichFace) -> None:
@@ -91,9 +84,10 @@ def _protect(target: Path, *, table: FaceTable, row: int, attack: Attack, faces:
 def _measure(target: Path, *, before: FaceTable, after: FaceTable, row: int, faces: WhichFace) -> None:
     photo = before.photo(row)
     found = faces_that_count(photo, _detector(faces), faces)
-    quality = quality_of_face(photo, read_photo(after.root / after.frame["image"][row]).pixels, found.landmarks[0])
+    quality = quality_of_face(photo, after.photo(row), found.landmarks[0])
     target.write_text(quality.model_dump_json())
 
 
+@cache
 def _detector(faces: WhichFace) -> Detector | None:
     return None if faces == "aligned" else Detector.pretrained(minimum_face=MINIMUM_FACE)

@@ -1,6 +1,6 @@
 """One row of a table: photos protected in one way, and how often each defender still finds their owners."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import polars as pl
 import torch
@@ -26,6 +26,8 @@ RANKS = (1, 50)
 
 GALLERY_SHARES = (0.01, 0.05)
 """Ranks as shares of the gallery: rank 50 of a small gallery says little, since 50 photos may be a large part of it."""
+
+_CLEAN = " as it was"  # what follows a recogniser's name in the column of embeddings before protection
 
 
 class Row(Trial):
@@ -81,7 +83,7 @@ def run_row(row: Row, bench: Workbench) -> list[Measurement]:
             if row.probes_protected:
                 probes = protected_photos(chosen.probes, row.attack, people.faces, cache)
         with bench.timed("compare"):
-            costs = _costs(qualities(chosen.protected, row.attack, people.faces, cache))
+            costs = _costs(qualities(chosen.protected, in_gallery, people.faces))
     tables = [
         altered(in_gallery, (row.saved, row.preprocessing)),
         altered(chosen.strangers, (row.preprocessing,)),
@@ -108,33 +110,33 @@ def _recognised(
     with bench.timed("embed"):
         users, others, probes = (embedded(table, recognizers, row.people, bench.cache) for table in tables)
     missing = _without_face(tables[2], probes)
+    pairs = None
+    if row.attack is not None and row.adapted_on:
+        with bench.timed("protect for adapting"):
+            pairs = _pairs(row, row.attack, strangers, others, recognizers, bench)
     measurements: list[Measurement] = []
     for recognizer in recognizers:
         views = [faces.vectors(recognizer.name) for faces in (users, others, probes)]
-        if row.attack is not None and row.adapted_on:
+        if pairs is not None:
             with bench.timed("adapt"):
-                back = _undoing(row, strangers, others, recognizer.name, recognizers, bench)
+                columns = (f"{recognizer.name}{_CLEAN}", recognizer.name)
+                back = undo(*(torch.from_numpy(pairs[column].to_numpy(writable=True)) for column in columns))
                 views = [back(vectors) for vectors in views]
         with bench.timed("identify"):
             measurements += _rates(recognizer.name, users, others, probes, views, missing)
     return measurements
 
 
-def _undoing(
-    row: Row, table: FaceTable, clean: Embeddings, defender: str, recognizers: Sequence[Recognizer], bench: Workbench
-) -> Callable[[Tensor], Tensor]:
-    """What a defender learns who protects photos of strangers itself: how to bring embeddings back (see `adapted`)."""
-    if row.attack is None:
-        raise ValueError("There is nothing to undo without an attack.")
+def _pairs(
+    row: Row, attack: Attack, table: FaceTable, clean: Embeddings, recognizers: Sequence[Recognizer], bench: Workbench
+) -> pl.DataFrame:
+    """Embeddings of strangers as a defender who has LowKey too protected them, and beside them as they were."""
     own = table.take(range(min(row.adapted_on, len(table))))
-    photos = protected_photos(own, row.attack, row.people.faces, bench.cache)
+    photos = protected_photos(own, attack, row.people.faces, bench.cache)
     protected = embedded(altered(photos, (row.preprocessing,)), recognizers, row.people, bench.cache)
-    names = {path_name(table.name, image): image for image in own.frame["image"]}
-    pairs = protected.frame.with_columns(original=pl.col("image").str.strip_suffix(".png").replace_strict(names)).join(
-        clean.frame.select("image", clean=pl.col(defender)), left_on="original", right_on="image"
-    )
-    before, after = (torch.from_numpy(pairs[column].to_numpy(writable=True)) for column in ("clean", defender))
-    return undo(before, after)
+    names = {f"{path_name(own.name, image)}.png": image for image in own.frame["image"]}
+    before = clean.frame.select("image", *(recognizer.name for recognizer in recognizers))
+    return protected.frame.with_columns(pl.col("image").replace_strict(names)).join(before, on="image", suffix=_CLEAN)
 
 
 def _without_face(probes: FaceTable, embeddings: Embeddings) -> list[str]:

@@ -12,16 +12,13 @@ from fairveil.report.plots import heat_map
 from fairveil.report.tables import Cell, Table, Unit, pivot
 from fairveil.studies.lowkey.people import SYNTHETIC, People
 from fairveil.studies.lowkey.protected import Attack
-from fairveil.studies.lowkey.rows import Row, ranks_of
+from fairveil.studies.lowkey.rows import RANKS, Row, ranks_of
 from fairveil.studies.published import published_table
 from fairveil.studies.study import Figure, Measurement, Results
 
 FAST = LowKey(smoothing="alternate", mirror=False)
 """The dissertation's step, α and number of steps on the face alone, with smoothing in turns and without the mirrored
 face: what two cores can afford."""
-
-LITERAL = LowKey(canvas="photo")
-"""The dissertation's algorithm as it was published, on the whole photo."""
 
 
 class Transfer(BaseModel):
@@ -56,7 +53,7 @@ CLEAN = "Clean"
 
 def at_hand(people: People) -> People:
     """The same people, or generated ones where their data set is not here."""
-    if people.data == SYNTHETIC or people.data not in ("lfw", "celeb18") or has_pack(people.data):
+    if people.data not in ("lfw", "celeb18") or has_pack(people.data):
         return people
     return people.model_copy(update={"data": SYNTHETIC, "faces": "central", "synthetic_size": 250})
 
@@ -78,10 +75,10 @@ def trials(settings: Transfer) -> list[Row]:
     ]
 
 
-def by_row(results: Results[Row], row_name: str = "attacker") -> list[Measurement]:
-    """All measurements, each labelled with its row."""
+def by_row(results: Results[Row]) -> list[Measurement]:
+    """All measurements, each labelled with its row as the attacker."""
     return [
-        measurement.model_copy(update={"labels": measurement.labels | {row_name: row.name}})
+        measurement.model_copy(update={"labels": measurement.labels | {"attacker": row.name}})
         for row, measurements in results.items()
         for measurement in measurements
     ]
@@ -96,13 +93,9 @@ def matrix_tables(results: Results[Row], published: Mapping[str, str], also: Seq
         number = published.get(metric)
         stands = f"Stands beside table {number}." if number else "The dissertation has no such column."
         tables.append(
-            pivot(
+            _matrix(
                 measured,
-                row="attacker",
-                column="defender",
-                title=f"{metric} accuracy, ours",
-                where={"metric": metric, "group": "all"},
-                shade="low is good",
+                metric,
                 caption=f"Share of probes whose owner is among the {k} nearest of about {gallery} gallery photos "
                 f"({k / max(1, int(gallery)):.2%}). {stands} Intervals: 95 %, resampling identities.",
             )
@@ -113,6 +106,19 @@ def matrix_tables(results: Results[Row], published: Mapping[str, str], also: Seq
         measured, row="attacker", column="cost", title="What the protection costs", unit=_cost_units(measured)
     )
     return [*tables, *([costs] if costs.rows else []), *(published_table(number).table() for number in also)]
+
+
+def _matrix(measured: Sequence[Measurement], metric: str, *, caption: str = "") -> Table:
+    """One metric of every defender (columns) against every attack (rows)."""
+    return pivot(
+        measured,
+        row="attacker",
+        column="defender",
+        title=f"{metric} accuracy, ours",
+        where={"metric": metric, "group": "all"},
+        shade="low is good",
+        caption=caption,
+    )
 
 
 def _cost_units(measured: Sequence[Measurement]) -> tuple[Unit, ...]:
@@ -180,16 +186,15 @@ def figures(settings: Transfer, results: Results[Row]) -> list[Figure]:
     """The matrices of the dissertation's ranks as pictures."""
     measured = by_row(results)
     pictures = []
-    for metric in ("rank-1", "rank-50"):
-        cells = {
-            (one.labels["attacker"], one.labels["defender"]): one.value
-            for one in measured
-            if one.labels.get("metric") == metric and one.labels["group"] == "all"
-        }
-        rows = list(dict.fromkeys(row for row, _ in cells))
-        columns = list(dict.fromkeys(column for _, column in cells))
-        values = [[cells.get((row, column)) for column in columns] for row in rows]
-        svg = heat_map(values, rows=rows, columns=columns, row_name="attacker", column_name="defender")
+    for metric in (f"rank-{k}" for k in RANKS):
+        table = _matrix(measured, metric)
+        svg = heat_map(
+            [[cell.value for cell in cells] for _, cells in table.rows],
+            rows=[name for name, _ in table.rows],
+            columns=table.columns,
+            row_name=table.row_name,
+            column_name=table.column_name,
+        )
         pictures.append(Figure(f"{metric} accuracy, ours: every defender (columns) against every attack (rows).", svg))
     return pictures
 

@@ -152,11 +152,6 @@ def frontier_figures(settings: Variations, results: Results[Row]) -> list[Figure
     return [Figure("What protection costs: the share of probes still found against the change of the photos.", svg)]
 
 
-def no_figures(settings: Variations, results: Results[Row]) -> list[Figure]:
-    """Nothing: tables say it all."""
-    return []
-
-
 def differences(settings: Variations) -> list[str]:
     """What differs from the dissertation's setting."""
     return differences_of(settings.people, settings.attack)
