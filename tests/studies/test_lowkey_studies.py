@@ -109,6 +109,8 @@ def test_a_tenth_of_each_identity_are_probes_where_nothing_else_is_said():
     chosen = cast(people)
     assert len(chosen.probes) == 2
     assert len(chosen.protected) >= 2
+    one_each = cast(people.model_copy(update={"gallery_photos": 1}))
+    assert len(one_each.protected) == 2  # a tenth as probes leaves more, and one of each is asked for
 
 
 def test_alterations_keep_size_and_type_and_change_the_photo():

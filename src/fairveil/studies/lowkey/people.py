@@ -100,10 +100,9 @@ def cast(people: People) -> Cast:
     if people.strangers is not None:
         others = others.head(people.strangers)
     of_users = order.filter(pl.col("identity").is_in(users.implode()))
-    first_place = people.probe_photos or 0
     shown = of_users.filter(~pl.col("probe"))
-    if people.gallery_photos is not None and people.probe_photos is not None:
-        shown = shown.filter(pl.col("place") < first_place + people.gallery_photos)
+    if people.gallery_photos is not None:
+        shown = shown.filter(pl.int_range(pl.len()).over("identity") < people.gallery_photos)
     rest = order.filter(pl.col("identity").is_in(others.implode()))
     if people.photos_of_stranger is not None:
         rest = rest.filter(pl.col("place") < people.photos_of_stranger)
