@@ -1,5 +1,6 @@
 """What tests of several folders share."""
 
+import sys
 from collections.abc import Callable
 from functools import cache
 
@@ -11,8 +12,9 @@ from numpy.typing import NDArray
 from skimage import data
 from torch import nn
 
-from fairveil import assets
+from fairveil import assets, cli
 from fairveil.errors import FairveilError
+from fairveil.faces import zoo
 from fairveil.faces.detection import Detector
 from fairveil.faces.recognizers import Framing, Recognizer
 
@@ -64,3 +66,38 @@ def tiny_recognizers() -> list[Recognizer]:
 def portrait() -> NDArray[np.uint8]:
     """The public-domain portrait of Eileen Collins, (512, 512, 3): one face of about 110 pixels."""
     return data.astronaut()
+
+
+@pytest.fixture
+def run_fairveil(monkeypatch, capsys):
+    """The command as a person runs it: gives exit code, stdout and stderr."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["fairveil", *map(str, arguments)])
+        try:
+            cli.main()
+            code = 0
+        except SystemExit as stop:
+            code = stop.code or 0
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return run
+
+
+@pytest.fixture
+def stand_in_zoo(monkeypatch):
+    """To be called with recognisers, and with names of more that can be loaded but are not of the zoo."""
+
+    def put(recognizers, more=()):
+        by_name = {recognizer.name: recognizer for recognizer in (*recognizers, *more)}
+
+        def load(name):
+            if name not in by_name:
+                raise FairveilError(f"The zoo has no recogniser {name!r}.")
+            return by_name[name]
+
+        monkeypatch.setattr(zoo, "ZOO", {recognizer.name: recognizer for recognizer in recognizers})
+        monkeypatch.setattr(zoo, "load_recognizer", load)
+
+    return put

@@ -16,41 +16,21 @@ import torch
 from PIL import Image
 from torch import nn
 
-from fairveil import cli
 from fairveil.cli import faces
-from fairveil.errors import FairveilError
-from fairveil.faces import embedding, zoo
+from fairveil.faces import embedding
 from fairveil.faces.recognizers import Framing, Recognizer
 
 
 @pytest.fixture
-def fairveil(monkeypatch, capsys, tiny_recognizers):
+def fairveil(monkeypatch, run_fairveil, stand_in_zoo, tiny_recognizers):
     """The command, with three tiny recognisers for a zoo: gives exit code, stdout and stderr."""
     torch.manual_seed(5)
     flat = nn.Sequential(nn.Flatten(), nn.Linear(3 * 24 * 24, 32, bias=False))
-    tells_apart = Recognizer.from_module(flat, name="default", framing=Framing(size=24), threshold=0.9)
-    by_name = {recognizer.name: recognizer for recognizer in (tells_apart, *tiny_recognizers)}
-    monkeypatch.setattr(zoo, "ZOO", dict(by_name))
+    stand_in_zoo(
+        [Recognizer.from_module(flat, name="default", framing=Framing(size=24), threshold=0.9), *tiny_recognizers]
+    )
     monkeypatch.setattr(faces, "_DEFAULT_RECOGNIZER", "default")
-
-    def load(name):
-        if name not in by_name:
-            raise FairveilError(f"The zoo has no recogniser {name!r}.")
-        return by_name[name]
-
-    monkeypatch.setattr(zoo, "load_recognizer", load)
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["fairveil", *map(str, arguments)])
-        try:
-            cli.main()
-            code = 0
-        except SystemExit as stop:
-            code = stop.code or 0
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return run
+    return run_fairveil
 
 
 @pytest.fixture

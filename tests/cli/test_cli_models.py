@@ -1,12 +1,11 @@
 """`fairveil models`: results on stdout, talk on stderr, exit codes."""
 
 import json
-import sys
 from dataclasses import dataclass
 
 import pytest
 
-from fairveil import assets, cli
+from fairveil import assets
 from fairveil.assets import clients, store
 from fairveil.errors import FairveilError
 
@@ -19,20 +18,10 @@ class Said:
 
 
 @pytest.fixture
-def run(tmp_path, monkeypatch, capsys):
+def run(tmp_path, monkeypatch, run_fairveil):
     monkeypatch.delenv("FAIRVEIL_ASSETS", raising=False)
     monkeypatch.setattr(store, "_cache_folder", lambda: tmp_path / "cache")
-
-    def run_main(*words):
-        monkeypatch.setattr(sys, "argv", ["fairveil", "models", *words])
-        try:
-            cli.main()
-            code = 0
-        except SystemExit as stop:
-            code = stop.code or 0
-        return Said(code, *capsys.readouterr())
-
-    return run_main
+    return lambda *words: Said(*run_fairveil("models", *words))
 
 
 @pytest.fixture

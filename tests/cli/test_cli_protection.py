@@ -13,41 +13,20 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from fairveil import cli
-from fairveil.errors import FairveilError
 from fairveil.faces import zoo
 from fairveil.faces.recognizers import Recognizer
 from fairveil.version import __version__
 
 
 @pytest.fixture
-def fairveil(monkeypatch, capsys, detector, needs_models, tiny_recognizers):
+def fairveil(monkeypatch, run_fairveil, stand_in_zoo, detector, needs_models, tiny_recognizers):
     """The command, with two tiny recognisers for a zoo: gives exit code, stdout and stderr."""
     needs_models("lpips-alexnet", "lpips-vgg16")
-    by_name = {recognizer.name: recognizer for recognizer in tiny_recognizers}
-    monkeypatch.setattr(zoo, "ZOO", dict(by_name))
-    by_name["thresholdless"] = Recognizer("thresholdless", tiny_recognizers[0].network, tiny_recognizers[0].framing)
+    thresholdless = Recognizer("thresholdless", tiny_recognizers[0].network, tiny_recognizers[0].framing)
+    blind = Recognizer("blind", lambda crops: crops.flatten(1)[:, :4] * 0)
+    stand_in_zoo(tiny_recognizers, [thresholdless, blind])
     monkeypatch.setattr(zoo, "DEFAULT_ENSEMBLE", ("tiny-1",))
-    by_name["blind"] = Recognizer("blind", lambda crops: crops.flatten(1)[:, :4] * 0)
-
-    def load(name):
-        if name not in by_name:
-            raise FairveilError(f"The zoo has no recogniser {name!r}.")
-        return by_name[name]
-
-    monkeypatch.setattr(zoo, "load_recognizer", load)
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["fairveil", *map(str, arguments)])
-        try:
-            cli.main()
-            code = 0
-        except SystemExit as stop:
-            code = stop.code or 0
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return run
+    return run_fairveil
 
 
 @pytest.fixture

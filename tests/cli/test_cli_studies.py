@@ -1,29 +1,20 @@
 """`fairveil study` as a person would use it."""
 
 import json
-import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
-
-from fairveil import cli
 
 STUDY = "sleepy:SLEEPY"
 
 
 @pytest.fixture
-def fairveil(monkeypatch, capsys, tmp_path):
+def fairveil(monkeypatch, run_fairveil, tmp_path):
+    """The command `fairveil study`: gives exit code, stdout and stderr."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "studies"))
-
-    def call(*words):
-        monkeypatch.setattr(sys, "argv", ["fairveil", "study", *words])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        captured = capsys.readouterr()
-        return ended.value.code or 0, captured.out, captured.err
-
-    return call
+    return partial(run_fairveil, "study")
 
 
 def test_the_list_names_the_studies_of_the_dissertation(fairveil):
