@@ -11,9 +11,13 @@ from fairveil.faces import identification
 from fairveil.faces.identification import identify, nearest
 
 
-def unit(seed, count, dimensions=4, coarse=False):
-    vectors = torch.randn(count, dimensions, generator=torch.Generator().manual_seed(seed))
-    return F.normalize(vectors.round() + 1e-3 if coarse else vectors, dim=1)
+def unit(seed, count, dimensions=4):
+    return F.normalize(torch.randn(count, dimensions, generator=torch.Generator().manual_seed(seed)), dim=1)
+
+
+def corners(seed, count):
+    """Vectors whose products are exact and take five values only: nearly everything is a tie."""
+    return torch.randint(2, (count, 4), generator=torch.Generator().manual_seed(seed)) - 0.5
 
 
 def literal_order(probe, gallery, excluded):
@@ -68,6 +72,32 @@ def test_equally_similar_photos_are_ordered_by_their_rows():
     assert identify(probe, gallery, torch.tensor([7]), who)[0].rank.tolist() == [1]
 
 
+@given(st.integers(0, 10_000), st.integers(1, 700), st.integers(1, 6), st.booleans(), st.booleans())
+def test_ties_in_large_galleries_are_those_of_a_full_stable_sort(seed, rows, k, leave_out, small_blocks):
+    gallery = corners(seed, rows)
+    probes = gallery[:40] if leave_out else corners(seed + 1, 40)
+    itself = torch.arange(len(probes)) if leave_out else torch.full((len(probes),), -1)
+    k = min(k, max(1, rows - leave_out))
+    if rows == leave_out:
+        return
+    similarity = probes @ gallery.T
+    if leave_out:
+        similarity[itself, itself] = -torch.inf
+    order = similarity.sort(dim=1, descending=True, stable=True).indices
+    with pytest.MonkeyPatch.context() as patch:
+        if small_blocks:
+            patch.setattr(identification, "_BLOCK", 512 * 8)
+        found = nearest(probes, gallery, k, exclude=itself if leave_out else None)
+    assert torch.equal(found.index, order[:, :k])
+    who, asked = torch.arange(rows) % 5, torch.arange(len(probes)) % 6
+    outcome = identify(probes, gallery, asked, who, exclude=itself)[0]
+    hits = (who[order] == asked[:, None]) & (similarity.gather(1, order) > -torch.inf)
+    assert torch.equal(outcome.rank, torch.where(hits.any(1), hits.int().argmax(1) + 1, 0))
+    others = (who[order] != asked[:, None]) & (similarity.gather(1, order) > -torch.inf)
+    expected = order.gather(1, others.int().argmax(1, keepdim=True)).flatten()
+    assert torch.equal(outcome.other_index, torch.where(others.any(1), expected, -1))
+
+
 def test_many_galleries_in_one_pass_give_what_each_gives_alone():
     probes, gallery = unit(0, 30), unit(1, 60)
     asked, who = torch.arange(30) % 7, torch.arange(60) % 6
@@ -84,6 +114,7 @@ def test_small_blocks_give_what_one_block_gives(monkeypatch):
     asked, who = torch.arange(50) % 11, torch.arange(300) % 11
     whole, ranks = nearest(probes, gallery, 7), identify(probes, gallery, asked, who)[0].rank
     monkeypatch.setattr(identification, "_BLOCK", 1024)
+    monkeypatch.setattr(identification, "_ROWS", 1)
     assert torch.equal(nearest(probes, gallery, 7).index, whole.index)
     assert torch.equal(identify(probes, gallery, asked, who)[0].rank, ranks)
 

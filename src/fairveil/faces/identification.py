@@ -12,7 +12,10 @@ from torch import Tensor
 
 from fairveil.errors import FairveilError
 
-_BLOCK = 1 << 23  # similarities held at a time: 32 MB, whatever the sizes of probes and gallery
+_BLOCK = 1 << 23  # similarities in a block: 32 MB
+_TILE = 1024  # gallery photos in one product: what stays in a processor's cache
+_ROWS = 64  # probes in a block of `identify` at the least: with fewer the product is slow
+_GROUP = 32  # similarities of which only the largest is looked at first
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,7 @@ class Outcome:
     other_index: Tensor
 
 
+@torch.no_grad()
 def nearest(probes: Tensor, gallery: Tensor, k: int, *, exclude: Tensor | None = None) -> Neighbours:
     """The k nearest photos of a gallery for each probe.
 
@@ -65,28 +69,23 @@ def nearest(probes: Tensor, gallery: Tensor, k: int, *, exclude: Tensor | None =
     _check(probes, gallery)
     if not 1 <= k <= len(gallery) - (exclude is not None):
         raise FairveilError(f"{k} nearest of a gallery of {len(gallery)} photos cannot be had: ask for fewer.")
-    columns = max(k, _BLOCK // 1024)
-    best, where = [], []
-    for rows in _slices(len(probes), max(1, _BLOCK // min(columns, len(gallery)))):
-        similarity = probes.new_empty(len(probes[rows]), 0)
+    width = min(len(gallery), max(_BLOCK // 512, 512 * k))
+    space = _space(probes, min(len(probes), max(1, _BLOCK // width)), width)
+    found = []
+    for rows in _slices(len(probes), len(space)):
+        similarity = probes.new_empty(rows.stop - rows.start, 0)
         index = similarity.long()
-        for part in _slices(len(gallery), columns):
-            block = probes[rows] @ gallery[part].T
+        for part in _slices(len(gallery), width):
+            block = _product(probes[rows], gallery[part], space)
             _leave_out(block, exclude, rows, part)
-            wanted = min(k, block.shape[1])
-            if similarity.shape[1] == k:  # most blocks hold few that are better than the k best so far
-                wanted = min(wanted, int((block > similarity[:, -1:]).sum(1).max()))
-                if not wanted:
-                    continue
-            block, inside = _largest(block, wanted)
-            similarity = torch.cat([similarity, block], 1)
-            index = torch.cat([index, inside + part.start], 1)
-            similarity, index = _ordered(similarity, index, k)
-        best.append(similarity)
-        where.append(index)
-    return Neighbours(torch.cat(best), torch.cat(where))
+            values, columns = _largest(block, k, better_than=similarity[:, -1:] if similarity.shape[1] == k else None)
+            similarity, index = torch.cat([similarity, values], 1), torch.cat([index, columns + part.start], 1)
+            similarity, index = _best(similarity, index, min(k, similarity.shape[1]))
+        found.append(_ordered(similarity, index))
+    return Neighbours(*(torch.cat(parts) for parts in zip(*found, strict=True)))
 
 
+@torch.no_grad()
 def identify(
     probes: Tensor,
     gallery: Tensor,
@@ -126,35 +125,74 @@ def identify(
                 f"There are {len(vectors)} {name} and identities of shape {tuple(identities.shape)} and type "
                 f"{identities.dtype}: give one int64 number each."
             )
-    masks = [torch.ones_like(gallery_identities, dtype=torch.bool)] if galleries is None else galleries
+    masks: Sequence[Tensor | None] = [None] if galleries is None else galleries
     outcomes: list[list[Outcome]] = [[] for _ in masks]
-    for rows in _slices(len(probes), max(1, _BLOCK // max(1, len(gallery)))):
-        similarity = probes[rows] @ gallery.T
+    mates = _Mates(probe_identities, gallery_identities)
+    height = min(len(probes), max(_ROWS, _BLOCK // len(gallery)))
+    space = _space(probes, height, len(gallery))
+    spare = space if galleries is None else torch.empty_like(space)
+    for rows in _slices(len(probes), height):
+        similarity = _product(probes[rows], gallery, space)
         _leave_out(similarity, exclude, rows, slice(0, len(gallery)))
-        same = probe_identities[rows, None] == gallery_identities
+        where = mates.of(rows)
+        likeness = similarity.gather(1, where.clamp_min(0)).masked_fill_(where < 0, -torch.inf)
+        row, place = (where >= 0).nonzero(as_tuple=True)
+        similarity[row, where[row, place]] = -torch.inf  # what is left are others
         for mask, found in zip(masks, outcomes, strict=True):
-            found.append(_outcome(similarity[:, mask], same[:, mask], mask.nonzero().flatten()))
+            if mask is None:
+                found.append(_outcome(similarity, likeness, where))
+                continue
+            columns = mask.nonzero().flatten()
+            block = _window(spare, len(similarity), len(columns))
+            torch.index_select(similarity, 1, columns, out=block[:, : len(columns)])
+            theirs = likeness.masked_fill(~mask[where], -torch.inf)
+            found.append(_outcome(block, theirs, where, columns))
     return [_joined(parts) for parts in outcomes]
 
 
-def _outcome(similarity: Tensor, same: Tensor, rows: Tensor) -> Outcome:
-    """The outcome for a block of probes: similarities and whether the identity is theirs, (B, M)."""
-    nothing = similarity.new_full((len(similarity), 1), -torch.inf)
-    theirs = torch.cat([similarity.masked_fill(~same, -torch.inf), nothing], 1)
-    others = torch.cat([similarity.masked_fill(same, -torch.inf), nothing], 1)
-    mate, place = _first_best(theirs)
-    other, other_place = _first_best(others)
-    columns = torch.arange(others.shape[1], device=others.device)
-    ahead = (others > mate[:, None]) | ((others == mate[:, None]) & (columns < place[:, None]))
-    known = mate > -torch.inf
-    padded = torch.cat([rows, rows.new_full((1,), -1)])
-    return Outcome((ahead.sum(1) + 1) * known, mate, other, torch.where(other > -torch.inf, padded[other_place], -1))
+class _Mates:
+    """Where in the gallery the photos of each probe's identity are."""
+
+    def __init__(self, probe_identities: Tensor, gallery_identities: Tensor) -> None:
+        self._order = gallery_identities.argsort(stable=True)
+        known = gallery_identities[self._order]
+        self._first = torch.searchsorted(known, probe_identities)
+        self._end = torch.searchsorted(known, probe_identities, right=True)
+
+    def of(self, rows: slice) -> Tensor:
+        """The rows of the gallery, ascending, -1 beyond the last: (B, as many as the most have, at least 1)."""
+        first, end = self._first[rows, None], self._end[rows, None]
+        most = max(1, int((end - first).max()))
+        place = first + torch.arange(most, device=first.device)
+        return self._order[place.clamp_max(len(self._order) - 1)].masked_fill_(place >= end, -1)
 
 
-def _first_best(values: Tensor) -> tuple[Tensor, Tensor]:
-    """The largest value of each row and the first column that holds it."""
-    best = values.amax(1)
-    return best, (values == best[:, None]).int().argmax(1)
+def _outcome(others: Tensor, likeness: Tensor, where: Tensor, columns: Tensor | None = None) -> Outcome:
+    """The outcome for a block of probes.
+
+    Args:
+        others: similarities to the M photos of a gallery, -inf for those of the probe's identity, (B, M).
+        likeness: similarities to the photos of the probe's identity, -inf for what is not in this gallery, (B, m).
+        where: the rows of these, (B, m).
+        columns: the rows of the M photos, all by default, (M,).
+    """
+    mate, place = likeness.max(1)
+    first_mate = where.gather(1, place[:, None])
+    other, other_index = _first_best(others)
+    rank = (mate > -torch.inf).long()
+    beaten = ((rank > 0) & (other >= mate)).nonzero().flatten()
+    if len(beaten):
+        rows, best = others if len(beaten) == len(others) else others[beaten], mate[beaten, None]
+        rank[beaten] += (rows > best).sum(1, dtype=torch.int32)
+        tied = (rows == best).sum(1, dtype=torch.int32).nonzero().flatten()
+        if len(tied):
+            row, column = (rows[tied] == best[tied]).nonzero(as_tuple=True)
+            column = column if columns is None else columns[column]
+            again = beaten[tied][row]
+            rank.index_add_(0, again, (column < first_mate[again, 0]).long())
+    if columns is not None and len(columns):
+        other_index = columns[other_index]
+    return Outcome(rank, mate, other, other_index.masked_fill(other == -torch.inf, -1))
 
 
 def _joined(parts: Sequence[Outcome]) -> Outcome:
@@ -163,20 +201,74 @@ def _joined(parts: Sequence[Outcome]) -> Outcome:
     )
 
 
-def _largest(block: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The k largest of each row and their columns; of those that equal the last, the first columns."""
-    values, columns = block.topk(k, dim=1)
-    unsettled = ((block >= values[:, -1:]).sum(1) > k).nonzero().flatten()  # topk may have taken any of the equals
-    if len(unsettled):
-        columns[unsettled] = torch.sort(block[unsettled], stable=True, dim=1, descending=True).indices[:, :k]
+def _space(like: Tensor, height: int, width: int) -> Tensor:
+    """Memory for blocks: to ask for new memory costs a third of the product, and rows of odd lengths even more."""
+    return like.new_empty(height, -(-width // _GROUP) * _GROUP)
+
+
+def _window(space: Tensor, height: int, width: int) -> Tensor:
+    """Memory for a block, as wide as whole groups take; what is beyond its width is less than all."""
+    block = space[:height, : -(-width // _GROUP) * _GROUP]
+    block[:, width:] = -torch.inf
+    return block
+
+
+def _product(probes: Tensor, gallery: Tensor, space: Tensor) -> Tensor:
+    """The similarities (B, M), followed by -inf up to a whole number of groups."""
+    block = _window(space, len(probes), len(gallery))
+    for part in _slices(len(gallery), _TILE):
+        torch.mm(probes, gallery[part].T, out=block[:, part])
+    return block
+
+
+def _first_best(block: Tensor) -> tuple[Tensor, Tensor]:
+    """The largest of each row and the first column that holds it; -inf and 0 where there are no columns."""
+    if not block.shape[1]:
+        return block.new_full((len(block),), -torch.inf), torch.zeros(len(block), dtype=torch.long, device=block.device)
+    groups = block.unflatten(1, (-1, _GROUP))  # type: ignore[no-untyped-call]
+    first = groups.amax(2).argmax(1)  # like every argmax of torch, the first of equals
+    best, place = groups[torch.arange(len(block), device=block.device), first].max(1)
+    return best, first * _GROUP + place
+
+
+def _largest(block: Tensor, k: int, *, better_than: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """The k largest of each row and their columns; of those that equal the last, the first columns.
+
+    Of what is not above the bound (B, 1) some may be missing, and as many columns less are given.
+    """
+    groups = block.unflatten(1, (-1, _GROUP))  # type: ignore[no-untyped-call]
+    maxima = groups.amax(2)
+    wanted = min(k, maxima.shape[1])
+    if better_than is not None:
+        wanted = min(wanted, int((maxima > better_than).sum(1).max()))
+    # The k largest are in the k groups of the largest maxima,
+    top, chosen = maxima.topk(wanted, dim=1)
+    members = groups[torch.arange(len(block), device=block.device)[:, None], chosen].flatten(1)
+    columns = (chosen[..., None] * _GROUP + torch.arange(_GROUP, device=block.device)).flatten(1)
+    values, columns = _best(members, columns, min(k, members.shape[1]))
+    if 0 < wanted < maxima.shape[1]:  # unless a group that was not looked into has what equals the last of them.
+        unsettled = ((values[:, -1] == top[:, -1]) & ((maxima >= top[:, -1:]).sum(1) > wanted)).nonzero().flatten()
+        if len(unsettled):
+            order = torch.sort(block[unsettled], stable=True, dim=1, descending=True).indices
+            columns[unsettled] = order[:, : columns.shape[1]]
     return values, columns
 
 
-def _ordered(similarity: Tensor, index: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The k best of each row, best first, and of equals the one with the lower index first."""
+def _best(similarity: Tensor, index: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The k largest of each row of candidates; of those that equal the last, the ones of the lowest index."""
+    values, place = similarity.topk(k, dim=1)
+    chosen = index.gather(1, place)
+    unsettled = ((similarity >= values[:, -1:]).sum(1) > k).nonzero().flatten()  # topk takes any of the equals
+    if len(unsettled):
+        chosen[unsettled] = _ordered(similarity[unsettled], index[unsettled])[1][:, :k]
+    return values, chosen
+
+
+def _ordered(similarity: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
+    """The candidates of each row, best first, and of equals the one with the lower index first."""
     by_index = index.argsort(1)
     similarity, index = similarity.gather(1, by_index), index.gather(1, by_index)
-    by_similarity = torch.sort(similarity, stable=True, dim=1, descending=True).indices[:, :k]
+    by_similarity = torch.sort(similarity, stable=True, dim=1, descending=True).indices
     return similarity.gather(1, by_similarity), index.gather(1, by_similarity)
 
 
@@ -200,7 +292,8 @@ def _check(probes: Tensor, gallery: Tensor) -> None:
                 f"The {name} have shape {tuple(vectors.shape)} and type {vectors.dtype}: "
                 "embeddings are rows of floating-point numbers, (N, D), at least one."
             )
-        if not torch.isfinite(vectors).all() or not vectors.any(1).all():
+        length = torch.linalg.vector_norm(vectors, dim=1)
+        if not (torch.isfinite(length) & (length > 0)).all():
             raise FairveilError(f"Some embeddings of the {name} are zero, infinite or missing: leave those rows out.")
     if probes.shape[1] != gallery.shape[1]:
         raise FairveilError(
