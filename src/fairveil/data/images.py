@@ -1,0 +1,157 @@
+"""Labelled pictures, kept as one tensor: what classifiers are trained on."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from math import pi
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fairveil.errors import FairveilError
+from fairveil.photos import find_photos, read_photo, shown
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledImages:
+    """Pictures of one size, each of one class.
+
+    Attributes:
+        images: uint8 (N, C, H, W).
+        labels: int64 (N,), each at least 0 and less than the number of classes.
+        classes: what the classes are called.
+        name: what reports call the data set.
+
+    >>> images = LabelledImages(torch.zeros(2, 3, 8, 8, dtype=torch.uint8), torch.tensor([1, 0]), ("cat", "dog"), "two")
+    >>> len(images), images.take([0]).labels
+    (2, tensor([1]))
+    """
+
+    images: Tensor
+    labels: Tensor
+    classes: tuple[str, ...]
+    name: str
+
+    def __post_init__(self) -> None:
+        """Refuse what no training could use.
+
+        Raises:
+            FairveilError: images and labels do not fit each other, or a label is not the number of a class.
+        """
+        if self.images.dtype != torch.uint8 or self.images.ndim != 4:
+            kind = f"{str(self.images.dtype).removeprefix('torch.')} {tuple(self.images.shape)}"
+            raise FairveilError(f"The images of {self.name} are {kind}: they must be uint8 of shape (N, C, H, W).")
+        if self.labels.dtype != torch.int64 or self.labels.shape != self.images.shape[:1]:
+            kind = f"{str(self.labels.dtype).removeprefix('torch.')} {tuple(self.labels.shape)}"
+            raise FairveilError(
+                f"The labels of {self.name} are {kind}: they must be int64, one for each of its {len(self)} images."
+            )
+        if len(self) and not 0 <= int(self.labels.min()) <= int(self.labels.max()) < len(self.classes):
+            raise FairveilError(
+                f"The labels of {self.name} run from {int(self.labels.min())} to {int(self.labels.max())}, but with "
+                f"{len(self.classes)} classes they must lie between 0 and {len(self.classes) - 1}."
+            )
+
+    def __len__(self) -> int:
+        """How many pictures there are."""
+        return len(self.images)
+
+    def take(self, rows: Tensor | Sequence[int]) -> "LabelledImages":
+        """Those of some rows, in that order; the classes stay as they are."""
+        rows = torch.as_tensor(rows, dtype=torch.int64)
+        return replace(self, images=self.images[rows], labels=self.labels[rows])
+
+    def fingerprint(self) -> str:
+        """The SHA-256 of pictures, labels and class names: equal if and only if the data are."""
+        digest = hashlib.sha256(repr((tuple(self.images.shape), self.classes)).encode())
+        for tensor in (self.images, self.labels):
+            digest.update(tensor.cpu().contiguous().numpy().data)
+        return digest.hexdigest()
+
+
+def read_image_folder(folder: Path, *, size: int | None = None) -> LabelledImages:
+    """Read pictures that lie in one folder a class, as `folder/class/picture.jpg`.
+
+    Args:
+        folder: where the folders of the classes are.
+        size: the height and width to bring every picture to (its middle square is resized); by default all of them
+            must be of one size.
+
+    Raises:
+        FairveilError: there are fewer than two classes, a class has no picture, a picture cannot be read, or sizes
+            differ and no `size` is given.
+    """
+    if not folder.is_dir():
+        raise FairveilError(f"{shown(folder)} is not a folder: give one that has a folder of pictures for each class.")
+    if size is not None and size < 1:
+        raise FairveilError(f"Pictures cannot be brought to a size of {size} pixels: give at least 1.")
+    homes = sorted(entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    if len(homes) < 2:
+        has = f"has one class only, {homes[0].name}" if homes else "has no folders of classes"
+        raise FairveilError(f"{shown(folder)} {has}: training needs a folder of pictures for each of two classes.")
+    pictures: list[Tensor] = []
+    labels: list[int] = []
+    first: Path | None = None
+    for label, home in enumerate(homes):
+        paths = sorted(find_photos([home]))
+        if not paths:
+            raise FairveilError(f"{shown(home)} has no pictures: put some there, or take the folder away.")
+        for path in paths:
+            picture = read_photo(path).pixels
+            if size is not None:
+                picture = _resized_middle(picture, size)
+            if first is None:
+                first = path
+            elif picture.shape != pictures[0].shape:
+                raise FairveilError(
+                    f"{shown(path)} has {picture.shape[2]} × {picture.shape[1]} pixels, but {shown(first)} "
+                    f"{pictures[0].shape[2]} × {pictures[0].shape[1]}: give a size to bring them all to."
+                )
+            pictures.append(picture)
+            labels.append(label)
+    names = tuple(home.name for home in homes)
+    return LabelledImages(torch.stack(pictures), torch.tensor(labels), names, folder.resolve().name)
+
+
+def synthetic_images(
+    count: int, *, classes: int = 4, size: int = 16, noise: float = 0.1, seed: int = 0
+) -> LabelledImages:
+    """Draw coloured stripes whose slant is the class: small data for tests, demonstrations and timings.
+
+    Class k's stripes slant by πk/K; phase, width, contrast and colour vary from picture to picture.
+
+    Args:
+        count: how many pictures; the classes take turns.
+        classes: how many classes, K.
+        size: height and width in pixels.
+        noise: standard deviation of the noise on each value, pixels running from 0 to 1.
+        seed: of everything drawn.
+
+    >>> synthetic_images(6, classes=3).labels
+    tensor([0, 1, 2, 0, 1, 2])
+    """
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.arange(count) % classes
+    angle = (labels * pi / classes)[:, None, None]
+    phase, width, contrast = torch.rand(3, count, 1, 1, generator=generator)
+    y, x = torch.meshgrid(torch.arange(float(size)), torch.arange(float(size)), indexing="ij")
+    across = x * angle.cos() + y * angle.sin()  # (N, H, W)
+    stripes = torch.sin(2 * pi * (across / (4 + 4 * width) + phase)) * (0.15 + 0.25 * contrast)
+    colours = 0.5 + torch.rand(count, 3, 1, 1, generator=generator)
+    pixels = 0.5 + stripes[:, None] * colours + noise * torch.randn(count, 3, size, size, generator=generator)
+    names = tuple(f"slant {180 * label / classes:.0f}°" for label in range(classes))
+    return LabelledImages((pixels.clamp(0, 1) * 255).round().byte(), labels, names, f"stripes of {classes} slants")
+
+
+def _resized_middle(picture: Tensor, size: int) -> Tensor:
+    """The middle square of a picture, uint8 (C, H, W), brought to (C, size, size)."""
+    _, height, width = picture.shape
+    side = min(height, width)
+    if (height, width) == (size, size):
+        return picture
+    top, left = (height - side) // 2, (width - side) // 2
+    square = picture[:, top : top + side, left : left + side].float()
+    resized = F.interpolate(square[None], size=(size, size), mode="bilinear", antialias=True, align_corners=False)[0]
+    return resized.round().clamp(0, 255).byte()
