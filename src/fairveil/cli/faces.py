@@ -16,7 +16,7 @@ from rich.text import Text
 
 from fairveil.cli.recognizers import load_recognizers
 from fairveil.cli.terminal import named_path, progress_bar, results, talk
-from fairveil.errors import FairveilError
+from fairveil.errors import FairveilError, did_you_mean
 
 if TYPE_CHECKING:  # torch takes seconds to import: --help should not wait for it
     from fairveil.data.table import FaceTable
@@ -26,6 +26,7 @@ if TYPE_CHECKING:  # torch takes seconds to import: --help should not wait for i
 
 _DEFAULT_RECOGNIZER = "mobilefacenet-512"  # of the zoo, the one that errs least at its threshold
 _RANKS = "1,5,50"
+_FPIRS = "0.01,0.1"
 _NAMED = 10  # photos that are named in a sentence
 
 
@@ -99,6 +100,9 @@ def identify(
             metavar="RANKS", help="How many of the nearest count, by default 1,5,50; without identities all matches."
         ),
     ] = None,
+    fpir: Annotated[
+        str, typer.Option(metavar="SHARES", help="False positive rates at which to say how many are missed.")
+    ] = _FPIRS,
     group: Annotated[str | None, typer.Option(help="Also tell groups apart: a column of the tables.")] = None,
     face: Annotated[
         Face | None, typer.Option(help="Which faces of photos; central where identities are known, else all.")
@@ -122,6 +126,8 @@ def identify(
     from fairveil.report.rendering import to_terminal
     from fairveil.report.searches import (
         accuracy_table,
+        error_ratio_line,
+        miss_table,
         neighbour_lines,
         neighbour_record,
         search_record,
@@ -131,15 +137,16 @@ def identify(
     if matches is not None:
         _check_target(matches, overwrite=overwrite)
     ranks = _ranks(_RANKS if k is None else k)
+    fpirs = _fpirs(fpir)
     nearest = None if k is None else max(ranks)
-    found = _searches(gallery, probes, recognizer, face, minimum_face)
+    found = _searches(gallery, probes, recognizer, face, minimum_face, group)
     labelled = found[0].labelled
     if group is not None and not labelled:
         raise FairveilError("Groups are compared by how often their people are found, for which identities are needed.")
     if matches is not None:
         _write_matches(matches, found, max(ranks), overwrite=overwrite)
     if as_json:
-        records = [search_record(s, ranks, group) if labelled else neighbour_record(s, nearest) for s in found]
+        records = [search_record(s, ranks, group, fpirs) if labelled else neighbour_record(s, nearest) for s in found]
         sides = {"gallery": gallery, "probes": probes, "leave_one_out": found[0].leave_one_out}
         typer.echo(json.dumps({**sides, "recognizers": records}, indent=1))
         return
@@ -147,10 +154,13 @@ def identify(
         if not labelled:
             results.print(Text("\n".join(neighbour_lines(search, nearest))), soft_wrap=True)
             continue
-        tables = [accuracy_table(search, ranks, group), wrong_matches_table(search, group) if group else None]
+        tables = [accuracy_table(search, ranks, group), miss_table(search, fpirs, group)]
+        tables += [wrong_matches_table(search, group)] if group else []
         for table in filter(None, tables):
             for part in to_terminal(table, width=results.width):
                 results.print(part)
+        if group and (line := error_ratio_line(search, 1, group)):
+            results.print(Text(line), soft_wrap=True)
 
 
 def _check_target(out: Path, *, overwrite: bool) -> None:
@@ -176,6 +186,19 @@ def _ranks(text: str) -> list[int]:
     return ranks
 
 
+def _fpirs(text: str) -> list[float]:
+    """The numbers in "0.01,0.1", in order."""
+    try:
+        shares = sorted({float(number) for number in text.split(",")})
+    except ValueError:
+        shares = [0.0]
+    if not 0 < shares[0] <= shares[-1] < 1:
+        raise typer.BadParameter(
+            f"{text!r} are no shares between 0 and 1; write them like 0.01,0.1.", param_hint="--fpir"
+        )
+    return shares
+
+
 def _photos(source: str) -> "FaceTable":
     """A data set, or a single photo as one."""
     import polars as pl
@@ -183,7 +206,7 @@ def _photos(source: str) -> "FaceTable":
     from fairveil.data import FaceTable, open_table
 
     path = named_path(source)
-    if path.is_file() and path.suffix.lower() != ".csv":
+    if path.is_file() and path.suffix.lower() not in (".csv", ".tar"):
         return FaceTable.of(pl.DataFrame({"image": [path.name]}), path.absolute().parent, name=path.name)
     return open_table(source)
 
@@ -243,19 +266,26 @@ def _some(names: Sequence[str]) -> str:
 
 
 def _searches(
-    gallery: str, probes: str, names: list[str] | None, face: Face | None, minimum_face: float
+    gallery: str, probes: str, names: list[str] | None, face: Face | None, minimum_face: float, group: str | None
 ) -> list["Search"]:
-    """What is to be compared, with embeddings read or made."""
+    """What is to be compared, with embeddings read or made once it is known that all sides have the groups."""
     from fairveil.faces.embedding import Embeddings
     from fairveil.faces.searching import searches
     from fairveil.photos import shown
 
     paths = {source: named_path(source) for source in (gallery, probes)}
     sides = {source: Embeddings.read(path) for source, path in paths.items() if path.suffix.lower() == ".parquet"}
-    if missing := [source for source in paths if source not in sides]:
+    tables = {source: _photos(source) for source in paths if source not in sides}
+    groups = {source: side.groups for source, side in sides.items()}
+    groups |= {source: table.groups for source, table in tables.items()}
+    for source, there in groups.items():
+        if group is not None and group not in there:
+            hint = did_you_mean(group, there)
+            names_there = ", ".join(there) or "none"
+            raise FairveilError(f"{shown(source)} has no groups {group!r}.{hint} It has {names_there}.")
+    if tables:
         recognizers = _like(sides, names)
-        for source in missing:
-            table = _photos(source)
+        for source, table in tables.items():
             known = any(identity is not None for identity in table.identities)
             chosen = face or (Face.central if known else Face.all)
             sides[source] = _embed(table, recognizers, chosen, minimum_face, None)

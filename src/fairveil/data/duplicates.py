@@ -7,8 +7,8 @@ import numpy as np
 import polars as pl
 from imagehash import dhash
 from numpy.typing import NDArray
-from scipy.sparse import coo_array  # type: ignore[import-untyped]
-from scipy.sparse.csgraph import connected_components  # type: ignore[import-untyped]
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from fairveil.data.table import FaceTable
 from fairveil.errors import FairveilError

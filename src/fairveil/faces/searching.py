@@ -10,7 +10,7 @@ from torch import Tensor
 
 from fairveil.errors import FairveilError, did_you_mean
 from fairveil.faces.identification import Outcome, identify, nearest
-from fairveil.faces.rates import Rate, rank_accuracy
+from fairveil.faces.rates import MissRate, Rate, Ratio, match_curve, miss_rate, rate, ratio
 from fairveil.faces.vectors import Embeddings
 
 _COPY = 0.9999  # the similarity above which two pictures are one
@@ -104,17 +104,53 @@ class Search:
         Raises:
             FairveilError: as `outcome`, or the probes have no such column.
         """
-        outcome, people = self.outcome, self._people[0][self._labelled]
-        parts: dict[str | None, Tensor] = {None: torch.ones_like(people, dtype=torch.bool)}
-        if group is not None:
-            values = _group(self.probes, group, "probes").filter(_mask(self._labelled))
-            for value in values.drop_nulls().unique().sort():
-                parts[str(value)] = torch.tensor(values.eq_missing(value).to_list())
+        rank, people = self.outcome.rank, self._people[0][self._labelled]
         return {
-            value: {k: rank_accuracy(outcome.rank[part], k, people[part]) for k in ranks}
-            for value, part in parts.items()
-            if bool((outcome.rank[part] > 0).any())
+            value: match_curve(rank[part], ranks, people[part])
+            for value, part in self._parts(group).items()
+            if bool((rank[part] > 0).any())
         }
+
+    def error_ratio(self, k: int, group: str) -> tuple[str, str, Ratio] | None:
+        """How many times as often the group with most errors at rank k errs as the one with fewest.
+
+        Returns:
+            The two groups and the ratio of their errors, the shares of probes whose person is not among the k nearest;
+            None if there are no two groups. The groups are picked by looking at the errors: of many groups the two
+            ends lie apart by chance alone.
+
+        Raises:
+            FairveilError: as `accuracy`.
+        """
+        rank, people = self.outcome.rank, self._people[0][self._labelled]
+        errors = {
+            str(value): rate(rank[part & (rank > 0)] > k, people[part & (rank > 0)])
+            for value, part in self._parts(group).items()
+            if value is not None and bool((rank[part] > 0).any())
+        }
+        if len(errors) < 2:
+            return None
+        fewest, *_, most = sorted(errors, key=lambda value: errors[value].value)
+        return most, fewest, ratio(errors[most], errors[fewest])
+
+    def miss_rates(
+        self, fpirs: Sequence[float], *, group: str | None = None
+    ) -> dict[str | None, dict[float, MissRate]]:
+        """FNIR at each FPIR: of all probes (None), and of each value of a group column, with thresholds of its own.
+
+        Rates of which the probes of a group are too few are left out. See `rates.miss_rate`.
+
+        Raises:
+            FairveilError: as `accuracy`.
+        """
+        outcome, people = self.outcome, self._people[0][self._labelled]
+        found: dict[str | None, dict[float, MissRate]] = {}
+        for value, part in self._parts(group).items():
+            mate, other = outcome.mate[part], outcome.other[part]
+            possible = [fpir for fpir in fpirs if 1 <= fpir * len(other) < len(other)]
+            if possible and bool((mate > -torch.inf).any()):
+                found[value] = {fpir: miss_rate(mate, other, people[part], fpir) for fpir in possible}
+        return found
 
     def wrong_matches(self, group: str) -> pl.DataFrame:
         """From which group the nearest face is, for probes that are in the gallery and find someone else first.
@@ -130,6 +166,16 @@ class Search:
         gallery = _group(self.gallery, group, "gallery")[self.outcome.other_index[wrong].numpy()]
         pairs = pl.DataFrame({"probes": probes, "gallery": gallery})
         return pairs.group_by(pl.all()).len("count").sort("probes", "gallery", nulls_last=True)
+
+    def _parts(self, group: str | None) -> dict[str | None, Tensor]:
+        """Which labelled probes are of each value of a group column, after all of them (None): (P,), bool."""
+        everybody = torch.ones(int(self._labelled.sum()), dtype=torch.bool)
+        parts: dict[str | None, Tensor] = {None: everybody}
+        if group is not None:
+            values = _group(self.probes, group, "probes").filter(_mask(self._labelled))
+            for value in values.drop_nulls().unique().sort():
+                parts[str(value)] = torch.tensor(values.eq_missing(value).to_list())
+        return parts
 
     @property
     def _vectors(self) -> tuple[Tensor, Tensor]:

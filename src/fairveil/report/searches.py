@@ -32,9 +32,39 @@ def accuracy_table(search: Search, ranks: Sequence[int], group: str | None = Non
         title=f"{search.recognizer}: {how}, in a gallery of {len(search.gallery):,} faces of {people:,} people",
         columns=(*(f"rank-{k}" for k in possible), "probes", "people"),
         rows=tuple(rows),
-        caption="Share of probes with their person among the k nearest faces; 95 % intervals resample people.",
+        caption="Share of probes with their person among the k nearest faces; 95 % intervals take people for the "
+        "sample, not photos.",
         unit=(*_shares(len(possible)), "count", "count"),
         notes=tuple(_notes(search, ranks)),
+        row_name="probes",
+    )
+
+
+def miss_table(search: Search, fpirs: Sequence[float], group: str | None = None) -> Table | None:
+    """FNIR at every FPIR for which there are probes enough: of all probes and, if asked, of each group; None if none.
+
+    Raises:
+        FairveilError: as `Search.miss_rates`.
+    """
+    found = search.miss_rates(fpirs, group=group)
+    possible = [fpir for fpir in fpirs if any(fpir in misses for misses in found.values())]
+    if not possible:
+        return None
+    rows = []
+    for value, misses in found.items():
+        pairs = ((_cell(miss.rate), Cell(miss.threshold)) for fpir in possible for miss in [misses.get(fpir)] if miss)
+        blank = (Cell(), Cell()) * (len(possible) - len(misses))
+        searches = next(iter(misses.values())).searches
+        name = "all" if value is None else f"{group} {value}"
+        rows.append((name, (*blank, *(cell for pair in pairs for cell in pair), Cell(searches))))
+    return Table(
+        title=f"{search.recognizer}: probes missed (FNIR) where few searches find somebody wrong (FPIR)",
+        columns=(*("FNIR", "from similarity") * len(possible), "searches"),
+        groups=(*((f"FPIR {fpir:g}", 2) for fpir in possible), ("", 1)),
+        rows=tuple(rows),
+        caption="Every probe is also a search for somebody who is not there, its own person being left out of the "
+        "gallery. A group's threshold is its own. 95 % intervals take people for the sample, not photos.",
+        unit=(*("%", "ratio") * len(possible), "count"),
         row_name="probes",
     )
 
@@ -66,13 +96,32 @@ def wrong_matches_table(search: Search, group: str) -> Table | None:
     )
 
 
-def search_record(search: Search, ranks: Sequence[int], group: str | None = None) -> dict[str, Any]:
-    """What `accuracy_table` and `wrong_matches_table` say, for machines.
+def error_ratio_line(search: Search, k: int, group: str) -> str | None:
+    """The ratio of the errors of the two groups furthest apart, as a sentence; None if there are no two groups.
+
+    Raises:
+        FairveilError: as `Search.error_ratio`.
+    """
+    found = search.error_ratio(k, group)
+    if found is None:
+        return None
+    most, fewest, times = found
+    if times.value is None:
+        return f"Rank-{k} errors: no ratio between values of {group}, since {fewest} has no errors."
+    high = "without bound" if times.high is None else f"{times.high:.2f}"
+    return f"Rank-{k} errors, {group} {most} to {fewest}: {times.value:.2f} times as often [{times.low:.2f}–{high}]."
+
+
+def search_record(
+    search: Search, ranks: Sequence[int], group: str | None = None, fpirs: Sequence[float] = ()
+) -> dict[str, Any]:
+    """What the tables say, for machines.
 
     Raises:
         FairveilError: as they.
     """
     rates = search.accuracy(_possible(search, ranks), group=group)
+    apart = search.error_ratio(1, group) if group else None
     return {
         "recognizer": search.recognizer,
         "probes": len(search.probes),
@@ -84,6 +133,12 @@ def search_record(search: Search, ranks: Sequence[int], group: str | None = None
             {"group": value, "rank": k, **asdict(rate)}
             for value, by_rank in rates.items()
             for k, rate in by_rank.items()
+        ],
+        "error_ratio": {"groups": apart[:2], "rank": 1, **asdict(apart[2])} if apart else None,
+        "misses": [
+            {"group": value, "fpir": fpir, "threshold": miss.threshold, "searches": miss.searches, **asdict(miss.rate)}
+            for value, misses in search.miss_rates(fpirs, group=group).items()
+            for fpir, miss in misses.items()
         ],
         "wrong_matches": search.wrong_matches(group).to_dicts() if group else [],
     }
