@@ -30,6 +30,9 @@ lint: $(READY)
 bench: $(READY)  ## speed and memory, as ratios within one run
 	$(BIN)/python bench/protect.py --sizes 640,1600
 	$(BIN)/python bench/protect.py --sizes 4000 --literal-steps 5
+	$(BIN)/python bench/identify.py
+	$(BIN)/python bench/training.py
+	$(BIN)/python bench/augmentations.py
 
 clean:
 	rm -rf $(VENV) out build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
