@@ -67,6 +67,19 @@ def test_a_shrunk_checkerboard_turns_grey_instead_of_aliasing():
     assert float((crop - 0.5).abs().max()) < 0.1
 
 
+def test_without_antialiasing_each_pixel_is_one_bilinear_sample():
+    image = torch.rand(1, 2, 30, 40, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    transform = _similarity(0.2, 0.4, (1.0, 2.0))
+    crop = warp(image, transform, 10, antialias=False)
+    rows, columns = torch.meshgrid(torch.arange(10.0), torch.arange(10.0), indexing="ij")
+    points = torch.stack([columns, rows], -1).reshape(1, -1, 2).double()
+    places = transform_points(points, inverse_transform(transform))[0]
+    scaled = 2 * places / torch.tensor([39.0, 29.0]) - 1  # as grid_sample wants them
+    samples = torch.nn.functional.grid_sample(image, scaled.view(1, 10, 10, 2), align_corners=True)
+    assert torch.allclose(crop, samples, atol=1e-9)
+    assert not torch.allclose(crop, warp(image, transform, 10), atol=0.01)
+
+
 def test_every_pixel_of_a_large_face_receives_gradient():
     image = torch.rand(1, 1, 300, 300, requires_grad=True)
     warp(image, torch.tensor([[[0.1, 0.0, -0.45], [0.0, 0.1, -0.45]]]), 30).sum().backward()

@@ -243,6 +243,25 @@ def test_every_strength_works_and_survives_json(ensemble, face, name):
     assert trace.perturbation.isfinite().all() and trace.perturbation.abs().max() < 0.1
 
 
+def test_the_attack_sees_crops_without_antialiasing_where_that_is_asked_for(ensemble, face):
+    small = (LANDMARKS - LANDMARKS.mean(1)) * 1.4 + LANDMARKS.mean(1)  # crops that shrink the face
+    seen = []
+    for antialias in (True, False):
+        settings = LowKey(steps=1, mirror=False, smoothing="none", alpha=0.0, antialias=antialias)
+        trace = attack(face, small, ensemble[:1], settings, generator=_generator())
+        crop = ensemble[0].framing.crop(face + trace.perturbation, small, antialias=antialias)
+        clean = ensemble[0].framing.crop(face, small, antialias=antialias)
+        cosine = (ensemble[0].embed_crops(crop) * ensemble[0].embed_crops(clean)).sum()
+        assert torch.isclose(trace.similarity["tiny-1"][-1][0], cosine, atol=1e-5)
+        seen.append(trace.perturbation)
+    assert not torch.equal(*seen)
+
+
+def test_a_setting_that_came_later_leaves_older_records_valid():
+    assert "antialias" not in LowKey().model_dump()
+    assert LowKey.model_validate(LowKey(antialias=False).model_dump()) == LowKey(antialias=False)
+
+
 def test_settings_are_checked_and_cannot_be_changed():
     nan = float("nan")
     for wrong in (

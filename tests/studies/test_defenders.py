@@ -76,7 +76,7 @@ def test_ranks_follow_from_the_order_of_the_answer(tmp_path):
     gallery = [grey(tmp_path, ann=[100, 200]), grey(tmp_path, bob=[110], cy=[120])]
     probes = grey(tmp_path, ann=[109], bob=[118], cy=[0], dee=[100])
     assert AmazonRekognition(client).ranks(gallery, probes) == [2, 2, 0, 0]
-    assert client.asked[0] == (50, 0)
+    assert client.asked[0] == (4096, 0)
     assert client.collections == {}  # nothing of anybody stays with the service
 
 

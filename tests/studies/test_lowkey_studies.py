@@ -1,21 +1,36 @@
 """The studies of chapter 3, at their smallest, with real recognisers and generated faces."""
 
 import pickle
+from pathlib import Path
 
+import numpy as np
+import polars as pl
 import pytest
 import torch
+from PIL import Image
 
+from fairveil.data import FaceTable, open_table
+from fairveil.errors import FairveilError
 from fairveil.faces.zoo import ZOO
+from fairveil.photos import as_image
+from fairveil.protection.lowkey import LowKey
 from fairveil.report.rendering import to_csv, to_markdown
 from fairveil.studies.catalogue import STUDIES
 from fairveil.studies.executors import executor
+from fairveil.studies.lowkey import people as people_module
+from fairveil.studies.lowkey import protected as protected_module
+from fairveil.studies.lowkey import variations
 from fairveil.studies.lowkey.adapted import undo
 from fairveil.studies.lowkey.alterations import ALTERATIONS
+from fairveil.studies.lowkey.defenders import find_defender
 from fairveil.studies.lowkey.people import People, cast
-from fairveil.studies.lowkey.rows import Row
+from fairveil.studies.lowkey.rows import Row, run_row
 from fairveil.studies.lowkey.transfer import tiny
+from fairveil.studies.overrides import override
 from fairveil.studies.records import RecordStore
 from fairveil.studies.running import results_of, run_study
+from fairveil.studies.study import Measurement
+from fairveil.studies.workbench import Workbench
 
 ALL = [name for name in STUDIES if name.startswith("lowkey-")]
 CHAPTER_3 = [name for name in ALL if name != "lowkey-runtime"]
@@ -100,8 +115,6 @@ def test_the_cast_is_the_same_for_the_same_seed_and_nobody_plays_two_parts():
     assert not set(chosen.protected.identities) & set(chosen.strangers.identities)
     cast.cache_clear()
     assert cast(people).probes.frame.equals(chosen.probes.frame)
-    fewer = cast(people.model_copy(update={"gallery_photos": 1}))
-    assert set(fewer.probes.frame["image"]) != set() <= {*chosen.probes.frame["image"]}
 
 
 def test_a_tenth_of_each_identity_are_probes_where_nothing_else_is_said():
@@ -146,3 +159,133 @@ def test_rows_are_told_apart_by_everything_their_result_depends_on():
         )
     }
     assert len(keys) == 4
+
+
+def test_records_from_before_a_setting_came_stay_valid():
+    people = {"data": "lfw", "faces": "central", "protected": 6, "gallery_photos": 12, "probe_photos": 8}
+    people |= {"strangers": None, "photos_of_stranger": 3, "synthetic_size": 160, "seed": 0}
+    assert People().model_dump(mode="json") == people
+    row = Row(name="Clean", people=People(), attack=None, defenders=("mobileface",))
+    assert row.model_dump(mode="json").keys() == {
+        "name", "people", "attack", "saved", "preprocessing", "probes", "probes_protected", "adapted_on", "defenders"
+    }  # fmt: skip
+    other = Row(name="Clean", people=People(drop_duplicates=True), attack=None, defenders=(), gallery_photos=3)
+    assert Row.model_validate_json(other.model_dump_json()) == other
+
+
+def test_whoever_has_many_photos_is_not_chosen_more_often():
+    rows = [(f"{name}/{number}", name) for name in map(str, range(40)) for number in range(50 if int(name) < 10 else 1)]
+    frame = pl.DataFrame(rows, schema=["image", "identity"], orient="row")
+    table = FaceTable.of(frame, Path("/"), name="many and few")
+    first = [int(people_module._shuffled(table, seed)["identity"][0]) < 10 for seed in range(120)]
+    assert 0.12 < sum(first) / len(first) < 0.38  # a quarter has many, nine tenths of the photos
+
+
+def test_a_photo_that_changed_under_its_path_is_protected_anew(tmp_path, monkeypatch):
+    monkeypatch.setattr(protected_module, "fingerprint", str)
+    monkeypatch.setattr(protected_module, "load_recognizer", str)
+    monkeypatch.setattr(
+        protected_module, "_protect", lambda target, *, table, row, **_: as_image(table.photo(row)).save(target, "PNG")
+    )
+    attack = protected_module.Attack(recognizers=("a",), settings=LowKey())
+    (tmp_path / "ann").mkdir()
+    seen = []
+    for level in (10, 240):
+        Image.new("RGB", (8, 8), (level,) * 3).save(tmp_path / "ann" / "1.png")
+        photos = protected_module.protected_photos(open_table(str(tmp_path)), attack, "aligned", tmp_path / "cache")
+        seen.append(int(photos.photo(0).max()))
+    assert seen == [10, 240]
+
+
+def test_plots_join_rows_that_differ_in_strength_only():
+    study = STUDIES["lowkey-frontier"]
+    settings = study.presets["small"]
+    costs = {trial: 0.01 * number for number, trial in enumerate(study.trials(settings), start=1)}
+    results = {
+        trial: [
+            Measurement(labels={"cost": "LPIPS (VGG)"}, value=cost),
+            *(
+                Measurement(labels={"defender": name, "metric": "rank-50", "group": "all"}, value=1 - cost)
+                for name in settings.defenders
+            ),
+        ]
+        for trial, cost in costs.items()
+    }
+    figures = study.figures(settings, results)
+    left_out = [name for name in settings.defenders if name not in settings.recognizers]
+    assert [figure.caption.split(":")[0] for figure in figures] == left_out
+    by_line = [variations._but_for_strength(trial) for trial in costs]
+    joined = [trial.name for trial, line in zip(costs, by_line, strict=True) if by_line.count(line) > 1]
+    assert joined == ["ours, low", "ours, medium", "ours, high", "ours, α 0.05"]
+
+
+@pytest.fixture
+def album(tmp_path):
+    """A folder of two people with six photos each, of which one is another saved anew."""
+    for person, seed in (("ann", 1), ("bob", 2)):
+        folder = tmp_path / "album" / person
+        folder.mkdir(parents=True)
+        generator = np.random.default_rng(seed)
+        for number in range(5):
+            coarse = Image.fromarray(generator.integers(0, 256, (8, 8, 3), dtype=np.uint8))
+            coarse.resize((64, 64), Image.Resampling.BICUBIC).save(folder / f"{number}.png")
+        Image.open(folder / "0.png").save(folder / "9.jpg", quality=80)
+    return tmp_path / "album"
+
+
+def test_near_duplicates_are_left_out_where_that_is_asked_for_and_hashed_once(album, tmp_path, monkeypatch):
+    settings = {"data": str(album), "faces": "aligned", "protected": 2, "gallery_photos": 4, "probe_photos": None}
+    images = [
+        {image for table in vars(cast(People(**settings, drop_duplicates=drop), tmp_path / "cache")).values()
+         for image in table.frame["image"]}
+        for drop in (False, True)
+    ]  # fmt: skip
+    assert any("9.jpg" in image for image in images[0])
+    assert images[1] == {f"{person}/{number}.png" for person in ("ann", "bob") for number in range(5)}
+    cast.cache_clear()
+    monkeypatch.setattr(people_module, "perceptual_hashes", None)
+    cast(People(**settings, drop_duplicates=True), tmp_path / "cache")
+
+
+class Witness:
+    """A defender that finds everybody and notes what it was shown."""
+
+    def __init__(self):
+        self.shown = []
+
+    def ranks(self, gallery, probes):
+        self.shown.append(([[*table.frame["image"]] for table in gallery], [*probes.frame["image"]]))
+        return [1] * len(probes)
+
+
+WITNESS = Witness()
+
+
+def test_fewer_gallery_photos_in_a_row_are_of_the_same_users_with_the_same_probes(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(__file__.rpartition("/")[0])
+    witness = find_defender("test_lowkey_studies:WITNESS")
+    people = People(data="synthetic", protected=2, gallery_photos=3, probe_photos=1, strangers=3)
+    row = Row(name="Clean", people=people, attack=None, defenders=("test_lowkey_studies:WITNESS",))
+    for one in (row, row.model_copy(update={"gallery_photos": 2})):
+        run_row(one, Workbench(tmp_path))
+    ((users, strangers), probes), ((fewer, same_strangers), same_probes) = witness.shown
+    assert (probes, strangers) == (same_probes, same_strangers)
+    assert len(users) == 6
+    assert len(fewer) == 4
+    assert set(fewer) < set(users)
+
+
+def test_recognisers_are_known_by_name_before_anything_runs():
+    smoke = STUDIES["lowkey-transfer"].presets["smoke"]
+    assert override(smoke, ["ensembles.Mine=faceres, dlib-resnet"]).ensembles["Mine"] == ("faceres", "dlib-resnet")
+    with pytest.raises(FairveilError, match=r"no recogniser 'facerse'\. Did you mean faceres\?"):
+        override(smoke, ["ensembles.Mine=facerse"])
+    named = ["defenders=frbench:irse-100/arcface/ms1m, fairveil.studies.lowkey.defenders:AmazonRekognition"]
+    assert len(override(smoke, named).defenders) == 2
+
+
+def test_the_smaller_perturbation_is_set_beside_the_larger_one():
+    study = STUDIES["lowkey-small"]
+    alphas = {t.label: t.attack.settings.alpha for t in study.trials(study.presets["small"]) if t.attack}
+    assert alphas["Ensemble"] == 0.08
+    assert alphas["Ensemble, α 0.05"] == 0.05

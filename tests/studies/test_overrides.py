@@ -1,13 +1,15 @@
 """Settings from the command line and from TOML."""
 
+import re
 import sys
 from pathlib import Path
 
 import pytest
+from pydantic import BaseModel, ConfigDict
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from sleepy import Settings
+from sleepy import Inner, Settings
 
 from fairveil.errors import FairveilError
 from fairveil.studies.overrides import keys_of, override, override_from_file
@@ -54,3 +56,47 @@ def test_a_toml_file_sets_nested_keys_and_refuses_unknown_ones(tmp_path):
 
 def test_all_keys_are_listed():
     assert set(keys_of(Settings())) == {"count", "seconds", "failing", "dying", "log", "inner.depth", "inner.words"}
+
+
+class Shelf(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    groups: dict[str, tuple[str, ...]] = {"all": ("x", "y")}
+    rows: dict[str, Inner] = {"plain": Inner(), "α 0.05": Inner(depth=2)}
+
+
+def test_one_entry_of_a_dictionary_is_set_added_or_taken_out():
+    changed = override(Shelf(), ['groups.mine=["p", "q"]', "groups.all=z", "rows.α 0.05.depth=7", "rows.plain=none"])
+    assert changed.groups == {"all": ("z",), "mine": ("p", "q")}
+    assert changed.rows == {"α 0.05": Inner(depth=7)}
+    added = override(Shelf(), ["rows.α 0.1={depth = 4}", "rows.α 0.1.words=a, b"])
+    assert added.rows == Shelf().rows | {"α 0.1": Inner(depth=4, words=("a", "b"))}
+    assert override(Shelf(), ['groups={only = ["x"]}']).groups == {"only": ("x",)}
+
+
+@pytest.mark.parametrize(
+    ("assignment", "complaint"),
+    [
+        ("gropus.mine=x", "There is no setting 'gropus.mine'. There are groups, rows."),
+        ("rows.plain.dpeth=2", "There is no setting 'rows.plain.dpeth'. Did you mean rows.plain.depth?"),
+        ("rows.plain.depth=deep", "rows.plain.depth cannot be deep: input should be a valid integer"),
+        ("rows.new=3", "rows.new cannot be 3"),
+        ("rows.new={dpeth = 3}", "rows.new cannot be {dpeth = 3}: extra inputs"),
+        ("groups.mine={a = 1}", "groups.mine cannot be {a = 1}"),
+        ("groups.al=none", "There is no groups.al to take out. Did you mean all?"),
+    ],
+)
+def test_an_entry_that_makes_no_sense_is_refused_in_a_sentence(assignment, complaint):
+    with pytest.raises(FairveilError, match=re.escape(complaint)):
+        override(Shelf(), [assignment])
+
+
+def test_a_toml_file_sets_single_entries_and_leaves_the_others(tmp_path):
+    file = tmp_path / "settings.toml"
+    file.write_text('[groups]\nmine = ["p"]\n[rows.plain]\ndepth = 5\n[rows."α 0.3"]\nwords = ["w"]\n')
+    changed = override_from_file(Shelf(), file)
+    assert changed.groups == {"all": ("x", "y"), "mine": ("p",)}
+    assert changed.rows == Shelf().rows | {"plain": Inner(depth=5), "α 0.3": Inner(words=("w",))}
+    file.write_text("[rows.plain]\ndpeth = 5\n")
+    with pytest.raises(FairveilError, match=r"Did you mean rows\.plain\.depth\?"):
+        override_from_file(Shelf(), file)

@@ -45,7 +45,12 @@ class TableFormat(StrEnum):
 Name = Annotated[str, typer.Argument(metavar="NAME", help="As in `study list`, or package.module:NAME of your own.")]
 Folder = Annotated[Path, typer.Option("--out", "-o", help="Folder of records and of what trials share.")]
 Assignments = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a setting; repeatable. See `study show`.")
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Change a setting, or one entry of one: ensembles.Mine=faceres,dlib-resnet; repeatable. See `study show`.",
+    ),
 ]
 SettingsFile = Annotated[Path | None, typer.Option("--settings", metavar="FILE", help="Change settings from TOML.")]
 

@@ -63,7 +63,7 @@ def transform_points(points: Tensor, transform: Tensor) -> Tensor:
     return points @ transform[:, :, :2].mT + transform[:, :, 2].unsqueeze(-2)
 
 
-def warp(images: Tensor, transform: Tensor, size: int) -> Tensor:
+def warp(images: Tensor, transform: Tensor, size: int, *, antialias: bool = True) -> Tensor:
     """Cut transformed square crops out of images: differentiable, and without aliasing when the crop shrinks.
 
     Each crop pixel is the mean of k×k bilinear samples spread evenly over its area, where k is the factor, rounded up,
@@ -74,12 +74,13 @@ def warp(images: Tensor, transform: Tensor, size: int) -> Tensor:
         images: shape (B, C, H, W), or (1, C, H, W) to cut several crops out of one image.
         transform: image to crop, shape (B, 2, 3).
         size: side of the crops in pixels.
+        antialias: whether crop pixels are such means, or a single bilinear sample each.
 
     Returns:
         Crops of shape (B, C, size, size).
     """
     shrinkage = float(torch.linalg.det(transform[:, :, :2].detach()).abs().min()) ** -0.5
-    samples = max(1, math.ceil(shrinkage - 0.01))
+    samples = max(1, math.ceil(shrinkage - 0.01)) if antialias else 1
     # Sample v of k·size lies at (v + 1/2) / k - 1/2 in the crop.
     finer = torch.cat([samples * transform[:, :, :2], samples * transform[:, :, 2:] + (samples - 1) / 2], -1)
     images = images.expand(len(transform), -1, -1, -1)

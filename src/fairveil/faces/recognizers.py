@@ -51,9 +51,15 @@ class Framing:
         centred = (TEMPLATE - (TEMPLATE_SIZE - 1) / 2) * (self.zoom * self.size / TEMPLATE_SIZE)
         return centred + (self.size - 1) / 2 + torch.tensor([0.0, self.drop * self.size])
 
-    def crop(self, images: Tensor, landmarks: Tensor) -> Tensor:
-        """Cut the crops the network sees: (B, 3, H, W) and (B, 5, 2) to (B, 3, size, size), still in [0, 1]."""
-        return warp(images, similarity_transform(landmarks, self.landmarks), self.size)
+    def crop(self, images: Tensor, landmarks: Tensor, *, antialias: bool = True) -> Tensor:
+        """Cut the crops the network sees: (B, 3, H, W) and (B, 5, 2) to (B, 3, size, size), still in [0, 1].
+
+        Args:
+            images: RGB in [0, 1].
+            landmarks: five points per face, in image pixels.
+            antialias: see `warp`.
+        """
+        return warp(images, similarity_transform(landmarks, self.landmarks), self.size, antialias=antialias)
 
     def normalize(self, crops: Tensor) -> Tensor:
         """From RGB in [0, 1] to the numbers and channel order the network was trained on; shape unchanged."""

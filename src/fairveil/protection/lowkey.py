@@ -31,6 +31,8 @@ class LowKey(BaseModel):
         sigma: of the Gaussian smoothing G, in pixels.
         window: side of its kernel, in pixels; odd.
         mirror: whether features are those of the crop and its mirror image, summed.
+        antialias: whether the crops that recognisers see in the attack average over all pixels of the picture, or take
+            single samples of it, as the dissertation's code does (see `faces.alignment.warp`).
         noise: half-width of the uniform noise the perturbation starts from (at x' = x the gradient of LPIPS is zero).
         canvas: "face", a square around each face, or "photo", the whole photo at full resolution.
         canvas_size: side of the face canvas in pixels, at the most.
@@ -52,6 +54,8 @@ class LowKey(BaseModel):
     sigma: float = Field(3.0, gt=0)
     window: int = Field(7, ge=3, le=63)
     mirror: bool = True
+    # It came later, and is written only where it is not the default: older records of settings stay valid.
+    antialias: bool = Field(True, exclude_if=lambda antialias: antialias)
     noise: float = Field(0.005, ge=0, le=1)
     canvas: Literal["face", "photo"] = "face"
     canvas_size: int = Field(224, ge=112, le=4096)
@@ -125,11 +129,11 @@ def objective(distances: Sequence[Tensor], perceptual: Tensor, alpha: float) -> 
 
     - Every step ends with pixels within [0, 1]; the code clamps once, at the end.
     - LPIPS is that of the canvas; the code takes half of it from there and half from the aligned face crop.
-    - Crops that shrink the photo average over all its pixels (`faces.alignment.warp`); the code samples single points.
     - The ensemble is whatever recognisers are given; the code's are four of its own, of which two of a kind share
       their weights.
     - Every face is protected, not the first one only.
 
+    Unless `antialias` is off, crops that shrink the photo average over all its pixels; the code samples single points.
     The presets `low`, `medium` and `high` depart in `canvas`, `smoothing`, `mirror` and `step_size` too.
 
     Args:
@@ -246,7 +250,7 @@ def _embed(recognizers: Sequence[Recognizer], images: Tensor, landmarks: Tensor,
     for recognizer in recognizers:
         place = (recognizer.framing.size, recognizer.framing.zoom, recognizer.framing.drop)
         if place not in crops:
-            crops[place] = recognizer.framing.crop(images, landmarks)
+            crops[place] = recognizer.framing.crop(images, landmarks, antialias=settings.antialias)
         embeddings.append(recognizer.embed_crops(crops[place], mirror=settings.mirror))
     return embeddings
 

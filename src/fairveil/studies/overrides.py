@@ -2,6 +2,7 @@
 
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,8 +18,9 @@ def override(settings: Settings, assignments: Sequence[str]) -> Settings:
 
     Args:
         settings: what to start from.
-        assignments: each `key=value`; keys of nested settings are joined by dots, values are written as in TOML, and
-            text needs no quotes, lists of words no brackets, `none` stands for no value.
+        assignments: each `key=value`; keys of nested settings and entries of dictionaries are joined by dots, values
+            are written as in TOML, and text needs no quotes, lists of words no brackets. `none` stands for no value,
+            and takes an entry out of a dictionary.
 
     Raises:
         FairveilError: an unknown key (the nearest is named), a value of the wrong type, or no assignment at all.
@@ -36,7 +38,7 @@ def override(settings: Settings, assignments: Sequence[str]) -> Settings:
 
 
 def override_from_file(settings: Settings, path: Path) -> Settings:
-    """Settings with the keys set that a TOML file names; tables of the file are nested settings.
+    """Settings with the keys set that a TOML file names; tables of the file are nested settings or dictionaries.
 
     Raises:
         FairveilError: the file cannot be read, or sets what `override` would refuse.
@@ -45,13 +47,16 @@ def override_from_file(settings: Settings, path: Path) -> Settings:
         given = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise FairveilError(f"The settings in {path} cannot be read: {error}.") from error
-    for key, value in _leaves(given):
+    for key, value in _leaves(settings, given):
         settings = _validated(settings, key, [value], repr(value))
     return settings
 
 
 def keys_of(settings: BaseModel) -> dict[str, Any]:
-    """Every key that can be set and its value; keys of nested settings are joined by dots."""
+    """Every key that can be set and its value; keys of nested settings are joined by dots.
+
+    Entries of a dictionary can be set too, by its key, a dot and theirs: they are not among these.
+    """
     keys: dict[str, Any] = {}
     for name in type(settings).model_fields:
         value = getattr(settings, name)
@@ -64,39 +69,77 @@ def keys_of(settings: BaseModel) -> dict[str, Any]:
 
 def _validated(settings: Settings, key: str, readings: Sequence[Any], shown: str) -> Settings:
     """The settings with a key set to the first reading that its type takes."""
-    known = keys_of(settings)
-    if key not in known:
-        raise FairveilError(f"There is no setting {key!r}.{did_you_mean(key, known)} There are {', '.join(known)}.")
-    complaint = ""
+    *places, last = _path(settings, key)
+    complaints: list[tuple[int, str]] = []
     for reading in readings:
         changed = settings.model_dump()
-        *folders, last = key.split(".")
         place = changed
-        for folder in folders:
-            place = place[folder]
-        place[last] = reading
+        for name in places:
+            place = place[name]
+        if reading is None and isinstance(_found(settings, places), Mapping):
+            if last not in place:
+                raise FairveilError(f"There is no {key} to take out.{did_you_mean(last, place)}")
+            del place[last]
+        else:
+            place[last] = reading
         try:
             return type(settings).model_validate(changed)
         except ValidationError as error:
             first = error.errors()[0]
-            complaint = complaint or first["msg"].removeprefix("Value error, ")
+            complaints.append((len(first["loc"]), first["msg"].removeprefix("Value error, ")))
+    _, complaint = max(complaints, key=itemgetter(0))  # of the reading whose form came nearest
     raise FairveilError(f"{key} cannot be {shown}: {complaint[:1].lower()}{complaint[1:]}.")
+
+
+def _path(settings: BaseModel, key: str, above: str = "") -> tuple[str, ...]:
+    """The names that lead to what a key sets: fields, and entries of dictionaries, which may hold dots themselves."""
+    known = keys_of(settings)
+    if key in known:
+        return tuple(key.split("."))
+    for name, entries in known.items():
+        if isinstance(entries, Mapping) and key.startswith(f"{name}."):
+            rest = key.removeprefix(f"{name}.")
+            within = [
+                entry for entry in entries if rest.startswith(f"{entry}.") and isinstance(entries[entry], BaseModel)
+            ]
+            if rest in entries or not within:
+                return (*name.split("."), rest)
+            entry = max(within, key=len)
+            deeper = _path(entries[entry], rest.removeprefix(f"{entry}."), f"{above}{name}.{entry}.")
+            return (*name.split("."), entry, *deeper)
+    names = [f"{above}{name}" for name in known]
+    raise FairveilError(
+        f"There is no setting {above + key!r}.{did_you_mean(above + key, names)} There are {', '.join(names)}."
+    )
+
+
+def _found(settings: BaseModel, path: Sequence[str]) -> Any:
+    """What is at a path of fields and entries."""
+    place: Any = settings
+    for name in path:
+        place = place[name] if isinstance(place, Mapping) else getattr(place, name)
+    return place
 
 
 def _readings(text: str) -> Iterator[Any]:
     """What a value on the command line may mean, likeliest first."""
     try:
         yield tomllib.loads(f"value = {text}")["value"]
+        yield text
     except tomllib.TOMLDecodeError:
         if text.lower() == "none":
             yield None
-    yield text
-    yield [part.strip() for part in text.split(",") if part.strip()]
+        yield text
+        yield [part.strip() for part in text.split(",") if part.strip()]
 
 
-def _leaves(given: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
+def _leaves(
+    place: BaseModel | Mapping[str, Any], given: Mapping[str, Any], above: str = ""
+) -> Iterator[tuple[str, Any]]:
+    """Keys and values of a TOML file: its tables are taken apart where the settings have settings or entries."""
     for name, value in given.items():
-        if isinstance(value, Mapping):
-            yield from _leaves(value, f"{path}{name}.")
+        here = place.get(name) if isinstance(place, Mapping) else getattr(place, name, None)
+        if isinstance(value, Mapping) and isinstance(here, BaseModel | Mapping):
+            yield from _leaves(here, value, f"{above}{name}.")
         else:
-            yield f"{path}{name}", value
+            yield f"{above}{name}", value

@@ -1,7 +1,8 @@
 """The studies of chapter 3, each a name, settings and the dissertation's tables it stands beside."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 from fairveil.faces.zoo import DEFAULT_ENSEMBLE
@@ -16,16 +17,36 @@ from fairveil.studies.study import Study, no_figures
 LITERAL = LowKey(canvas="photo")
 """The dissertation's algorithm as it was published, on the whole photo."""
 
-FACESCRUB = People(data="facescrub", protected=100, gallery_photos=None, probe_photos=None, photos_of_stranger=None)
+FACESCRUB = People(
+    data="facescrub",
+    protected=100,
+    gallery_photos=None,
+    probe_photos=None,
+    photos_of_stranger=None,
+    drop_duplicates=True,
+)
 """Section 3.4: 100 users, a tenth of their photos as probes. `--set people.data=FOLDER` says where FaceScrub is."""
 
 UMDFACES = FACESCRUB.model_copy(update={"data": "umdfaces"})
 """Section 3.8.3."""
 
-CELEB18 = People(data="celeb18", faces="aligned", protected=4, photos_of_stranger=100)
+CELEB18 = People(
+    data="celeb18",
+    faces="aligned",
+    protected=6,
+    gallery_photos=4,
+    probe_photos=12,
+    photos_of_stranger=60,
+    drop_duplicates=True,
+)
 """The second data set at hand: aligned crops of 18 people."""
 
+SMALL_TOWN = People(strangers=200)
+"""The same users among fewer strangers, where every defender's way to look at photos needs the whole gallery anew."""
+
 _WITHOUT_DLIB = tuple(name for name in DEFAULT_ENSEMBLE if name != "dlib-resnet")
+_ONE = DEFAULT_ENSEMBLE[:1]
+_OWN, _TIMES = 48, 100  # photos that a defender protects itself, to learn from; how many times that with GPUs
 _FEW: dict[str, Any] = {
     "recognizers": ("mobilefacenet-192", "mobileface"),
     "defenders": ("mobilefacenet-192", "mobileface"),
@@ -41,9 +62,12 @@ def _matrix(
     people: People,
     attack: LowKey,
     paper: People,
+    *,
+    beside: LowKey | None = None,
     **small: Any,
 ) -> Study[Transfer, Row]:
     """A study of attackers against defenders."""
+    literal = LITERAL.model_copy(update={"alpha": attack.alpha})
     return Study(
         name=name,
         title=title,
@@ -51,8 +75,8 @@ def _matrix(
         source=source,
         presets={
             "smoke": smoke(attack),
-            "small": Transfer(people=people, attack=attack, **small),
-            "paper": Transfer(people=paper, attack=LITERAL.model_copy(update={"alpha": attack.alpha})),
+            "small": Transfer(people=people, attack=attack, beside=beside, **small),
+            "paper": Transfer(people=paper, attack=literal, beside=beside and LITERAL),
         },
         trials=transfer.trials,
         run=run_row,
@@ -73,23 +97,37 @@ def _rows(
     published: Mapping[str, str] | None = None,
     also: Sequence[str] = (),
     figures: Callable[..., Any] = no_figures,
+    small: Mapping[str, Any] = MappingProxyType({}),
+    only_paper: Collection[str] = (),
     **settings: Any,
 ) -> Study[Variations, Row]:
-    """A study of rows that differ in one thing."""
-    small = Variations(rows=dict(rows), **settings)
-    literal = {
-        row: variation.model_copy(update={"attack": variation.attack and _literal(variation.attack)})
-        for row, variation in rows.items()
-    }
+    """A study of rows that differ in one thing.
+
+    Args:
+        name: of the study, as are the others.
+        title: see `Study`.
+        question: see `Study`.
+        source: see `Study`.
+        rows: what differs, by the names of rows.
+        published: the dissertation's tables by our metric.
+        also: its tables that no metric of ours corresponds to.
+        figures: see `Study`.
+        small: settings that only two cores make necessary.
+        only_paper: rows for which two cores have no time.
+        settings: of all presets.
+    """
+    literal = {row: _published_size(variation) for row, variation in rows.items()}
+    fewer = {row: variation for row, variation in rows.items() if row not in only_paper}
+    at_hand = Variations(**{"rows": fewer, **settings, **small})
     return Study(
         name=name,
         title=title,
         question=question,
         source=source,
         presets={
-            "smoke": variations.rehearsal(small).model_copy(update=_FEW | {"people": tiny()}),
-            "small": small,
-            "paper": small.model_copy(update={"people": FACESCRUB, "attack": LITERAL, "rows": literal}),
+            "smoke": variations.rehearsal(at_hand).model_copy(update=_FEW | {"people": tiny()}),
+            "small": at_hand,
+            "paper": Variations(**{"people": FACESCRUB, "attack": LITERAL, "rows": literal, **settings}),
         },
         trials=variations.trials,
         run=run_row,
@@ -100,10 +138,14 @@ def _rows(
     )
 
 
-def _literal(attack: LowKey) -> LowKey:
-    """An attack as the dissertation would have run it, but for what the row varies."""
-    smoothing = "both" if attack.smoothing == "alternate" else attack.smoothing
-    return attack.model_copy(update={"smoothing": smoothing, "mirror": True, "canvas": "photo"})
+def _published_size(variation: Variation) -> Variation:
+    """A row as the dissertation would have run it, but for what it varies; defenders who train have far more photos."""
+    trained = {name: _TIMES * getattr(variation, name) for name in ("adapted_on", "retrained_on")}
+    if variation.attack is None:
+        return variation.model_copy(update=trained)
+    smoothing = "both" if variation.attack.smoothing == "alternate" else variation.attack.smoothing
+    attack = variation.attack.model_copy(update={"smoothing": smoothing, "mirror": True, "canvas": "photo"})
+    return variation.model_copy(update=trained | {"attack": attack})
 
 
 def _fast(**changes: Any) -> LowKey:
@@ -130,6 +172,8 @@ CHAPTER_3: tuple[Study[Any, Any], ...] = (
         CELEB18,
         FAST,
         UMDFACES,
+        attackers=("mobilefacenet-512", "faceres", "dlib-resnet"),
+        ensembles={"Ensemble": DEFAULT_ENSEMBLE},
     ),
     _matrix(
         "lowkey-small",
@@ -140,7 +184,10 @@ CHAPTER_3: tuple[Study[Any, Any], ...] = (
         People(),
         _fast(alpha=0.08),
         FACESCRUB,
-        attackers=("mobilefacenet-512", "faceres", "dlib-resnet"),
+        beside=FAST,
+        attackers=("mobilefacenet-512",),
+        ensembles={"Ensemble": DEFAULT_ENSEMBLE},
+        gallery_photos=7,
     ),
     _rows(
         "lowkey-smoothing",
@@ -155,6 +202,7 @@ CHAPTER_3: tuple[Study[Any, Any], ...] = (
             "With GS, no blur": Variation(),
         },
         published={"rank-1": "3.10", "rank-50": "3.3"},
+        small={"people": SMALL_TOWN},
     ),
     _rows(
         "lowkey-compression",
@@ -176,16 +224,19 @@ CHAPTER_3: tuple[Study[Any, Any], ...] = (
         {
             "Clean": Variation(protected=False),
             **{f"LowKey {steps}": Variation(attack=_fast(steps=steps)) for steps in (10, 20, 30, 40, 50)},
+            "Clean, 5 gallery photos": Variation(protected=False, gallery_photos=5),
             "LowKey 50, 5 gallery photos": Variation(gallery_photos=5),
+            "Clean, small probes": Variation(protected=False, probes="quarter size and back"),
             "LowKey 50, small probes": Variation(probes="quarter size and back"),
         },
         also=("3.4", "3.6.5"),
         figures=variations.frontier_figures,
+        only_paper=("LowKey 30", "LowKey 40"),
     ),
     _rows(
         "lowkey-adversary",
         "Defenders who fight back",
-        "Who still finds people when photos are purified, when probes are protected too, or when it has LowKey itself?",
+        "Who still finds people when photos are purified, when probes are protected too, or when it trains on LowKey?",
         "beyond the dissertation",
         {
             CLEAN: Variation(protected=False),
@@ -194,10 +245,12 @@ CHAPTER_3: tuple[Study[Any, Any], ...] = (
                 f"Purified: {name}": Variation(preprocessing=name)
                 for name in ("JPEG 50", "blur σ 2", "median 5", "half size and back")
             },
-            "Protected probes": Variation(probes_protected=True),
-            "Adapted on 120 protected photos": Variation(adapted_on=120),
+            "1 recogniser": Variation(recognizers=_ONE),
+            "1 recogniser, probes protected too": Variation(recognizers=_ONE, probes_protected=True),
+            "1 recogniser, a layer trained": Variation(recognizers=_ONE, adapted_on=_OWN),
+            "1 recogniser, its network trained": Variation(recognizers=_ONE, retrained_on=_OWN, defenders=_ONE),
         },
-        attack=PRESETS["medium"],
+        small={"people": SMALL_TOWN},
     ),
     _rows(
         "lowkey-frontier",
@@ -206,6 +259,7 @@ CHAPTER_3: tuple[Study[Any, Any], ...] = (
         "beyond the dissertation",
         {
             **{f"ours, {name}": Variation(attack=PRESETS[name]) for name in ("low", "medium", "high")},
+            "ours, α 0.05": Variation(attack=FAST),
             **{
                 f"literal, α {alpha}": Variation(attack=LowKey(alpha=alpha, canvas="photo"))
                 for alpha in (0.05, 0.08, 0.2)
@@ -213,29 +267,31 @@ CHAPTER_3: tuple[Study[Any, Any], ...] = (
             "ours, medium, 1 recogniser": Variation(attack=PRESETS["medium"], recognizers=_WITHOUT_DLIB[:1]),
             "ours, medium, 2 recognisers": Variation(attack=PRESETS["medium"], recognizers=_WITHOUT_DLIB[1:]),
         },
-        figures=variations.frontier_figures,
+        figures=partial(variations.frontier_figures, left_out=True),
         recognizers=_WITHOUT_DLIB,
-        defenders=("dlib-resnet", "faceres-deep", "mobileface"),
-        people=People(protected=4, gallery_photos=6),
+        small={"gallery_photos": 2},
+        only_paper=("literal, α 0.08", "literal, α 0.2"),
     ),
     _rows(
         "lowkey-ablation",
         "What each part buys",
-        "What happens without LPIPS, without smoothing, with fewer recognisers, with the whole photo?",
+        "What happens without LPIPS, smoothing or antialiasing, with fewer recognisers, with the whole photo?",
         "beyond the dissertation",
         {
             "All parts": Variation(),
             "1 recogniser": Variation(recognizers=_WITHOUT_DLIB[:1]),
             "2 recognisers": Variation(recognizers=_WITHOUT_DLIB[1:]),
             "Without LPIPS": Variation(attack=_fast(alpha=0.0)),
+            "Plain bilinear warp": Variation(attack=_fast(antialias=False)),
             "Without smoothing": Variation(attack=_fast(smoothing="none")),
             "Smoothed and not at each step": Variation(attack=_fast(smoothing="both")),
             "With the mirrored face": Variation(attack=_fast(mirror=True)),
             "Whole photo": Variation(attack=_fast(canvas="photo")),
         },
-        figures=variations.frontier_figures,
+        figures=partial(variations.frontier_figures, left_out=True),
         recognizers=_WITHOUT_DLIB,
-        people=People(protected=4, gallery_photos=6),
+        small={"gallery_photos": 2},
+        only_paper=("2 recognisers",),
     ),
 )
 """All of them, in the chapter's order."""

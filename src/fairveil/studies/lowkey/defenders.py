@@ -58,10 +58,11 @@ class AmazonRekognition:
 
     Args:
         client: a `boto3` client of "rekognition"; by default one is made with the credentials that boto3 finds.
-        candidates: how many of the nearest the service is asked for.
+        candidates: how many of the nearest the service is asked for, by default as many as it ever gives. Whoever is
+            further off counts as not found.
     """
 
-    def __init__(self, client: Any = None, *, candidates: int = 50) -> None:
+    def __init__(self, client: Any = None, *, candidates: int = 4096) -> None:
         self.client = client or self._client()
         self.candidates = candidates
 

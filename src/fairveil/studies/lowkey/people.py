@@ -1,21 +1,25 @@
 """Who is protected, among whom, and what recognisers make of their photos as they were (section 3.4)."""
 
 import hashlib
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from fairveil.data import FaceTable, open_table, split_probes
+from fairveil.data import FaceTable, drop_near_duplicates, open_table, perceptual_hashes, split_probes
 from fairveil.data.splits import draws
 from fairveil.data.synthetic import SyntheticFaces
 from fairveil.errors import FairveilError
 from fairveil.faces.embedding import Embeddings, WhichFace, embed_faces
 from fairveil.faces.recognizers import Recognizer
+from fairveil.sharing import make_files
 from fairveil.studies.lowkey.alterations import ALTERATIONS
 
 SYNTHETIC = "synthetic"
@@ -34,6 +38,7 @@ class People(BaseModel):
         strangers: how many other identities there are; None for all.
         photos_of_stranger: how many photos of each are in the gallery at the most; None for all.
         synthetic_size: side of generated pictures in pixels.
+        drop_duplicates: whether of near-duplicates (see `fairveil.data`) only the first photo counts (section 3.4).
         seed: of the choice of people and photos.
     """
 
@@ -47,6 +52,8 @@ class People(BaseModel):
     strangers: int | None = Field(None, ge=0)
     photos_of_stranger: int | None = Field(3, ge=1)
     synthetic_size: int = Field(160, ge=96, le=512)
+    # Settings that came later are written only where they are not the default, so that older records stay valid.
+    drop_duplicates: bool = Field(False, exclude_if=lambda dropped: not dropped)
     seed: int = 0
 
 
@@ -66,16 +73,19 @@ class Cast:
 
 
 @lru_cache(maxsize=4)
-def cast(people: People) -> Cast:
+def cast(people: People, cache: Path | None = None) -> Cast:
     """Choose the users, their photos and the strangers; the same for the same settings.
 
     Args:
         people: what to choose.
+        cache: where the hashes that tell near-duplicates are kept; without it they are made anew.
 
     Raises:
         FairveilError: the data set cannot be had, or has too few people with enough photos.
     """
     table = _source(people)
+    if people.drop_duplicates:
+        table, _ = drop_near_duplicates(table, hashes=_hashes(table, cache))
     order = _shuffled(table, people.seed)
     if people.probe_photos is None:
         _, probes = split_probes(table, seed=people.seed)
@@ -165,12 +175,31 @@ def _source(people: People) -> FaceTable:
     )
 
 
+def _hashes(table: FaceTable, cache: Path | None) -> NDArray[np.bool_]:
+    """The hashes by which near-duplicates are known, (N, bits); kept, since they take minutes of a large data set."""
+    if cache is None:
+        return perceptual_hashes(table)
+
+    def write(target: Path) -> None:
+        file = io.BytesIO()
+        np.save(file, perceptual_hashes(table))
+        target.write_bytes(file.getvalue())
+
+    content = "\n".join([table.name, *table.frame["image"]])
+    name = f"{hashlib.sha256(content.encode()).hexdigest()[:20]}.npy"
+    return np.asarray(np.load(make_files(cache / "hashes", {name: write})[0]))
+
+
 def _shuffled(table: FaceTable, seed: int) -> pl.DataFrame:
-    """Rows with their identity's lot and their place among its photos, both drawn by hash: more people change none."""
+    """Rows with their identity's lot and their place among its photos, both drawn by hash: more people change none.
+
+    The lot is uniform, however many photos there are: the least of n uniform draws, by its distribution 1 − (1 − x)ⁿ.
+    """
+    least = pl.col("draw").min().over("identity") / 2**56
     frame = table.frame.select("image", "identity").with_row_index("row").with_columns(draw=draws(table, seed))
     return (
         frame.filter(pl.col("identity").is_not_null())
-        .with_columns(lot=pl.col("draw").min().over("identity"))
+        .with_columns(lot=1 - (1 - least) ** pl.len().over("identity"))
         .sort("lot", "draw")
         .with_columns(place=pl.int_range(pl.len()).over("identity"))
     )

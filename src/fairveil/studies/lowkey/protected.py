@@ -11,13 +11,16 @@ from pydantic import BaseModel, ConfigDict
 
 from fairveil.data import FaceTable
 from fairveil.faces.detection import Detector
-from fairveil.faces.embedding import MINIMUM_FACE, WhichFace, faces_that_count
+from fairveil.faces.embedding import MINIMUM_FACE, WhichFace, faces_that_count, fingerprint
 from fairveil.faces.zoo import load_recognizer
 from fairveil.photos import as_image
 from fairveil.protection.lowkey import LowKey
 from fairveil.protection.protecting import protect
 from fairveil.protection.verification import Quality, quality_of_face
 from fairveil.sharing import make_files
+
+_FORMAT = 1  # raised when the same photo and attack would give another protected photo
+_NO_FACE = "null"  # in place of a quality
 
 
 class Attack(BaseModel):
@@ -37,7 +40,7 @@ class Attack(BaseModel):
 
 
 def protected_photos(table: FaceTable, attack: Attack, faces: WhichFace, cache: Path) -> FaceTable:
-    """The photos of a table as an attack leaves them, losslessly saved, under their old names, with their labels.
+    """The photos of a table as an attack leaves them, losslessly saved, in their old order, with their labels.
 
     Args:
         table: the photos as they were.
@@ -45,9 +48,10 @@ def protected_photos(table: FaceTable, attack: Attack, faces: WhichFace, cache: 
         faces: which face of each photo is protected.
         cache: where they are kept; what is there is not made again, and several processes share the work.
     """
-    content = json.dumps([attack.model_dump(mode="json"), faces], sort_keys=True)
+    networks = [fingerprint(load_recognizer(name)) for name in attack.recognizers]
+    content = json.dumps([_FORMAT, attack.model_dump(mode="json"), networks, faces], sort_keys=True)
     folder = cache / "protected" / hashlib.sha256(content.encode()).hexdigest()[:16]
-    images = [f"{path_name(table.name, image)}.png" for image in table.frame["image"]]
+    images = [f"{_name(table, row)}.png" for row in range(len(table))]
     make_files(
         folder,
         {
@@ -59,22 +63,31 @@ def protected_photos(table: FaceTable, attack: Attack, faces: WhichFace, cache: 
 
 
 def qualities(before: FaceTable, after: FaceTable, faces: WhichFace) -> list[Quality]:
-    """How much the face of each photo changed, from what `protected_photos` was given to what it gave."""
+    """How much each face changed from what `protected_photos` was given to what it gave; no face, no figure."""
     makers = {
         Path(image).with_suffix(".json").name: partial(_measure, before=before, after=after, row=row, faces=faces)
         for row, image in enumerate(after.frame["image"])
     }
-    return [Quality.model_validate_json(path.read_text()) for path in make_files(after.root, makers)]
+    texts = [path.read_text() for path in make_files(after.root, makers)]
+    return [Quality.model_validate_json(text) for text in texts if text != _NO_FACE]
 
 
-def path_name(data: str, image: str) -> str:
-    """The name, without its suffix, of the protected version of an image of a data set."""
-    return hashlib.sha256(f"{data}/{image}".encode()).hexdigest()[:20]
+@cache
+def detector_for(faces: WhichFace) -> Detector | None:
+    """Who finds the faces of a study's photos; nobody in aligned crops."""
+    return None if faces == "aligned" else Detector.pretrained(minimum_face=MINIMUM_FACE)
+
+
+def _name(table: FaceTable, row: int) -> str:
+    """The name of a photo's protected version: by what it shows, since paths mean another photo tomorrow."""
+    photo = table.photo(row)
+    content = f"{table.frame['image'][row]} {tuple(photo.shape)}".encode() + photo.contiguous().numpy().tobytes()
+    return hashlib.sha256(content).hexdigest()[:20]
 
 
 def _protect(target: Path, *, table: FaceTable, row: int, attack: Attack, faces: WhichFace) -> None:
     photo = table.photo(row)
-    found = faces_that_count(photo, _detector(faces), faces)
+    found = faces_that_count(photo, detector_for(faces), faces)
     ensemble = [load_recognizer(name) for name in attack.recognizers]
     after, _ = protect(photo, attack.settings, recognizers=ensemble, faces=found, seed=attack.seed)
     as_image(after).save(target, "PNG")
@@ -83,11 +96,9 @@ def _protect(target: Path, *, table: FaceTable, row: int, attack: Attack, faces:
 @torch.no_grad()
 def _measure(target: Path, *, before: FaceTable, after: FaceTable, row: int, faces: WhichFace) -> None:
     photo = before.photo(row)
-    found = faces_that_count(photo, _detector(faces), faces)
+    found = faces_that_count(photo, detector_for(faces), faces)
+    if not len(found):
+        target.write_text(_NO_FACE)
+        return
     quality = quality_of_face(photo, after.photo(row), found.landmarks[0])
     target.write_text(quality.model_dump_json())
-
-
-@cache
-def _detector(faces: WhichFace) -> Detector | None:
-    return None if faces == "aligned" else Detector.pretrained(minimum_face=MINIMUM_FACE)

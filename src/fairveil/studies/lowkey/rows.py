@@ -17,7 +17,8 @@ from fairveil.protection.verification import Quality
 from fairveil.studies.lowkey.adapted import undo
 from fairveil.studies.lowkey.defenders import find_defender
 from fairveil.studies.lowkey.people import People, altered, cast, embedded
-from fairveil.studies.lowkey.protected import Attack, path_name, protected_photos, qualities
+from fairveil.studies.lowkey.protected import Attack, protected_photos, qualities
+from fairveil.studies.lowkey.retrained import HELD, retrained
 from fairveil.studies.study import Measurement, Trial
 from fairveil.studies.workbench import Workbench
 
@@ -41,7 +42,10 @@ class Row(Trial):
         preprocessing: what the defender does to every photo, one of `ALTERATIONS`.
         probes: what happens to the probes, one of `ALTERATIONS`.
         probes_protected: whether the users protect their probes as well.
-        adapted_on: on how many strangers' photos, which it protects itself, every defender learns to undo the attack.
+        adapted_on: on how many strangers' photos, which it protects itself, every defender learns to undo the attack
+            by a layer behind its network.
+        retrained_on: on how many it learns to see through the attack by training its whole network.
+        gallery_photos: how many of each user's gallery photos stay there; None for all.
         defenders: who looks for the users: names of recognisers, or of a `Defender` as `package.module:NAME`.
     """
 
@@ -53,6 +57,9 @@ class Row(Trial):
     probes: str = "none"
     probes_protected: bool = False
     adapted_on: int = Field(0, ge=0)
+    # Settings that came later are written only where they are not the default, so that older records stay valid.
+    retrained_on: int = Field(0, ge=0, exclude_if=lambda count: count == 0)
+    gallery_photos: int | None = Field(None, ge=1, exclude_if=lambda count: count is None)
     defenders: tuple[str, ...]
 
     @property
@@ -74,16 +81,17 @@ def run_row(row: Row, bench: Workbench) -> list[Measurement]:
     people, cache = row.people, bench.cache
     services = {name: find_defender(name) for name in row.defenders if ":" in name}
     recognizers = [load_recognizer(name) for name in row.defenders if name not in services]
-    chosen = cast(people)
-    in_gallery, probes = chosen.protected, chosen.probes
+    chosen = cast(people, cache)
+    kept, probes = _at_most(chosen.protected, row.gallery_photos), chosen.probes
+    in_gallery = kept
     costs: list[Measurement] = []
     if row.attack is not None:
         with bench.timed("protect"):
-            in_gallery = protected_photos(chosen.protected, row.attack, people.faces, cache)
+            in_gallery = protected_photos(kept, row.attack, people.faces, cache)
             if row.probes_protected:
                 probes = protected_photos(chosen.probes, row.attack, people.faces, cache)
         with bench.timed("compare"):
-            costs = _costs(qualities(chosen.protected, in_gallery, people.faces))
+            costs = _costs(qualities(kept, in_gallery, people.faces))
     tables = [
         altered(in_gallery, (row.saved, row.preprocessing)),
         altered(chosen.strangers, (row.preprocessing,)),
@@ -98,7 +106,7 @@ def run_row(row: Row, bench: Workbench) -> list[Measurement]:
         gallery = len(tables[0]) + len(tables[1])
         numbers = {identity: number for number, identity in enumerate(dict.fromkeys(probes.identities))}
         identities = torch.tensor([numbers[identity] for identity in probes.identities])
-        groups = _groups(probes.frame, probes.groups, 0)
+        groups = _groups(probes.frame, probes.groups)
         measurements += _shares(name, rank.where(rank > 0, gallery + 1), identities, groups, gallery)
     return measurements + costs
 
@@ -107,6 +115,14 @@ def _recognised(
     row: Row, tables: Sequence[FaceTable], recognizers: Sequence[Recognizer], strangers: FaceTable, bench: Workbench
 ) -> list[Measurement]:
     """The rates of every recogniser on the tables of users, strangers and probes."""
+    if row.attack is not None and row.retrained_on:
+        own = strangers.take(range(min(row.retrained_on, len(strangers))))
+        rest = strangers.take(range(len(own), min(len(own) + HELD, len(strangers))))
+        with bench.timed("protect for retraining"):
+            photos = protected_photos(own, row.attack, row.people.faces, bench.cache)
+        with bench.timed("retrain"):
+            seen = altered(photos, (row.preprocessing,))
+            recognizers = [retrained(one, own, seen, rest, row.people.faces, bench.cache) for one in recognizers]
     with bench.timed("embed"):
         users, others, probes = (embedded(table, recognizers, row.people, bench.cache) for table in tables)
     missing = _without_face(tables[2], probes)
@@ -127,6 +143,11 @@ def _recognised(
     return measurements
 
 
+def _at_most(table: FaceTable, count: int | None) -> FaceTable:
+    """The first photos of each identity."""
+    return table if count is None else table.filter(pl.int_range(pl.len()).over("identity") < count)
+
+
 def _pairs(
     row: Row, attack: Attack, table: FaceTable, clean: Embeddings, recognizers: Sequence[Recognizer], bench: Workbench
 ) -> pl.DataFrame:
@@ -134,15 +155,14 @@ def _pairs(
     own = table.take(range(min(row.adapted_on, len(table))))
     photos = protected_photos(own, attack, row.people.faces, bench.cache)
     protected = embedded(altered(photos, (row.preprocessing,)), recognizers, row.people, bench.cache)
-    names = {f"{path_name(own.name, image)}.png": image for image in own.frame["image"]}
+    names = dict(zip(photos.frame["image"], own.frame["image"], strict=True))
     before = clean.frame.select("image", *(recognizer.name for recognizer in recognizers))
     return protected.frame.with_columns(pl.col("image").replace_strict(names)).join(before, on="image", suffix=_CLEAN)
 
 
-def _without_face(probes: FaceTable, embeddings: Embeddings) -> list[str]:
-    """The identities of the probes in which no face was found, one for each."""
-    found = probes.frame["image"].is_in(embeddings.frame["image"].implode())
-    return probes.frame.filter(~found)["identity"].to_list()
+def _without_face(probes: FaceTable, embeddings: Embeddings) -> pl.DataFrame:
+    """The probes in which no face was found."""
+    return probes.frame.filter(~pl.col("image").is_in(embeddings.frame["image"].implode()))
 
 
 def _rates(
@@ -151,24 +171,26 @@ def _rates(
     strangers: Embeddings,
     probes: Embeddings,
     views: Sequence[Tensor],
-    missing: Sequence[str],
+    missing: pl.DataFrame,
 ) -> Iterator[Measurement]:
     """The rates of one defender, from what it sees of users, strangers and probes: three tensors (N, D)."""
     gallery = torch.cat([views[0], views[1]])
     names = [*users.frame["identity"], *strangers.frame["identity"]]
-    wanted = [*probes.frame["identity"]]
-    numbers = {name: number for number, name in enumerate(dict.fromkeys([*names, *wanted, *missing]))}
+    columns = ("identity", *probes.groups)
+    everybody = pl.concat([probes.frame.select(columns), missing.select(columns)])
+    wanted = [*everybody["identity"]]
+    numbers = {name: number for number, name in enumerate(dict.fromkeys([*names, *wanted]))}
     outcome = identify(
         views[2],
         gallery,
-        torch.tensor([numbers[name] for name in wanted]),
+        torch.tensor([numbers[name] for name in probes.frame["identity"]]),
         torch.tensor([numbers[name] for name in names]),
     )[0]
     # Whoever has no photo left in the gallery, or no face in the probe, cannot be found: a rank beyond all others.
     beyond = len(gallery) + 1
     rank = torch.cat([outcome.rank.where(outcome.rank > 0, beyond), torch.full((len(missing),), beyond)])
-    identities = torch.tensor([numbers[name] for name in [*wanted, *missing]])
-    groups = _groups(probes.frame, probes.groups, len(missing))
+    identities = torch.tensor([numbers[name] for name in wanted])
+    groups = _groups(everybody, probes.groups)
     yield from _shares(defender, rank, identities, groups, len(gallery))
 
 
@@ -199,14 +221,13 @@ def ranks_of(gallery: int) -> dict[str, int]:
     }
 
 
-def _groups(probes: pl.DataFrame, columns: Sequence[str], missing: int) -> dict[str, Tensor]:
-    """Which probes count for all, and for every value of every group column; those without a face are of no group."""
-    nobody = torch.zeros(missing, dtype=torch.bool)
-    groups = {"all": torch.ones(len(probes) + missing, dtype=torch.bool)}
+def _groups(probes: pl.DataFrame, columns: Sequence[str]) -> dict[str, Tensor]:
+    """Which probes count for all, and for every value of every group column."""
+    groups = {"all": torch.ones(len(probes), dtype=torch.bool)}
     for column in columns:
         for value in probes[column].drop_nulls().unique().sort():
             members = (probes[column] == value).fill_null(False)
-            groups[f"{column}: {value}"] = torch.cat([torch.tensor(members.to_list(), dtype=torch.bool), nobody])
+            groups[f"{column}: {value}"] = torch.tensor(members.to_list(), dtype=torch.bool)
     return groups
 
 

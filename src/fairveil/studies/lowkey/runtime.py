@@ -94,7 +94,7 @@ def _cosine(one: Tensor, other: Tensor) -> float:
 
 def run(method: Method, bench: Workbench) -> list[Measurement]:
     """Protect photos one at a time and take the time, after one photo that is not counted."""
-    table = cast(method.people).protected
+    table = cast(method.people, bench.cache).protected
     detector = Detector.pretrained(minimum_face=MINIMUM_FACE)
     ensemble = [load_recognizer(name) for name in method.recognizers]
     left_out = [load_recognizer(name) for name in ZOO if name not in method.recognizers]

@@ -2,10 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from statistics import mean
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from fairveil.data import has_pack
+from fairveil.errors import did_you_mean
+from fairveil.faces.frbench import PREFIX
 from fairveil.faces.zoo import DEFAULT_ENSEMBLE, ZOO
 from fairveil.protection.lowkey import LowKey
 from fairveil.report.plots import heat_map
@@ -21,6 +24,19 @@ FAST = LowKey(smoothing="alternate", mirror=False)
 face: what two cores can afford."""
 
 
+def _known(name: str) -> str:
+    if name in ZOO or name.startswith(PREFIX):
+        return name
+    raise ValueError(f"the zoo has no recogniser {name!r}.{did_you_mean(name, ZOO)} It has {', '.join(ZOO)}")
+
+
+RecognizerName = Annotated[str, AfterValidator(_known)]
+"""A recogniser of the zoo or of frbench."""
+
+DefenderName = Annotated[str, AfterValidator(lambda name: name if ":" in name else _known(name))]
+"""The same, or a `Defender` as `package.module:NAME`."""
+
+
 class Transfer(BaseModel):
     """Settings of an attacker-defender matrix.
 
@@ -30,20 +46,25 @@ class Transfer(BaseModel):
         ensembles: recognisers that are attacked together, by the row's name.
         defenders: recognisers that look for the users.
         attack: settings of LowKey.
+        beside: other settings, to which the first ensemble's photos are protected for comparison.
+        gallery_photos: how many of each user's photos stay in the gallery; None for all that `people` chooses. Unlike
+            fewer there, this changes neither the users nor their probes.
         seed: of the starting noise.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     people: People
-    attackers: tuple[str, ...] = tuple(ZOO)
-    ensembles: dict[str, tuple[str, ...]] = {
+    attackers: tuple[RecognizerName, ...] = tuple(ZOO)
+    ensembles: dict[str, tuple[RecognizerName, ...]] = {
         "Ensemble": DEFAULT_ENSEMBLE,
         "Ensemble without dlib": tuple(name for name in DEFAULT_ENSEMBLE if name != "dlib-resnet"),
         "Ensemble without FaceRes": tuple(name for name in DEFAULT_ENSEMBLE if name != "faceres"),
     }
-    defenders: tuple[str, ...] = tuple(ZOO)
+    defenders: tuple[DefenderName, ...] = tuple(ZOO)
     attack: LowKey = FAST
+    beside: LowKey | None = None
+    gallery_photos: int | None = Field(None, ge=1)
     seed: int = 0
 
 
@@ -55,7 +76,8 @@ def at_hand(people: People) -> People:
     """The same people, or generated ones where their data set is not here."""
     if people.data not in ("lfw", "celeb18") or has_pack(people.data):
         return people
-    return people.model_copy(update={"data": SYNTHETIC, "faces": "central", "synthetic_size": 250})
+    generated = {"data": SYNTHETIC, "faces": "central", "strangers": None, "synthetic_size": 250}
+    return people.model_copy(update=generated | {"drop_duplicates": False})
 
 
 def attackers_of(settings: Transfer) -> dict[str, tuple[str, ...]]:
@@ -66,12 +88,23 @@ def attackers_of(settings: Transfer) -> dict[str, tuple[str, ...]]:
 def trials(settings: Transfer) -> list[Row]:
     """One row a trial: photos as they were, each recogniser attacked alone, each ensemble."""
     people = at_hand(settings.people)
-    attacks: Mapping[str, Attack | None] = {CLEAN: None} | {
+    attacks: dict[str, Attack | None] = {CLEAN: None} | {
         name: Attack(recognizers=attacked, settings=settings.attack, seed=settings.seed)
         for name, attacked in attackers_of(settings).items()
     }
+    if settings.beside is not None and settings.ensembles:
+        first, attacked = next(iter(settings.ensembles.items()))
+        other = Attack(recognizers=attacked, settings=settings.beside, seed=settings.seed)
+        attacks |= {f"{first}, α {settings.beside.alpha:g}": other}
     return [
-        Row(name=name, people=people, attack=attack, defenders=settings.defenders) for name, attack in attacks.items()
+        Row(
+            name=name,
+            people=people,
+            attack=attack,
+            gallery_photos=settings.gallery_photos,
+            defenders=settings.defenders,
+        )
+        for name, attack in attacks.items()
     ]
 
 
@@ -134,7 +167,8 @@ def summary(settings: Transfer, results: Results[Row], published: Mapping[str, s
     attacked = attackers_of(settings)
     ours: dict[str, dict[str, list[float]]] = {}
     for one in by_row(results):
-        if one.labels.get("metric") in published and one.labels["group"] == "all":
+        compared = one.labels["attacker"] == CLEAN or one.labels["attacker"] in attacked
+        if compared and one.labels.get("metric") in published and one.labels["group"] == "all":
             kind = _kind(one.labels["attacker"], one.labels["defender"], attacked)
             ours.setdefault(kind, {}).setdefault(one.labels["metric"], []).append(one.value)
     theirs: dict[str, dict[str, list[float]]] = {}
@@ -201,24 +235,30 @@ def figures(settings: Transfer, results: Results[Row]) -> list[Figure]:
 
 def differences(settings: Transfer) -> list[str]:
     """What differs from section 3.4."""
-    return differences_of(settings.people, settings.attack)
+    return differences_of(settings.people, settings.attack, settings.gallery_photos)
 
 
-def differences_of(people: People, attack: LowKey) -> list[str]:
-    """What differs from section 3.4 in these people and this attack."""
+def differences_of(people: People, attack: LowKey, gallery_photos: int | None = None) -> list[str]:
+    """What differs from section 3.4 in these people, of whose photos so many stay in the gallery, and this attack."""
     people = at_hand(people)
+    gallery_photos = gallery_photos or people.gallery_photos
     said = [
         "Recognisers: pretrained ones of our zoo, small and made to run anywhere, instead of ResNet and IR networks of "
-        "50 and 152 layers trained on MS-Celeb-1M, whose weights were not published.",
-        f"People: {people.protected} users, {people.gallery_photos or 'all'} gallery photos and "
-        f"{people.probe_photos or 'a tenth as'} probes each, instead of 100 users, a tenth of their photos as probes.",
+        "50 and 152 layers trained on MS-Celeb-1M, whose weights were not published. Some are of one family, so one "
+        "that was left out of an ensemble may have a sibling in it.",
     ]
+    if (people.protected, gallery_photos, people.probe_photos) != (100, None, None):
+        said.append(
+            f"People: {people.protected} users, {gallery_photos or 'all'} gallery photos and "
+            f"{people.probe_photos or 'a tenth as'} probes each; in section 3.4, which most tables are of, 100 users "
+            "and a tenth of their photos as probes."
+        )
     if people.data == SYNTHETIC:
         said.append("Data: generated faces, so the figures say nothing of real people.")
-    else:
+    elif people.data not in ("facescrub", "umdfaces"):
         said.append(
-            f"Data: {people.data} instead of FaceScrub. Its gallery is far smaller than FaceScrub's 100,000 photos, so "
-            "rank 50 is a much larger share of it: rank-50 of ours is the harder test for a protection."
+            f"Data: {people.data} instead of FaceScrub or UMDFaces. Its gallery is far smaller than their 100,000 "
+            "photos and more, so rank 50 is a much larger share of it and the harder test for a protection."
         )
     if attack.smoothing != "both" or not attack.mirror:
         said.append("Attack: smoothing in turns and no mirrored face (a quarter of the work), on the face alone.")
@@ -241,7 +281,15 @@ def tiny() -> People:
 
 def rehearsal(settings: Transfer) -> Transfer:
     """The same rows on a few generated faces, one step each."""
-    return settings.model_copy(update={"people": tiny(), "attack": settings.attack.model_copy(update={"steps": 1})})
+    one_step = {"steps": 1}
+    return settings.model_copy(
+        update={
+            "people": tiny(),
+            "attack": settings.attack.model_copy(update=one_step),
+            "beside": settings.beside and settings.beside.model_copy(update=one_step),
+            "gallery_photos": None,
+        }
+    )
 
 
 def smoke(attack: LowKey) -> Transfer:

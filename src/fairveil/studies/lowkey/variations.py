@@ -1,6 +1,7 @@
 """Studies that vary one thing about the protection or the defender, a row each, and keep the rest."""
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
@@ -11,8 +12,17 @@ from fairveil.report.tables import Table, pivot
 from fairveil.studies.lowkey.people import People
 from fairveil.studies.lowkey.protected import Attack
 from fairveil.studies.lowkey.rows import Row
-from fairveil.studies.lowkey.transfer import FAST, at_hand, by_row, differences_of, matrix_tables, tiny
-from fairveil.studies.study import Figure, Results
+from fairveil.studies.lowkey.transfer import (
+    FAST,
+    DefenderName,
+    RecognizerName,
+    at_hand,
+    by_row,
+    differences_of,
+    matrix_tables,
+    tiny,
+)
+from fairveil.studies.study import Figure, Measurement, Results
 
 
 class Variation(BaseModel):
@@ -22,25 +32,29 @@ class Variation(BaseModel):
         protected: whether photos are protected at all.
         recognizers: the ensemble that is attacked.
         attack: settings of LowKey.
-        gallery_photos: how many photos of each user are in the gallery.
+        defenders: recognisers that look for the users.
+        gallery_photos: how many of each user's photos stay in the gallery.
         saved: see `Row`, as are the others.
         preprocessing: what the defender does to every photo.
         probes: what happens to the probes.
         probes_protected: whether probes are protected as well.
-        adapted_on: photos on which the defender learns to undo the attack.
+        adapted_on: photos on which the defender trains a layer to undo the attack.
+        retrained_on: photos on which the defender trains its whole network.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     protected: bool = True
-    recognizers: tuple[str, ...] | None = None
+    recognizers: tuple[RecognizerName, ...] | None = None
     attack: LowKey | None = None
+    defenders: tuple[DefenderName, ...] | None = None
     gallery_photos: int | None = None
     saved: str = "none"
     preprocessing: str = "none"
     probes: str = "none"
     probes_protected: bool = False
     adapted_on: int = 0
+    retrained_on: int = 0
 
 
 class Variations(BaseModel):
@@ -51,6 +65,8 @@ class Variations(BaseModel):
         recognizers: the ensemble that is attacked.
         defenders: recognisers that look for the users.
         attack: settings of LowKey.
+        gallery_photos: how many of each user's photos stay in the gallery; None for all that `people` chooses. Unlike
+            fewer there, this changes neither the users nor their probes.
         rows: the variations by the names of their rows.
         seed: of the starting noise.
     """
@@ -58,9 +74,10 @@ class Variations(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     people: People = People()
-    recognizers: tuple[str, ...] = DEFAULT_ENSEMBLE
-    defenders: tuple[str, ...] = tuple(ZOO)
+    recognizers: tuple[RecognizerName, ...] = DEFAULT_ENSEMBLE
+    defenders: tuple[DefenderName, ...] = tuple(ZOO)
     attack: LowKey = FAST
+    gallery_photos: int | None = None
     rows: dict[str, Variation]
     seed: int = 0
 
@@ -71,9 +88,6 @@ def trials(settings: Variations) -> list[Row]:
 
 
 def _row(settings: Variations, name: str, variation: Variation) -> Row:
-    people = at_hand(settings.people)
-    if variation.gallery_photos is not None:
-        people = people.model_copy(update={"gallery_photos": variation.gallery_photos})
     attack = Attack(
         recognizers=variation.recognizers or settings.recognizers,
         settings=variation.attack or settings.attack,
@@ -81,14 +95,16 @@ def _row(settings: Variations, name: str, variation: Variation) -> Row:
     )
     return Row(
         name=name,
-        people=people,
+        people=at_hand(settings.people),
         attack=attack if variation.protected else None,
         saved=variation.saved,
         preprocessing=variation.preprocessing,
         probes=variation.probes,
         probes_protected=variation.probes_protected,
         adapted_on=variation.adapted_on,
-        defenders=settings.defenders,
+        retrained_on=variation.retrained_on,
+        gallery_photos=variation.gallery_photos or settings.gallery_photos,
+        defenders=variation.defenders or settings.defenders,
     )
 
 
@@ -121,40 +137,66 @@ def tables(
     return [*matrix_tables(results, published, also), *groups]
 
 
-def frontier_figures(settings: Variations, results: Results[Row]) -> list[Figure]:
-    """Rank-50 of every defender against what the protection costs, a point a row."""
-    measured = by_row(results)
-    prices = {one.labels["attacker"]: one.value for one in measured if one.labels.get("cost") == "LPIPS (VGG)"}
-    series = []
-    for defender in settings.defenders:
-        points = [
-            one
-            for one in measured
-            if one.labels.get("defender") == defender
-            and (one.labels["metric"], one.labels["group"]) == ("rank-50", "all")
-            and one.labels["attacker"] in prices
-        ]
-        points.sort(key=lambda one: prices[one.labels["attacker"]])
-        if points:
-            series.append(
-                Series(
-                    name=defender,
-                    x=[prices[one.labels["attacker"]] for one in points],
-                    y=[one.value for one in points],
-                    low=[one.low if one.low is not None else one.value for one in points],
-                    high=[one.high if one.high is not None else one.value for one in points],
-                    labels=[one.labels["attacker"] for one in points],
-                )
+def frontier_figures(settings: Variations, results: Results[Row], *, left_out: bool = False) -> list[Figure]:
+    """For every defender rank-50 against what the protection costs, a point a row.
+
+    Rows that differ in the attack's strength only are joined by a line.
+
+    Args:
+        settings: of the study.
+        results: of its trials.
+        left_out: show only defenders that are not of the study's ensemble.
+    """
+    shown = [name for name in settings.defenders if not (left_out and name in settings.recognizers)]
+    pictures = []
+    for defender in shown:
+        lines: dict[str, list[_Point]] = {}
+        for row, measurements in results.items():
+            if (point := _point(row, measurements, defender)) is not None:
+                lines.setdefault(_but_for_strength(row), []).append(point)
+        if lines:
+            svg = frontier(
+                [_series(sorted(points)) for points in lines.values()],
+                x_name="LPIPS (VGG), which no attack optimised",
+                y_name="rank-50 accuracy",
             )
-    if not series:
-        return []
-    svg = frontier(series, x_name="LPIPS (VGG), which no attack optimised", y_name="rank-50 accuracy")
-    return [Figure("What protection costs: the share of probes still found against the change of the photos.", svg)]
+            pictures.append(Figure(f"{defender}: the share of probes it finds against the change of the photos.", svg))
+    return pictures
+
+
+class _Point(NamedTuple):
+    price: float
+    value: float
+    low: float
+    high: float
+    label: str
+
+
+def _point(row: Row, measurements: Sequence[Measurement], defender: str) -> _Point | None:
+    """What one row cost and what one defender still found; None if either was not measured."""
+    wanted = {"defender": defender, "metric": "rank-50", "group": "all"}
+    found = next((one for one in measurements if wanted.items() <= one.labels.items()), None)
+    price = next((one.value for one in measurements if one.labels.get("cost") == "LPIPS (VGG)"), None)
+    if found is None or price is None:
+        return None
+    low, high = (found.value if end is None else end for end in (found.low, found.high))
+    return _Point(price, found.value, low, high, row.name)
+
+
+def _but_for_strength(row: Row) -> str:
+    """All that a row is, but for its name and for how strong its attack is."""
+    content = row.model_dump(exclude={"name": True, "attack": {"settings": {"steps", "step_size", "alpha"}}})
+    return repr(sorted(content.items()))
+
+
+def _series(points: Sequence[_Point]) -> Series:
+    price, value, low, high, label = zip(*points, strict=True)
+    return Series(label[0].split(",")[0] if len(points) > 1 else "", price, value, low, high, label)
 
 
 def differences(settings: Variations) -> list[str]:
     """What differs from the dissertation's setting."""
-    return differences_of(settings.people, settings.attack)
+    return differences_of(settings.people, settings.attack, settings.gallery_photos)
 
 
 def rehearsal(settings: Variations) -> Variations:
@@ -165,11 +207,18 @@ def rehearsal(settings: Variations) -> Variations:
             update={
                 "attack": variation.attack and variation.attack.model_copy(update=one_step),
                 "gallery_photos": variation.gallery_photos and 1,
+                "defenders": None,
                 "adapted_on": min(1, variation.adapted_on),
+                "retrained_on": min(1, variation.retrained_on),
             }
         )
         for name, variation in settings.rows.items()
     }
     return settings.model_copy(
-        update={"people": tiny(), "attack": settings.attack.model_copy(update=one_step), "rows": rows}
+        update={
+            "people": tiny(),
+            "attack": settings.attack.model_copy(update=one_step),
+            "gallery_photos": None,
+            "rows": rows,
+        }
     )
