@@ -14,7 +14,7 @@ from fairveil.errors import FairveilError
 
 _BLOCK = 1 << 23  # similarities in a block: 32 MB
 _TILE = 1024  # gallery photos in one product: what stays in a processor's cache
-_ROWS = 64  # probes in a block of `identify` at the least: with fewer the product is slow
+_ROWS = 128  # probes in a block of `identify` at the least: with fewer the product is slow
 _GROUP = 32  # similarities of which only the largest is looked at first
 
 
