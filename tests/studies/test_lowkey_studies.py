@@ -27,8 +27,9 @@ from fairveil.studies.lowkey.people import People, cast
 from fairveil.studies.lowkey.rows import Row, run_row
 from fairveil.studies.lowkey.transfer import tiny
 from fairveil.studies.overrides import override
+from fairveil.studies.presentation import settings_of
 from fairveil.studies.records import RecordStore
-from fairveil.studies.running import results_of, run_study
+from fairveil.studies.running import results_of, run_of, run_study
 from fairveil.studies.study import Measurement
 from fairveil.studies.workbench import Workbench
 
@@ -149,16 +150,24 @@ def test_an_adapted_defender_brings_back_what_it_learned_and_leaves_clean_faces_
 
 def test_rows_are_told_apart_by_everything_their_result_depends_on():
     row = Row(name="a", people=tiny(), attack=None, defenders=("mobileface",))
-    keys = {
-        STUDIES["lowkey-transfer"].key(other)
-        for other in (
-            row,
-            row.model_copy(update={"saved": "JPEG 90"}),
-            row.model_copy(update={"people": tiny().model_copy(update={"seed": 1})}),
-            row.model_copy(update={"defenders": ("faceres",)}),
-        )
+    attack = protected_module.Attack(recognizers=("faceres",), settings=LowKey())
+    others = {
+        "name": "b",
+        "people": tiny().model_copy(update={"content": "another"}),
+        "attack": attack,
+        "saved": "JPEG 90",
+        "preprocessing": "JPEG 90",
+        "probes": "JPEG 90",
+        "probes_protected": True,
+        "adapted_on": 1,
+        "retrained_on": 1,
+        "gallery_photos": 1,
+        "defenders": ("faceres",),
     }
-    assert len(keys) == 4
+    assert others.keys() == Row.model_fields.keys()
+    rows = [row, *(row.model_copy(update={name: value}) for name, value in others.items())]
+    rows.append(row.model_copy(update={"attack": attack.model_copy(update={"seed": 1})}))
+    assert len({STUDIES["lowkey-transfer"].key(one) for one in rows}) == len(rows)
 
 
 def test_records_from_before_a_setting_came_stay_valid():
@@ -192,7 +201,9 @@ def test_a_photo_that_changed_under_its_path_is_protected_anew(tmp_path, monkeyp
     seen = []
     for level in (10, 240):
         Image.new("RGB", (8, 8), (level,) * 3).save(tmp_path / "ann" / "1.png")
-        photos = protected_module.protected_photos(open_table(str(tmp_path)), attack, "aligned", tmp_path / "cache")
+        photos = protected_module.protected_photos(
+            open_table(str(tmp_path)), attack, "aligned", Workbench(tmp_path / "cache")
+        )
         seen.append(int(photos.photo(0).max()))
     assert seen == [10, 240]
 
@@ -289,3 +300,26 @@ def test_the_smaller_perturbation_is_set_beside_the_larger_one():
     alphas = {t.label: t.attack.settings.alpha for t in study.trials(study.presets["small"]) if t.attack}
     assert alphas["Ensemble"] == 0.08
     assert alphas["Ensemble, α 0.05"] == 0.05
+
+
+def test_a_data_set_that_changed_makes_new_trials(album):
+    study = STUDIES["lowkey-transfer"]
+    asked = override(study.presets["smoke"], [f"people.data={album}", "people.faces=aligned"])
+    before = [study.key(trial) for trial in study.trials(study.resolve(asked))]
+    assert [study.key(trial) for trial in study.trials(study.resolve(asked))] == before
+    Image.new("RGB", (64, 64)).save(album / "ann" / "0.png")
+    after = [study.key(trial) for trial in study.trials(study.resolve(asked))]
+    assert not set(before) & set(after)
+
+
+def test_a_run_is_shown_as_it_was_made_wherever_it_is_shown(monkeypatch):
+    study = STUDIES["lowkey-transfer"]
+    monkeypatch.setattr(people_module, "has_pack", lambda name: False)
+    run = run_of(study, study.resolve(study.presets["small"]), "small")
+    monkeypatch.setattr(people_module, "has_pack", lambda name: True)
+    settings = settings_of(study, run)
+    assert settings.people.data == "synthetic"
+    assert any("generated faces" in line for line in study.differences(settings))
+    for older in (run.model_copy(update={"keys": run.keys[1:]}), run.model_copy(update={"settings": {"gone": 1}})):
+        with pytest.raises(FairveilError, match="another version of the study: run it again"):
+            settings_of(study, older)

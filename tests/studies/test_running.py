@@ -4,7 +4,10 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import Future
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from sleepy import SLEEPY, Settings
 
 from fairveil.errors import FairveilError
-from fairveil.studies.executors import executor
+from fairveil.studies.executors import Executor, executor
 from fairveil.studies.records import RecordStore
 from fairveil.studies.running import results_of, run_study
 
@@ -93,7 +96,7 @@ def test_a_killed_run_is_resumed_and_gives_the_same_records(tmp_path):
     script = (
         "from sleepy import SLEEPY, Settings\n"
         "from pathlib import Path\n"
-        "from fairveil.studies.executors import executor\n"
+        "from fairveil.studies.executors import Executor, executor\n"
         "from fairveil.studies.records import RecordStore\n"
         "from fairveil.studies.running import run_study\n"
         "if __name__ == '__main__':\n"
@@ -126,7 +129,7 @@ def test_two_runs_at_once_share_the_trials(tmp_path):
     log = tmp_path / "log"
     script = (
         "import sys\nfrom sleepy import SLEEPY, Settings\nfrom pathlib import Path\n"
-        "from fairveil.studies.executors import executor\nfrom fairveil.studies.records import RecordStore\n"
+        "from fairveil.studies.executors import Executor, executor\nfrom fairveil.studies.records import RecordStore\n"
         "from fairveil.studies.running import run_study\n"
         "if __name__ == '__main__':\n"
         "    with executor() as where:\n"
@@ -175,3 +178,33 @@ def test_records_that_are_not_ours_are_refused_in_a_sentence(tmp_path):
     path.write_text("{}")
     with pytest.raises(FairveilError, match="no record of fairveil's"):
         results_of(SLEEPY, Settings(count=1), store)
+
+
+def test_trials_that_measure_seconds_are_run_one_at_a_time(tmp_path):
+    under_way, most = set(), 0
+
+    def submit(function, *arguments):
+        nonlocal most
+        future = Future()
+        under_way.add(future)
+        most = max(most, len(under_way))
+
+        def work():
+            result = function(*arguments)
+            under_way.discard(future)
+            future.set_result(result)
+
+        threading.Thread(target=work).start()
+        return future
+
+    study, settings = replace(SLEEPY, alone=True), Settings(log=str(tmp_path / "log"))
+    run_study(study, settings, RecordStore(tmp_path / "store"), Executor(submit, 4), preset="smoke")
+    assert most == 1
+    run_study(
+        SLEEPY,
+        Settings(log=str(tmp_path / "log"), count=5),
+        RecordStore(tmp_path / "more"),
+        Executor(submit, 4),
+        preset="smoke",
+    )
+    assert most > 1

@@ -1,7 +1,9 @@
 """The commands `fairveil study list|show|run|table|report`."""
 
+import html
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
@@ -93,6 +95,8 @@ def show_study(
 
     study = find_study(name)
     settings = _settings(study, preset, set_, settings_file)
+    with suppress(FairveilError):  # what is not here can be shown all the same
+        settings = study.resolve(settings)
     trials = study.trials(settings)
     results.print(Text(f"{study.name}: {study.title}", "bold"))
     results.print(f"{study.question} Published: {study.source}.", soft_wrap=True)
@@ -132,14 +136,14 @@ def run(
     """
     from fairveil.studies.catalogue import find_study
     from fairveil.studies.executors import executor, usable_cores
-    from fairveil.studies.presentation import tables_of
     from fairveil.studies.records import RecordStore
-    from fairveil.studies.running import run_study
+    from fairveil.studies.running import run_of, run_study
 
     study = find_study(name)
     settings = _settings(study, preset, set_, settings_file)
+    settings = settings if dry_run else study.resolve(settings)
     count = len(study.trials(settings))
-    processes = min(count, workers or usable_cores())
+    processes = 1 if study.alone else min(count, workers or usable_cores())
     store = RecordStore(out / "dry-run" if dry_run else out)
     with (
         progress_bar() as progress,
@@ -171,9 +175,9 @@ def run(
             raise typer.Exit(130) from None
     if as_json:
         typer.echo("[" + ",\n".join(record.model_dump_json() for record in records) + "]")
-    elif not dry_run:
-        _print_tables(tables_of(study, _last_run(store, study, preset), store), TableFormat.terminal)
     failed = [record.label for record in records if record.failure]
+    if not (as_json or dry_run or len(failed) == len(records)):
+        _print_run(study, run_of(study, settings, preset.value), store, TableFormat.terminal)
     if failed:
         raise FairveilError(f"{len(failed)} of {len(records)} trials failed: {', '.join(failed)}. Run again to retry.")
 
@@ -190,12 +194,11 @@ def print_tables(
     Example: fairveil study table lowkey-transfer --format md
     """
     from fairveil.studies.catalogue import find_study
-    from fairveil.studies.presentation import tables_of
     from fairveil.studies.records import RecordStore
 
     store = RecordStore(out)
     study = find_study(name)
-    _print_tables(tables_of(study, _last_run(store, study, preset), store), format)
+    _print_run(study, _last_run(store, study, preset), store, format)
 
 
 @study_app.command("report")
@@ -243,6 +246,24 @@ def _last_run(store: "RecordStore", study: "Study[Any, Any]", preset: PresetName
         wanted = f"{study.name} ({preset.value})" if preset else study.name
         raise FairveilError(f"{wanted} was not run in {store.folder} yet: fairveil study run {study.name}.")
     return of_study[0]
+
+
+def _print_run(study: "Study[Any, Any]", run: "Run", store: "RecordStore", format: TableFormat) -> None:
+    """The tables of a run, and what it differs in from the published setting, but for programs that read CSV."""
+    from fairveil.studies.presentation import settings_of, tables_of
+
+    _print_tables(tables_of(study, run, store), format)
+    if format is TableFormat.csv:
+        return
+    said = [f"{study.name}, preset {run.preset}, run {run.started}. What differs from the published setting:"]
+    said += study.differences(settings_of(study, run))
+    if format is TableFormat.html:
+        items = "".join(f"<li>{html.escape(line)}</li>" for line in said[1:])
+        typer.echo(f"<p>{html.escape(said[0])}</p><ul>{items}</ul>")
+    elif format is TableFormat.md:
+        typer.echo("\n- ".join([said[0] + "\n", *said[1:]]))
+    else:
+        results.print(Text("\n- ".join(said)), soft_wrap=True)
 
 
 def _print_tables(tables: Sequence["Table"], format: TableFormat) -> None:

@@ -1,5 +1,6 @@
 """Faces with labels: a table with an image, an identity and any number of groups a row. Every data set becomes this."""
 
+import hashlib
 import io
 import tarfile
 from collections.abc import Mapping, Sequence
@@ -12,6 +13,7 @@ import polars as pl
 from torch import Tensor
 
 from fairveil.errors import FairveilError, did_you_mean
+from fairveil.files import sha256_of
 from fairveil.photos import find_photos, read_photo, shown
 from fairveil.photos.formats import format_of_name
 
@@ -118,6 +120,23 @@ class FaceTable:
         """
         images = [photo.relative_to(folder).as_posix() for photo in find_photos([folder])]
         return cls._of_images(images, folder, name or folder.name)
+
+    def fingerprint(self) -> str:
+        """A hash of names, labels and of the archive's bytes, or of the sizes of files in a folder.
+
+        Raises:
+            FairveilError: a photo is not there.
+        """
+        digest = hashlib.sha256(self.frame.write_csv().encode())
+        if self.root.is_file():
+            digest.update(sha256_of(self.root).encode())
+            return digest.hexdigest()
+        for image in self.frame["image"]:
+            try:
+                digest.update(f"{(self.root / image).stat().st_size},".encode())
+            except OSError as error:
+                raise FairveilError(f"{shown(self.root / image)} is not there.") from error
+        return digest.hexdigest()
 
     @classmethod
     def from_archive(cls, archive: Path, *, name: str | None = None) -> "FaceTable":

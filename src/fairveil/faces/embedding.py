@@ -198,7 +198,7 @@ def _make_part(
     for group in _grouped(_found(photos, detector, which, framings, on_photo), _FACES):
         for recognizer in recognizers:
             crops = torch.cat([face.crops[_place(recognizer.framing)] for face in group])
-            vectors[recognizer.name].append(recognizer.embed_crops(crops).cpu())
+            vectors[recognizer.name].append(recognizer.embed_crops(crops.to(recognizer.device)).cpu())
         faces += [replace(face, crops={}) for face in group]
     frame = pl.DataFrame(
         {

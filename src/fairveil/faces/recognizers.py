@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Literal
 
@@ -155,6 +156,11 @@ class Recognizer(nn.Module):
         """Any torch module that maps (B, 3, size, size) to (B, D), put into evaluation mode and frozen."""
         known = None if threshold is None else MatchThreshold.stated(threshold)
         return cls(name, module.eval().requires_grad_(False), framing, known)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network runs."""
+        return next((tensor.device for tensor in chain(self.parameters(), self.buffers())), torch.device("cpu"))
 
     def embed(self, images: Tensor, landmarks: Tensor, *, mirror: bool = False) -> Tensor:
         """Embed one face per image.

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
+from pydantic import ValidationError
+
 from fairveil.errors import FairveilError
 from fairveil.report.study import StudySection, TrialRow
 from fairveil.report.tables import Table
@@ -54,9 +56,27 @@ def section_of(study: Study[Any, Any], run: Run, store: RecordStore) -> StudySec
     )
 
 
+def settings_of(study: Study[Any, Any], run: Run) -> Any:
+    """The settings that a run was made with.
+
+    Raises:
+        FairveilError: an older version of the study made it, whose settings or trials were others.
+    """
+    try:
+        settings = type(next(iter(study.presets.values()))).model_validate(run.settings)
+    except ValidationError:
+        settings = None
+    if settings is None or [study.key(trial) for trial in study.trials(settings)] != list(run.keys):
+        raise FairveilError(
+            f"The run of {study.name} of {run.started} was made by another version of the study: run it again "
+            f"(fairveil study run {study.name} --preset {run.preset})."
+        )
+    return settings
+
+
 def _finished(study: Study[Any, Any], run: Run, store: RecordStore) -> tuple[Any, dict[Any, Any]]:
     """The settings of a run and its results by trial."""
-    settings = type(next(iter(study.presets.values()))).model_validate(run.settings)
+    settings = settings_of(study, run)
     found = results_of(study, settings, store)
     if not found:
         raise FairveilError(f"No trial of {study.name} is finished yet: run it again, and look at what failed.")

@@ -37,13 +37,13 @@ def run_study(
 
     Args:
         study: what to run.
-        settings: of the study.
+        settings: of the study, resolved (see `Study.resolve`).
         store: where records are kept.
         executor: where trials run.
         preset: that the settings started from.
         device: where networks run.
         threads: that networks of one trial get. One number for all places gives the same results in all.
-        dry: run `study.rehearsal(settings)` instead, with stand-ins for networks that are not here.
+        dry: run `study.rehearsal(settings)` instead.
         on_record: called for each record as it comes, with how many there are and will be.
 
     Returns:
@@ -52,15 +52,7 @@ def run_study(
     if dry:
         settings = study.rehearsal(settings)
     trials: dict[str, Trial] = {study.key(trial): trial for trial in study.trials(settings)}
-    store.note_run(
-        Run(
-            study=study.name,
-            preset=preset,
-            settings=settings.model_dump(mode="json"),
-            keys=tuple(trials),
-            started=now(),
-        )
-    )
+    store.note_run(run_of(study, settings, preset))
     records: dict[str, Record] = {}
     waiting = dict(trials)
     running: dict[Future[Record], tuple[str, ExitStack]] = {}
@@ -72,11 +64,11 @@ def run_study(
     with ExitStack() as claims:
         while waiting or running:
             for key in list(waiting):
-                if len(running) >= executor.capacity:
+                if len(running) >= (1 if study.alone else executor.capacity):
                     break
                 claim = claims.enter_context(ExitStack())
                 if claim.enter_context(store.claim(study.name, key)):
-                    arguments = (study, waiting.pop(key), store.cache, device, threads, dry)
+                    arguments = (study, waiting.pop(key), store.cache.absolute(), device, threads)
                     running[executor.submit(run_trial, *arguments)] = key, claim
                     continue
                 claim.close()
@@ -97,12 +89,12 @@ def run_study(
     return [records[key] for key in trials]
 
 
-def run_trial(study: Study[Any, Any], trial: Trial, cache: Path, device: str, threads: int, dry: bool) -> Record:
+def run_trial(study: Study[Any, Any], trial: Trial, cache: Path, device: str, threads: int) -> Record:
     """Run one trial and say what came out, be it an error."""
     import torch
 
     torch.set_num_threads(threads)
-    bench = Workbench(cache, device, dry)
+    bench = Workbench(cache, device)
     started, clock = now(), time.perf_counter()
     measurements: tuple[Measurement, ...] = ()
     failure = None
@@ -122,6 +114,12 @@ def run_trial(study: Study[Any, Any], trial: Trial, cache: Path, device: str, th
         measurements=measurements,
         failure=failure,
     )
+
+
+def run_of(study: Study[Any, Any], settings: Any, preset: Preset) -> Run:
+    """What is asked for by running a study with resolved settings."""
+    keys = tuple(study.key(trial) for trial in study.trials(settings))
+    return Run(study=study.name, preset=preset, settings=settings.model_dump(mode="json"), keys=keys, started=now())
 
 
 def results_of(study: Study[Any, Any], settings: Any, store: RecordStore) -> dict[Any, tuple[Measurement, ...]]:

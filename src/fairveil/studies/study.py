@@ -19,7 +19,11 @@ PRESETS: tuple[Preset, ...] = get_args(Preset)
 
 
 class Trial(BaseModel):
-    """One independent piece of a study: everything that its result depends on, and nothing else."""
+    """One independent piece of a study: everything that its result depends on, and nothing else.
+
+    What is not a setting, such as a data set on this machine, is in it by a hash of its content (see `Study.resolve`);
+    pretrained networks are by their names, which stand for pinned weights.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -70,6 +74,11 @@ def no_figures(settings: Any, results: Any) -> Sequence[Figure]:
     return ()
 
 
+def as_they_are(settings: SettingsType) -> SettingsType:
+    """For studies that depend on nothing but their settings."""
+    return settings
+
+
 @dataclass(frozen=True)
 class Study(Generic[SettingsType, TrialType]):
     """An experiment that anyone can run at a size that fits their machine. All functions must be importable by name.
@@ -86,6 +95,9 @@ class Study(Generic[SettingsType, TrialType]):
         differences: what differs from the published setting and why, a sentence each.
         rehearsal: the same trials on tiny made-up data with a single step: what a dry run runs.
         figures: plots of the results.
+        resolve: settings with all that this machine decides put in, once, when a study is run: what stands in for data
+            that are not here, hashes of those that are. Trials, tables and differences depend on nothing but settings.
+        alone: whether trials measure seconds, so that no other may run beside them.
         revision: raised when the same trial would give another result, so that old records are not taken for new.
     """
 
@@ -100,6 +112,8 @@ class Study(Generic[SettingsType, TrialType]):
     differences: Callable[[SettingsType], Sequence[str]]
     rehearsal: Callable[[SettingsType], SettingsType]
     figures: Callable[[SettingsType, "Results[TrialType]"], Sequence[Figure]] = no_figures
+    resolve: Callable[[SettingsType], SettingsType] = as_they_are
+    alone: bool = False
     revision: int = 1
 
     def key(self, trial: TrialType) -> str:

@@ -14,13 +14,11 @@ class Workbench:
     Attributes:
         cache: a folder for what several trials need, such as the embeddings of a gallery; see `fairveil.sharing`.
         device: where networks run, as torch names it.
-        dry: whether this is a dry run, in which stand-ins may take the place of networks that are not here.
         durations: seconds by what they were spent on.
     """
 
     cache: Path
     device: str = "cpu"
-    dry: bool = False
     durations: dict[str, float] = field(default_factory=dict)
 
     @contextmanager

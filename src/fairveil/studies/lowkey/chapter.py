@@ -84,6 +84,7 @@ def _matrix(
         figures=transfer.figures,
         differences=transfer.differences,
         rehearsal=transfer.rehearsal,
+        resolve=transfer.resolve,
     )
 
 
@@ -135,6 +136,7 @@ def _rows(
         figures=figures,
         differences=variations.differences,
         rehearsal=variations.rehearsal,
+        resolve=variations.resolve,
     )
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from fairveil.data import FaceTable, drop_near_duplicates, open_table, perceptual_hashes, split_probes
+from fairveil.data import FaceTable, drop_near_duplicates, has_pack, open_table, perceptual_hashes, split_probes
 from fairveil.data.splits import draws
 from fairveil.data.synthetic import SyntheticFaces
 from fairveil.errors import FairveilError
@@ -38,6 +38,7 @@ class People(BaseModel):
         strangers: how many other identities there are; None for all.
         photos_of_stranger: how many photos of each are in the gallery at the most; None for all.
         synthetic_size: side of generated pictures in pixels.
+        content: a hash of the data set's names, labels and files, put in when a study is run.
         drop_duplicates: whether of near-duplicates (see `fairveil.data`) only the first photo counts (section 3.4).
         seed: of the choice of people and photos.
     """
@@ -53,8 +54,21 @@ class People(BaseModel):
     photos_of_stranger: int | None = Field(3, ge=1)
     synthetic_size: int = Field(160, ge=96, le=512)
     # Settings that came later are written only where they are not the default, so that older records stay valid.
+    content: str | None = Field(None, exclude_if=lambda content: content is None)
     drop_duplicates: bool = Field(False, exclude_if=lambda dropped: not dropped)
     seed: int = 0
+
+
+def at_hand(people: People) -> People:
+    """The same people with a hash of what their data set holds, or generated ones where it is not here."""
+    if people.data in ("lfw", "celeb18") and not has_pack(people.data):
+        generated = {"data": SYNTHETIC, "faces": "central", "strangers": None, "synthetic_size": 250}
+        return people.model_copy(update=generated | {"drop_duplicates": False})
+    if people.data == SYNTHETIC:
+        return people
+    path = Path(people.data)  # workers may be somewhere else
+    data = str(path.absolute()) if path.exists() else people.data
+    return people.model_copy(update={"data": data, "content": open_table(data).fingerprint()})
 
 
 @dataclass(frozen=True)

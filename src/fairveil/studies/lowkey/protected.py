@@ -18,6 +18,7 @@ from fairveil.protection.lowkey import LowKey
 from fairveil.protection.protecting import protect
 from fairveil.protection.verification import Quality, quality_of_face
 from fairveil.sharing import make_files
+from fairveil.studies.workbench import Workbench
 
 _FORMAT = 1  # raised when the same photo and attack would give another protected photo
 _NO_FACE = "null"  # in place of a quality
@@ -39,23 +40,23 @@ class Attack(BaseModel):
     seed: int = 0
 
 
-def protected_photos(table: FaceTable, attack: Attack, faces: WhichFace, cache: Path) -> FaceTable:
+def protected_photos(table: FaceTable, attack: Attack, faces: WhichFace, bench: Workbench) -> FaceTable:
     """The photos of a table as an attack leaves them, losslessly saved, in their old order, with their labels.
 
     Args:
         table: the photos as they were.
         attack: how to protect them.
         faces: which face of each photo is protected.
-        cache: where they are kept; what is there is not made again, and several processes share the work.
+        bench: where networks run and photos are kept; what is there is not made again, and processes share the work.
     """
     networks = [fingerprint(load_recognizer(name)) for name in attack.recognizers]
     content = json.dumps([_FORMAT, attack.model_dump(mode="json"), networks, faces], sort_keys=True)
-    folder = cache / "protected" / hashlib.sha256(content.encode()).hexdigest()[:16]
+    folder = bench.cache / "protected" / hashlib.sha256(content.encode()).hexdigest()[:16]
     images = [f"{_name(table, row)}.png" for row in range(len(table))]
     make_files(
         folder,
         {
-            image: partial(_protect, table=table, row=row, attack=attack, faces=faces)
+            image: partial(_protect, table=table, row=row, attack=attack, faces=faces, device=bench.device)
             for row, image in enumerate(images)
         },
     )
@@ -85,12 +86,12 @@ def _name(table: FaceTable, row: int) -> str:
     return hashlib.sha256(content).hexdigest()[:20]
 
 
-def _protect(target: Path, *, table: FaceTable, row: int, attack: Attack, faces: WhichFace) -> None:
-    photo = table.photo(row)
+def _protect(target: Path, *, table: FaceTable, row: int, attack: Attack, faces: WhichFace, device: str) -> None:
+    photo = table.photo(row).to(device)
     found = faces_that_count(photo, detector_for(faces), faces)
-    ensemble = [load_recognizer(name) for name in attack.recognizers]
+    ensemble = [load_recognizer(name).to(device) for name in attack.recognizers]
     after, _ = protect(photo, attack.settings, recognizers=ensemble, faces=found, seed=attack.seed)
-    as_image(after).save(target, "PNG")
+    as_image(after.cpu()).save(target, "PNG")
 
 
 @torch.no_grad()

@@ -43,7 +43,7 @@ class Row(Trial):
         probes: what happens to the probes, one of `ALTERATIONS`.
         probes_protected: whether the users protect their probes as well.
         adapted_on: on how many strangers' photos, which it protects itself, every defender learns to undo the attack
-            by a layer behind its network.
+            by a layer behind its network. It knows the users' ensemble, settings and seed, the most it could know.
         retrained_on: on how many it learns to see through the attack by training its whole network.
         gallery_photos: how many of each user's gallery photos stay there; None for all.
         defenders: who looks for the users: names of recognisers, or of a `Defender` as `package.module:NAME`.
@@ -80,16 +80,16 @@ def run_row(row: Row, bench: Workbench) -> list[Measurement]:
     """
     people, cache = row.people, bench.cache
     services = {name: find_defender(name) for name in row.defenders if ":" in name}
-    recognizers = [load_recognizer(name) for name in row.defenders if name not in services]
+    recognizers = [load_recognizer(name).to(bench.device) for name in row.defenders if name not in services]
     chosen = cast(people, cache)
     kept, probes = _at_most(chosen.protected, row.gallery_photos), chosen.probes
     in_gallery = kept
     costs: list[Measurement] = []
     if row.attack is not None:
         with bench.timed("protect"):
-            in_gallery = protected_photos(kept, row.attack, people.faces, cache)
+            in_gallery = protected_photos(kept, row.attack, people.faces, bench)
             if row.probes_protected:
-                probes = protected_photos(chosen.probes, row.attack, people.faces, cache)
+                probes = protected_photos(chosen.probes, row.attack, people.faces, bench)
         with bench.timed("compare"):
             costs = _costs(qualities(kept, in_gallery, people.faces))
     tables = [
@@ -119,7 +119,7 @@ def _recognised(
         own = strangers.take(range(min(row.retrained_on, len(strangers))))
         rest = strangers.take(range(len(own), min(len(own) + HELD, len(strangers))))
         with bench.timed("protect for retraining"):
-            photos = protected_photos(own, row.attack, row.people.faces, bench.cache)
+            photos = protected_photos(own, row.attack, row.people.faces, bench)
         with bench.timed("retrain"):
             seen = altered(photos, (row.preprocessing,))
             recognizers = [retrained(one, own, seen, rest, row.people.faces, bench.cache) for one in recognizers]
@@ -153,7 +153,7 @@ def _pairs(
 ) -> pl.DataFrame:
     """Embeddings of strangers as a defender who has LowKey too protected them, and beside them as they were."""
     own = table.take(range(min(row.adapted_on, len(table))))
-    photos = protected_photos(own, attack, row.people.faces, bench.cache)
+    photos = protected_photos(own, attack, row.people.faces, bench)
     protected = embedded(altered(photos, (row.preprocessing,)), recognizers, row.people, bench.cache)
     names = dict(zip(photos.frame["image"], own.frame["image"], strict=True))
     before = clean.frame.select("image", *(recognizer.name for recognizer in recognizers))

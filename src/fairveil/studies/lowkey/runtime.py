@@ -15,8 +15,8 @@ from fairveil.protection.lowkey import PRESETS, LowKey
 from fairveil.protection.protecting import protect
 from fairveil.protection.verification import quality_of_face
 from fairveil.report.tables import Table, Unit, pivot
-from fairveil.studies.lowkey.people import People, cast
-from fairveil.studies.lowkey.transfer import at_hand, tiny
+from fairveil.studies.lowkey.people import People, at_hand, cast
+from fairveil.studies.lowkey.transfer import tiny
 from fairveil.studies.published import published_table
 from fairveil.studies.study import Measurement, Results, Study, Trial
 from fairveil.studies.workbench import Workbench
@@ -79,11 +79,14 @@ class Method(Trial):
         return self.name
 
 
+def resolve(settings: Runtime) -> Runtime:
+    """Settings with the people there are here."""
+    return settings.model_copy(update={"people": at_hand(settings.people)})
+
+
 def trials(settings: Runtime) -> list[Method]:
     """One method a trial."""
-    common = {"people": at_hand(settings.people)} | {
-        name: getattr(settings, name) for name in ("photos", "side", "recognizers", "seed")
-    }
+    common = {name: getattr(settings, name) for name in ("people", "photos", "side", "recognizers", "seed")}
     return [Method(name=name, attack=attack, **common) for name, attack in settings.methods.items()]
 
 
@@ -187,4 +190,6 @@ RUNTIME = Study(
     tables=tables,
     differences=differences,
     rehearsal=rehearsal,
+    resolve=resolve,
+    alone=True,
 )

@@ -6,14 +6,13 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from fairveil.data import has_pack
 from fairveil.errors import did_you_mean
 from fairveil.faces.frbench import PREFIX
 from fairveil.faces.zoo import DEFAULT_ENSEMBLE, ZOO
 from fairveil.protection.lowkey import LowKey
 from fairveil.report.plots import heat_map
 from fairveil.report.tables import Cell, Table, Unit, pivot
-from fairveil.studies.lowkey.people import SYNTHETIC, People
+from fairveil.studies.lowkey.people import SYNTHETIC, People, at_hand
 from fairveil.studies.lowkey.protected import Attack
 from fairveil.studies.lowkey.rows import RANKS, Row, ranks_of
 from fairveil.studies.published import published_table
@@ -72,22 +71,19 @@ CLEAN = "Clean"
 """The row of photos as they were."""
 
 
-def at_hand(people: People) -> People:
-    """The same people, or generated ones where their data set is not here."""
-    if people.data not in ("lfw", "celeb18") or has_pack(people.data):
-        return people
-    generated = {"data": SYNTHETIC, "faces": "central", "strangers": None, "synthetic_size": 250}
-    return people.model_copy(update=generated | {"drop_duplicates": False})
-
-
 def attackers_of(settings: Transfer) -> dict[str, tuple[str, ...]]:
     """Who is attacked in each row but the clean one, by the row's name."""
     return {name: (name,) for name in settings.attackers} | settings.ensembles
 
 
+def resolve(settings: Transfer) -> Transfer:
+    """Settings with the people there are here."""
+    return settings.model_copy(update={"people": at_hand(settings.people)})
+
+
 def trials(settings: Transfer) -> list[Row]:
     """One row a trial: photos as they were, each recogniser attacked alone, each ensemble."""
-    people = at_hand(settings.people)
+    people = settings.people
     attacks: dict[str, Attack | None] = {CLEAN: None} | {
         name: Attack(recognizers=attacked, settings=settings.attack, seed=settings.seed)
         for name, attacked in attackers_of(settings).items()
@@ -240,7 +236,6 @@ def differences(settings: Transfer) -> list[str]:
 
 def differences_of(people: People, attack: LowKey, gallery_photos: int | None = None) -> list[str]:
     """What differs from section 3.4 in these people, of whose photos so many stay in the gallery, and this attack."""
-    people = at_hand(people)
     gallery_photos = gallery_photos or people.gallery_photos
     said = [
         "Recognisers: pretrained ones of our zoo, small and made to run anywhere, instead of ResNet and IR networks of "

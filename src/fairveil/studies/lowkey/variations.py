@@ -9,14 +9,13 @@ from fairveil.faces.zoo import DEFAULT_ENSEMBLE, ZOO
 from fairveil.protection.lowkey import LowKey
 from fairveil.report.plots import Series, frontier
 from fairveil.report.tables import Table, pivot
-from fairveil.studies.lowkey.people import People
+from fairveil.studies.lowkey.people import People, at_hand
 from fairveil.studies.lowkey.protected import Attack
 from fairveil.studies.lowkey.rows import Row
 from fairveil.studies.lowkey.transfer import (
     FAST,
     DefenderName,
     RecognizerName,
-    at_hand,
     by_row,
     differences_of,
     matrix_tables,
@@ -82,6 +81,11 @@ class Variations(BaseModel):
     seed: int = 0
 
 
+def resolve(settings: Variations) -> Variations:
+    """Settings with the people there are here."""
+    return settings.model_copy(update={"people": at_hand(settings.people)})
+
+
 def trials(settings: Variations) -> list[Row]:
     """One row a trial."""
     return [_row(settings, name, variation) for name, variation in settings.rows.items()]
@@ -95,7 +99,7 @@ def _row(settings: Variations, name: str, variation: Variation) -> Row:
     )
     return Row(
         name=name,
-        people=at_hand(settings.people),
+        people=settings.people,
         attack=attack if variation.protected else None,
         saved=variation.saved,
         preprocessing=variation.preprocessing,
