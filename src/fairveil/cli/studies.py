@@ -213,7 +213,7 @@ def report(
     Example: fairveil study report --page studies.html
     """
     from fairveil.report.study import write_report
-    from fairveil.studies.catalogue import find_study
+    from fairveil.studies.catalogue import STUDIES, find_study
     from fairveil.studies.presentation import section_of
     from fairveil.studies.records import RecordStore
 
@@ -222,7 +222,8 @@ def report(
     chosen = names or list(dict.fromkeys(run.study for run in runs))
     if not chosen:
         raise FairveilError(f"No study was run in {out} yet: fairveil study run NAME.")
-    studies = [find_study(name) for name in sorted(chosen)]
+    order = {name: place for place, name in enumerate(STUDIES)}
+    studies = [find_study(name) for name in sorted(chosen, key=lambda name: order.get(name, len(order)))]
     sections = [section_of(study, _last_run(store, study, None), store) for study in studies]
     today = datetime.now().astimezone().date().isoformat()
     write_report(page, sections, title="Studies", date=today, overwrite=overwrite)

@@ -126,7 +126,7 @@ def matrix_tables(results: Results[Row], published: Mapping[str, str], also: Seq
                 measured,
                 metric,
                 caption=f"Share of probes whose owner is among the {k} nearest of about {gallery} gallery photos "
-                f"({k / max(1, int(gallery)):.2%}). {stands} Intervals: 95 %, resampling identities.",
+                f"({k / max(1, int(gallery)):.2%}). {stands} Intervals: 95 %, with people, not photos, for the sample.",
             )
         )
         if number:
