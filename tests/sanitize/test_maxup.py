@@ -34,7 +34,7 @@ def test_it_is_the_mean_of_each_pictures_worst_copy(base):
             log_probabilities = network(images[picture : picture + 1]).log_softmax(1)[0]
             losses.append(-float((targets[picture] * log_probabilities).sum().detach()))
         worst.append(max(losses))
-    assert float(loss) == pytest.approx(sum(worst) / len(worst), rel=1e-5)
+    assert float(loss.detach()) == pytest.approx(sum(worst) / len(worst), rel=1e-5)
 
 
 def test_one_copy_is_the_usual_loss_and_more_are_never_less():
