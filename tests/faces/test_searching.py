@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from fairveil.errors import FairveilError
+from fairveil.faces.rates import miss_rate
 from fairveil.faces.searching import Search, searches
 from fairveil.faces.vectors import Embeddings, Provenance, vector_column
 
@@ -99,6 +100,37 @@ def test_wrong_matches_are_counted_by_group(search):
             expected[pair] = expected.get(pair, 0) + 1
     found = {(row["probes"], row["gallery"]): row["count"] for row in search.wrong_matches("hair").to_dicts()}
     assert found == expected and len(found) > 3
+
+
+def test_misses_and_the_ratio_of_errors_are_those_of_each_groups_own_probes(search):
+    people = {name: number for number, name in enumerate(dict.fromkeys(search.probes.frame["identity"]))}
+    known = search.gallery.frame["identity"].to_list()
+    parts = {None: [], "a": [], "b": []}
+    for row, rank, _ in _found(search):
+        name, hair = search.probes.frame["identity"][row], search.probes.frame["hair"][row]
+        order = _others(search, row)
+        mate = max((value for value, one in order if known[one] == name), default=-np.inf)
+        other = max(value for value, one in order if known[one] != name)
+        for part in {None, hair}:
+            parts[part].append((mate, other, people[name], rank))
+    misses = search.miss_rates([0.2, 0.001], group="hair")
+    assert misses.keys() == parts.keys()
+    for part, rows in parts.items():
+        mate, other, person, _ = (torch.tensor(column) for column in zip(*rows, strict=True))
+        assert misses[part].keys() == {0.2}  # too few probes for one in a thousand
+        expected = miss_rate(mate, other, person, 0.2)
+        assert misses[part][0.2].rate.value == pytest.approx(expected.rate.value)
+        assert misses[part][0.2].threshold == pytest.approx(expected.threshold, abs=1e-6)
+    errors = {part: np.mean([rank > 1 for *_, rank in parts[part] if rank > 0]) for part in ("a", "b")}
+    most, fewest, times = search.error_ratio(1, "hair")
+    assert errors[most] >= errors[fewest]
+    assert times.value == pytest.approx(errors[most] / errors[fewest])
+
+
+def test_nothing_is_said_of_misses_where_nobody_else_is_in_the_gallery():
+    some = _embeddings(20, seed=1, people=1)
+    alone = Embeddings(some.frame.filter(pl.col("identity").is_not_null()))
+    assert Search("net", alone, alone, leave_one_out=True).miss_rates([0.2]) == {}
 
 
 def test_copies_are_counted():

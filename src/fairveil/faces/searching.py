@@ -138,7 +138,8 @@ class Search:
     ) -> dict[str | None, dict[float, MissRate]]:
         """FNIR at each FPIR: of all probes (None), and of each value of a group column, with thresholds of its own.
 
-        Rates of which the probes of a group are too few are left out. See `rates.miss_rate`.
+        Rates for which a group has too few probes are left out, and so is everything where a probe's person is alone
+        in the gallery. See `rates.miss_rate`.
 
         Raises:
             FairveilError: as `accuracy`.
@@ -148,7 +149,7 @@ class Search:
         for value, part in self._parts(group).items():
             mate, other = outcome.mate[part], outcome.other[part]
             possible = [fpir for fpir in fpirs if 1 <= fpir * len(other) < len(other)]
-            if possible and bool((mate > -torch.inf).any()):
+            if possible and bool((mate > -torch.inf).any()) and bool((other > -torch.inf).all()):
                 found[value] = {fpir: miss_rate(mate, other, people[part], fpir) for fpir in possible}
         return found
 
