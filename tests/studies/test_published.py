@@ -39,8 +39,8 @@ def _tables(text):
     return found
 
 
-def test_there_are_ten_tables_and_four_sections():
-    assert published_numbers() == (*(f"3.{i}" for i in range(1, 11)), "3.6.3", "3.6.4", "3.6.5", "3.8.4")
+def test_there_are_eleven_tables_and_four_sections():
+    assert published_numbers() == (*(f"3.{i}" for i in range(1, 11)), "3.6.3", "3.6.4", "3.6.5", "3.8.4", "4.1")
 
 
 @needs_text
@@ -60,6 +60,23 @@ def test_every_legible_number_and_caption_is_the_texts(number, text):
     legible = {("Clean", name) for name in ("IR-50A", "RN-50A", "RN-152C")}
     assert differing == ({} if number != "3.2" else {k: v for k, v in garbled.items() if k not in legible})
     assert all(place in ours.notes and f"{printed} %" in ours.notes[place] for place, printed in differing.items())
+
+
+@needs_text
+def test_table_4_1_is_the_texts():
+    lines = SEED.read_text(encoding="utf-8").splitlines()
+    end = next(number for number, line in enumerate(lines) if line.startswith("Table 4.1: "))
+    ours = published_table("4.1")
+    assert lines[end] == f"Table 4.1: {ours.caption}"
+    cells = [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in lines[end - 7 : end] if line.startswith("|")
+    ]
+    columns = tuple(cell for cell in cells[0] if cell)
+    assert columns == ours.columns
+    printed = {row[0]: row[1:] for row in cells[2:]}
+    assert tuple(printed) == ours.rows
+    for name, values in printed.items():
+        assert values == [f"{ours.values[name, column]:.0%}" for column in columns]
 
 
 @needs_text

@@ -6,9 +6,10 @@ from fairveil.errors import FairveilError, did_you_mean
 from fairveil.studies.lowkey.chapter import CHAPTER_3
 from fairveil.studies.lowkey.runtime import RUNTIME
 from fairveil.studies.plugins import imported
+from fairveil.studies.poisoning.backdoors import BACKDOOR_DEFENSES
 from fairveil.studies.study import Study
 
-STUDIES: dict[str, Study[Any, Any]] = {study.name: study for study in (*CHAPTER_3, RUNTIME)}
+STUDIES: dict[str, Study[Any, Any]] = {study.name: study for study in (*CHAPTER_3, RUNTIME, BACKDOOR_DEFENSES)}
 """The studies of the dissertation and beyond."""
 
 

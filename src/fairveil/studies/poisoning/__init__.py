@@ -1,0 +1,1 @@
+"""Chapter 4: poisoned training data, and which augmentations defuse it."""

@@ -1,0 +1,25 @@
+"""Defences by name."""
+
+import pytest
+import torch
+from torch import nn
+
+from fairveil.errors import FairveilError
+from fairveil.sanitize.defenses import DEFENSES, defense
+from fairveil.training.batches import Batch
+
+
+@pytest.mark.parametrize("name", DEFENSES)
+def test_every_defence_gives_a_loss_that_can_be_lowered(name):
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 16, 3))
+    images = torch.rand(8, 3, 16, 16)
+    batch = Batch(images, torch.arange(8) % 3, torch.arange(8), 3)
+    loss = defense(name, size=16, padding=2)(network, batch, torch.Generator().manual_seed(0))
+    loss.backward()
+    assert loss.ndim == 0 and bool(network[1].weight.grad.abs().sum() > 0)
+
+
+def test_a_name_that_is_none_is_a_sentence():
+    with pytest.raises(FairveilError, match=r"no defence 'cutmix'\. Did you mean CutMix"):
+        defense("cutmix", size=32)

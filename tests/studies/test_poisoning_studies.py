@@ -1,0 +1,60 @@
+"""The studies of chapter 4, at their smallest, on generated pictures."""
+
+import pytest
+
+from fairveil.errors import FairveilError
+from fairveil.studies.catalogue import STUDIES
+from fairveil.studies.executors import executor
+from fairveil.studies.overrides import override
+from fairveil.studies.poisoning.backdoors import BACKDOOR_DEFENSES, Infection
+from fairveil.studies.records import RecordStore
+from fairveil.studies.running import results_of, run_study
+from fairveil.studies.study import Measurement
+
+
+@pytest.mark.slow
+def test_the_smoke_run_fills_the_table_beside_the_published(tmp_path):
+    study, settings = BACKDOOR_DEFENSES, BACKDOOR_DEFENSES.presets["smoke"]
+    with executor() as where:
+        records = run_study(study, settings, RecordStore(tmp_path), where, preset="smoke")
+    assert [record.failure for record in records] == [None] * 6
+    found = results_of(study, settings, RecordStore(tmp_path))
+    table, base_rate = study.tables(settings, found)
+    assert table.groups == (("ours", 4), ("published", 4))
+    rows = dict(table.rows)
+    assert set(rows) == {"Baseline", "CutMix", "MaxUp-cutout", "mixup"}
+    assert all(cell.measured for cell in rows["Baseline"]) and not any(cell.measured for cell in rows["mixup"][:4])
+    assert [cell.value for cell in rows["CutMix"][4:]] == [0.36, 0.94, 0.23, 0.95]
+    assert len(base_rate.rows) == 3
+
+
+def test_trials_are_paired_and_told_apart():
+    settings = BACKDOOR_DEFENSES.presets["small"]
+    trials = BACKDOOR_DEFENSES.trials(settings)
+    assert len(trials) == 40 == len({BACKDOOR_DEFENSES.key(trial) for trial in trials})
+    assert {trial.run for trial in trials if trial.defense == "CutMix"} == {0, 1, 2, 3}
+    assert len({trial.label for trial in trials}) == 40
+
+
+def test_runs_are_pooled_with_runs_for_the_sample():
+    settings = override(BACKDOOR_DEFENSES.presets["small"], ["runs=2", "shares=[1.0]"])
+    labels = {"what": "Poison Success"}
+    results = {
+        trial: [Measurement(labels=labels, value=1.0 if trial.run else 0.5, count=200)]
+        for trial in BACKDOOR_DEFENSES.trials(settings)
+    }
+    table = dict(BACKDOOR_DEFENSES.tables(settings, results)[0].rows)
+    success = table["CutMix"][0]
+    assert success.value == pytest.approx(0.75)
+    assert success.high - success.low > 0.5  # two runs say little, however many pictures they had
+
+
+def test_data_that_are_not_here_are_generated_and_that_is_said(monkeypatch, tmp_path):
+    monkeypatch.setenv("FAIRVEIL_DATA", str(tmp_path))
+    study = STUDIES["backdoor-defenses"]
+    settings = study.resolve(study.presets["small"])
+    assert settings.victim.data == "synthetic"
+    assert "generated stripes" in study.differences(settings)[0]
+    with pytest.raises(FairveilError, match="no defence 'cutmix'"):
+        override(study.presets["small"], ["defenses=['cutmix']"])
+    assert Infection.model_fields.keys() == {"victim", "defense", "share", "trigger", "run"}
