@@ -182,6 +182,24 @@ def test_the_noise_of_private_sgd_is_passed_straight_through():
     assert loss == pytest.approx(float(expected), abs=1e-5)
 
 
+def test_surrogates_that_cannot_be_matched_are_a_sentence():
+    data, plan = data_and_plan()
+    diverged = a_network()
+    with torch.no_grad():
+        diverged[-1].weight.fill_(torch.nan)
+    cases = [
+        ([], "at least one network"),
+        ([diverged], "diverged"),
+        ([a_network().requires_grad_(False)], "no parameter"),
+    ]
+    for networks, complaint in cases:
+        with pytest.raises(FairveilError, match=complaint):
+            brew(data, plan, networks, SMALL, seed=0)
+    headless = nn.Sequential(a_network(), nn.Softmax(1))
+    with pytest.raises(FairveilError, match="does not give its logits"):
+        brew(data, plan, [headless], SMALL, seed=0, gradient=head_gradient)
+
+
 def test_a_plan_poisons_images_of_the_adversarial_class_within_its_budget():
     data, test = synthetic_images(90, classes=CLASSES, size=12), synthetic_images(9, classes=CLASSES, size=12, seed=1)
     for seed in range(10):

@@ -118,7 +118,8 @@ def brew(
         on_step: called after every step with the number of steps done, over all restarts.
 
     Raises:
-        FairveilError: no surrogate is given, or the checkpoint is damaged or belongs to another attack.
+        FairveilError: no surrogate is given, one has diverged or nothing to train, or the checkpoint is damaged or
+            belongs to another attack.
     """
     if not surrogates:
         raise FairveilError("Gradient matching needs at least one network trained on clean data.")
@@ -133,7 +134,7 @@ def brew(
         while state.restart < settings.restarts:
             kitchen.step(state)
             state.advance(kitchen.clean)
-            done = int(state.losses.isfinite().sum())
+            done = state.restart * settings.steps + state.step
             if checkpoint is not None and (done % save_every == 0 or state.restart == settings.restarts):
                 state.save(checkpoint)
             on_step(done)
@@ -241,17 +242,16 @@ class _State:
         noise = torch.randn(clean.shape, generator=self.generator).to(clean.device)
         self.delta = within_bounds(clean, self.settings.epsilon * noise, self.settings.epsilon)
         self.adam = torch.optim.Adam([self.delta], lr=self.settings.step_size)
-        self.step = 0
 
     def advance(self, clean: Tensor) -> None:
         """Count a step; after a restart's last one, keep its perturbation if it is the best, and begin the next."""
         self.step += 1
         if self.step < self.settings.steps:
             return
-        last = self.losses[:, -1].nan_to_num(nan=torch.inf)
+        last = self.losses[: self.restart + 1, -1].nan_to_num(nan=torch.inf)
         if int(last.argmin()) == self.restart:
             self.best, self.best_delta = self.restart, self.delta.detach().clone()
-        self.restart += 1
+        self.restart, self.step = self.restart + 1, 0
         if self.restart < self.settings.restarts:
             self._begin(clean)
 

@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fairveil.errors import FairveilError
+
 
 class ParameterGradient(Protocol):
     """The gradient of the training loss, *summed* over images, with respect to the parameters that are trained."""
@@ -27,8 +29,13 @@ def network_gradient(network: nn.Module, images: Tensor, targets: Tensor, *, dif
     """The gradient of the summed cross entropy with respect to every parameter that is trained: a `ParameterGradient`.
 
     Differentiating it costs a double backward pass.
+
+    Raises:
+        FairveilError: no parameter is trained.
     """
     trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    if not trained:
+        raise FairveilError(f"The network {type(network).__name__} has no parameter that is trained: nothing to match.")
     with torch.enable_grad():
         loss = F.cross_entropy(network(images), targets, reduction="sum")
         gradients = torch.autograd.grad(loss, trained, create_graph=differentiable, materialize_grads=True)
@@ -68,12 +75,15 @@ def surrogates_for(
         adversarial_class: the class it shall be given.
         classes: how many there are.
         gradient: with respect to which parameters.
+
+    Raises:
+        FairveilError: a gradient is not finite.
     """
     wanted = F.one_hot(torch.tensor([adversarial_class], device=target.device), classes).to(target.dtype)
-    return [
-        Surrogate(network, gradient(network, target[None], wanted, differentiable=False).detach())
-        for network in networks
-    ]
+    gradients = [gradient(network, target[None], wanted, differentiable=False).detach() for network in networks]
+    if not all(bool(one.isfinite().all()) for one in gradients):
+        raise FairveilError("The target's gradient is not finite: a surrogate has diverged, so train it again.")
+    return [Surrogate(network, one) for network, one in zip(networks, gradients, strict=True)]
 
 
 def match(
