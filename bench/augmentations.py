@@ -8,7 +8,6 @@ weight; ours give soft labels, and that is in their time.
 """
 
 import argparse
-import time
 from collections.abc import Callable
 
 import kornia.augmentation as K
@@ -18,6 +17,7 @@ from torch import Tensor, nn
 
 from fairveil.sanitize import CutMix, Cutout, FlipAndCrop, Mixup
 from fairveil.training.objectives import Augmentation
+from timing import best_in_turns
 
 PAIRS: dict[str, tuple[Augmentation, nn.Module]] = {
     "mixup": (Mixup(), K.RandomMixUpV2(p=1.0, data_keys=["input", "class"])),
@@ -28,17 +28,6 @@ PAIRS: dict[str, tuple[Augmentation, nn.Module]] = {
         nn.Sequential(K.RandomHorizontalFlip(), K.RandomCrop((32, 32), padding=4, pad_if_needed=False)),
     ),
 }
-
-
-def seconds_of(ways: dict[str, Callable[[], object]], repeat: int) -> dict[str, float]:
-    """Of the fastest of some repetitions of each way, the ways taking turns."""
-    best = dict.fromkeys(ways, float("inf"))
-    for _ in range(repeat):
-        for name, way in ways.items():
-            started = time.perf_counter()
-            way()
-            best[name] = min(best[name], time.perf_counter() - started)
-    return best
 
 
 def theirs(augmentation: nn.Module, images: Tensor, labels: Tensor, mixes: bool) -> Callable[[], object]:
@@ -64,7 +53,7 @@ def main() -> None:
             "ours": lambda ours=ours: ours(images, targets, generator),  # type: ignore[misc]
             "kornia": theirs(kornias, images, labels, mixes=name in ("mixup", "CutMix")),
         }
-        taken = seconds_of(ways, options.repeat)
+        taken = best_in_turns(ways, options.repeat)
         print(
             f"  {name:16} {options.batch / taken['ours']:10,.0f}, kornia {options.batch / taken['kornia']:9,.0f}: "
             f"{taken['kornia'] / taken['ours']:5.1f} times as many"

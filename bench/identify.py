@@ -11,7 +11,6 @@ whose peak memory is compared before and after.
 import argparse
 import multiprocessing
 import resource
-import time
 from collections.abc import Callable
 
 import faiss
@@ -20,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fairveil.faces.identification import identify, nearest
+from timing import best_in_turns
 
 DIMENSIONS = 512
 RANKS = (1, 10, 50)
@@ -42,17 +42,6 @@ def people(count: int, *, first: int, spread: float) -> tuple[Tensor, Tensor]:
     centres = torch.randn(int(who.max()) + 1, DIMENSIONS, generator=torch.Generator().manual_seed(0))
     photos = torch.randn(count, DIMENSIONS, generator=torch.Generator().manual_seed(first))
     return F.normalize(photos.mul_(spread).add_(centres[who]), dim=1), who
-
-
-def best(ways: dict[str, Callable[[], object]], repeat: int) -> dict[str, float]:
-    """Seconds of the fastest of some repetitions, the ways taking turns."""
-    seconds = dict.fromkeys(ways, float("inf"))
-    for _ in range(repeat):
-        for name, way in ways.items():
-            started = time.perf_counter()
-            way()
-            seconds[name] = min(seconds[name], time.perf_counter() - started)
-    return seconds
 
 
 def peak() -> float:
@@ -82,7 +71,7 @@ def search(probe_count: int, gallery_count: int, repeat: int, threads: int) -> N
         ways[f"faiss, k {k}"] = lambda k=k: index.search(probes.numpy(), k)  # type: ignore[misc]
     ways["identify"] = lambda: identify(probes, gallery, asked, who)
     ways["identify, people not told apart"] = lambda: identify(strangers, gallery, asked, who)
-    seconds = best(ways, repeat)
+    seconds = best_in_turns(ways, repeat)
     for name, taken in seconds.items():
         rival = seconds[name.replace("nearest", "faiss")]
         beside = f", faiss takes {rival / taken:.2f} times as long" if name.startswith("nearest") else ""
@@ -104,7 +93,7 @@ def sweep(photos: int, galleries: int, repeat: int, threads: int) -> None:
         "bare product": lambda: bare_product(embeddings, embeddings),
         "all": lambda: identify(embeddings, embeddings, who, who, exclude=itself, galleries=masks),
     }
-    seconds = best(ways, repeat)
+    seconds = best_in_turns(ways, repeat)
     print(
         f"{galleries} galleries of half of {photos:,} photos, leave-one-out: {seconds['all']:.1f} s; "
         f"one bare product {seconds['bare product']:.2f} s"

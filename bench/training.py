@@ -9,16 +9,16 @@ bare one has its batch ready in memory, so the ratio counts everything that is n
 """
 
 import argparse
-import time
 from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
 
 from fairveil.data.cifar10 import read_cifar10
 from fairveil.data.images import LabelledImages, synthetic_images
+from fairveil.sanitize import FlipAndCrop
 from fairveil.training import NETWORKS, Batches, Classification, Training, build_network, train
+from timing import best_in_turns
 
 
 def bare_loop(name: str, data: LabelledImages, settings: Training) -> Callable[[], object]:
@@ -51,48 +51,22 @@ def loading(data: LabelledImages, settings: Training) -> Callable[[], object]:
     return lambda: [len(batch) for batch in batches.epoch(torch.Generator().manual_seed(0))]
 
 
-def best(ways: dict[str, Callable[[], object]], repeat: int) -> dict[str, float]:
-    """Seconds of the fastest of some repetitions, the ways taking turns."""
-    seconds = dict.fromkeys(ways, float("inf"))
-    for way in ways.values():
-        way()
-    for _ in range(repeat):
-        for name, way in ways.items():
-            started = time.perf_counter()
-            way()
-            seconds[name] = min(seconds[name], time.perf_counter() - started)
-    return seconds
-
-
 def compare(name: str, precision: str, steps: int, repeat: int) -> None:
     """Print one row: pictures a second, the ratio, and the loader's share."""
     settings = Training.model_validate({"epochs": 1, "precision": precision})
     data = synthetic_images(steps * settings.batch_size, classes=10, size=32)
-    seconds = best(
-        {
-            "bare": bare_loop(name, data, settings),
-            "ours": our_loop(name, data, settings),
-            "loading": loading(data, settings),
-        },
-        repeat,
-    )
+    ways = {
+        "bare": bare_loop(name, data, settings),
+        "ours": our_loop(name, data, settings),
+        "loading": loading(data, settings),
+    }
+    best_in_turns(ways, repeat=1)  # the first time is slower
+    seconds = best_in_turns(ways, repeat)
     print(
         f"{name:<14} {precision:<5} bare {len(data) / seconds['bare']:7.0f} images/s   "
         f"ours {len(data) / seconds['ours']:7.0f} images/s   ours/bare {seconds['bare'] / seconds['ours']:.3f}   "
         f"loader {seconds['loading'] / seconds['ours']:.1%} of a step"
     )
-
-
-def flips_and_crops(images: Tensor, targets: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """The usual: half of the pictures mirrored, each moved by up to 4 pixels."""
-    count, channels, height, width = images.shape
-    mirrored = torch.rand(count, 1, 1, 1, generator=generator) < 0.5
-    padded = F.pad(torch.where(mirrored, images.flip(-1), images), (4, 4, 4, 4))
-    top, left = torch.randint(9, (2, count, 1, 1, 1), generator=generator)
-    rows = top + torch.arange(height)[:, None]
-    columns = left + torch.arange(width)
-    which, channel = torch.arange(count).view(-1, 1, 1, 1), torch.arange(channels).view(-1, 1, 1)
-    return padded[which, channel, rows, columns].contiguous(memory_format=torch.channels_last), targets
 
 
 def accuracy(name: str, precision: str, epochs: int) -> None:
@@ -103,7 +77,7 @@ def accuracy(name: str, precision: str, epochs: int) -> None:
         network,
         read_cifar10(),
         settings,
-        objective=Classification(flips_and_crops),
+        objective=Classification(FlipAndCrop(padding=4)),
         validation=read_cifar10(split="test"),
         device="cpu",
         on_epoch=lambda epoch: print(

@@ -1,6 +1,7 @@
 """Gradient matching against literal transcriptions: all poisons at once, double backward, a plain loop."""
 
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -123,7 +124,8 @@ def test_a_step_is_signed_adam_as_written_out():
 
 def test_an_interrupted_attack_goes_on_bit_for_bit(tmp_path):
     data, plan = data_and_plan()
-    whole = brew(data, plan, [a_network()], SMALL, seed=0, augment=FlipAndCrop(1))
+    attack = partial(brew, data, plan, [a_network()], SMALL, seed=0, augment=FlipAndCrop(1))
+    whole = attack()
 
     class StoppedError(Exception):
         pass
@@ -134,29 +136,9 @@ def test_an_interrupted_attack_goes_on_bit_for_bit(tmp_path):
 
     file = tmp_path / "state.pt"
     with pytest.raises(StoppedError):
-        brew(
-            data,
-            plan,
-            [a_network()],
-            SMALL,
-            seed=0,
-            augment=FlipAndCrop(1),
-            checkpoint=file,
-            save_every=4,
-            on_step=stop,
-        )
+        attack(checkpoint=file, save_every=4, on_step=stop)
     done = []
-    resumed = brew(
-        data,
-        plan,
-        [a_network()],
-        SMALL,
-        seed=0,
-        augment=FlipAndCrop(1),
-        checkpoint=file,
-        save_every=4,
-        on_step=done.append,
-    )
+    resumed = attack(checkpoint=file, save_every=4, on_step=done.append)
     assert done == [9, 10, 11, 12]
     assert torch.equal(resumed.perturbation, whole.perturbation) and torch.equal(resumed.losses, whole.losses)
     with pytest.raises(FairveilError, match="another attack"):

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fairveil.errors import FairveilError
 
@@ -42,7 +43,7 @@ def read_numpy_pickle(path: Path) -> dict[str, Any]:
             raise pickle.UnpicklingError(f"it is larger than {_LARGEST} bytes")
         data = path.read_bytes()
         _check_claims(data)
-        return _writable_arrays(_ArraysOnly(io.BytesIO(data)).load(), room=len(data))
+        return _writable_arrays(ArraysOnly(io.BytesIO(data)).load(), room=len(data))
     except Exception as error:  # a hostile pickle can make its reader raise whatever it likes
         raise FairveilError(f"{path} is not a checkpoint of plain arrays, so it was not read: {error}.") from error
 
@@ -56,7 +57,9 @@ def _check_claims(data: bytes) -> None:
             raise pickle.UnpicklingError(f"it gives an object the number {argument}")
 
 
-class _PickledDtype:
+class PickledDtype:
+    """Stands for NumPy's type of numbers while arrays are read."""
+
     def __init__(self, code: object, *_: object) -> None:
         if not isinstance(code, str):
             raise pickle.UnpicklingError("refused an array of no plain type")
@@ -71,29 +74,38 @@ class _PickledDtype:
         self.dtype = self.dtype.newbyteorder(order)
 
 
-class _PickledArray:
+class PickledArray:
+    """Stands for NumPy's array while it is read.
+
+    Attributes:
+        array: what it holds, read-only.
+    """
+
+    array: NDArray[Any]
+
     def __init__(self, *_: object) -> None:
         pass
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         _, shape, pickled, in_fortran_order, content = state
-        if not isinstance(pickled, _PickledDtype) or not isinstance(content, bytes):
+        if not isinstance(pickled, PickledDtype) or not isinstance(content, bytes):
             raise pickle.UnpicklingError("refused an array whose content is not plain numbers")
         flat = np.frombuffer(content, dtype=pickled.dtype)
         self.array = flat.reshape(shape, order="F" if in_fortran_order else "C")
 
 
-class _ArraysOnly(pickle.Unpickler):
+class ArraysOnly(pickle.Unpickler):
     """An unpickler for which NumPy's constructors are stand-ins of ours, and no other global exists."""
 
     def find_class(self, module: str, name: str) -> Any:
+        """The stand-in for a global; any other is refused."""
         match module, name:
             case (("numpy.core.multiarray" | "numpy._core.multiarray"), "_reconstruct"):
-                return _PickledArray
+                return PickledArray
             case "numpy", "ndarray":
                 return None  # only ever an argument of _reconstruct, which needs none
             case "numpy", "dtype":
-                return _PickledDtype
+                return PickledDtype
         raise pickle.UnpicklingError(f"it asks for {module}.{name}, which is refused")
 
 
@@ -114,7 +126,7 @@ def _writable_arrays(content: object, room: int) -> dict[str, Any]:
             if isinstance(value, dict):
                 target[key] = {}
                 pending.append((value, target[key]))
-            elif isinstance(value, _PickledArray):
+            elif isinstance(value, PickledArray):
                 if id(value) not in copies:
                     room -= value.array.nbytes
                     if room < 0:

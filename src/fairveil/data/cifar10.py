@@ -1,7 +1,7 @@
 """CIFAR-10, from the forms in which people have it (Krizhevsky, "Learning multiple layers of features", 2009)."""
 
-import os
 import pickle
+from dataclasses import replace
 from io import BytesIO
 from itertools import pairwise
 from pathlib import Path
@@ -9,10 +9,11 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from PIL import Image
 
+from fairveil.assets.pickles import ArraysOnly, PickledDtype
 from fairveil.data.images import LabelledImages, read_image_folder
+from fairveil.data.layouts import pack_folder
 from fairveil.errors import FairveilError
 from fairveil.photos import shown
 
@@ -36,12 +37,12 @@ def read_cifar10(source: Path | None = None, *, split: Literal["train", "test"] 
         FairveilError: there is no such thing there, or it is damaged.
     """
     if source is None:
-        if not (named := os.environ.get("FAIRVEIL_DATA")):
+        source = pack_folder()
+        if source is None:
             raise FairveilError(
                 "CIFAR-10 was not found: name the folder of cifar-10-batches-py, or of its pictures, "
                 "or set FAIRVEIL_DATA to the folder it is in."
             )
-        source = Path(named)
     for packed in (source, source / _PACKED):
         if packed.is_file():
             return _read_packed(packed, split)
@@ -49,8 +50,7 @@ def read_cifar10(source: Path | None = None, *, split: Literal["train", "test"] 
         if (pickled / "test_batch").is_file():
             return _read_pickled(pickled, split)
     if (source / split).is_dir():
-        read = read_image_folder(source / split)
-        return LabelledImages(read.images, read.labels, read.classes, f"{_NAME} ({split})")
+        return replace(read_image_folder(source / split), name=f"{_NAME} ({split})")
     raise FairveilError(
         f"{shown(source)} holds no CIFAR-10: it should be {_PICKLED}, {_PACKED}, "
         "or a folder with train and test in it, each with a folder of pictures for each class."
@@ -84,7 +84,10 @@ def _read_pickled(folder: Path, split: str) -> LabelledImages:
         try:
             with path.open("rb") as opened:
                 content = _BatchUnpickler(opened, encoding="bytes").load()
-            images.append(content[b"data"].array.reshape(-1, *_SHAPE))
+            pixels = content[b"data"].array
+            if not pixels.flags.c_contiguous:
+                raise pickle.UnpicklingError("pixels are rows of bytes")
+            images.append(pixels.reshape(-1, *_SHAPE))
             labels.append(np.array(content[b"labels"], dtype=np.int64))
         except Exception as error:  # a hostile pickle can make its reader raise whatever it likes
             raise FairveilError(
@@ -98,41 +101,20 @@ def _read_pickled(folder: Path, split: str) -> LabelledImages:
     )
 
 
-class _PickledType:
-    """Stands for NumPy's type of numbers, of which the published files need only the bytes 0 to 255."""
+class _PickledBytes(PickledDtype):
+    """Stands for the type of the pixels, as Python 2 wrote it: its name is bytes, and its order means nothing."""
 
-    def __init__(self, code: bytes, *_: object) -> None:
-        if code not in {b"u1", "u1"}:
+    def __init__(self, code: object, *_: object) -> None:
+        if code not in (b"u1", "u1"):
             raise pickle.UnpicklingError("pixels are bytes")
+        super().__init__("u1")
 
     def __setstate__(self, state: object) -> None:
-        """Byte order means nothing to bytes."""
-
-
-class _PickledPixels:
-    """Stands for NumPy's array while it is read."""
-
-    array: NDArray[np.uint8]
-
-    def __init__(self, *_: object) -> None:
         pass
 
-    def __setstate__(self, state: tuple[Any, ...]) -> None:
-        _, shape, kind, in_fortran_order, content = state
-        if not isinstance(kind, _PickledType) or not isinstance(content, bytes) or in_fortran_order:
-            raise pickle.UnpicklingError("pixels are rows of bytes")
-        self.array = np.frombuffer(content, dtype=np.uint8).reshape(shape)
 
-
-class _BatchUnpickler(pickle.Unpickler):
-    """An unpickler that knows one kind of array and nothing else: no code that a file names is run."""
+class _BatchUnpickler(ArraysOnly):
+    """An unpickler of arrays of bytes."""
 
     def find_class(self, module: str, name: str) -> Any:
-        match module, name:
-            case (("numpy.core.multiarray" | "numpy._core.multiarray"), "_reconstruct"):
-                return _PickledPixels
-            case "numpy", "ndarray":
-                return None  # only ever an argument of _reconstruct, which needs none
-            case "numpy", "dtype":
-                return _PickledType
-        raise pickle.UnpicklingError(f"it asks for {module}.{name}, which is refused")
+        return _PickledBytes if (module, name) == ("numpy", "dtype") else super().find_class(module, name)

@@ -21,6 +21,7 @@ from fairveil.errors import FairveilError
 from fairveil.files import atomic_path
 from fairveil.sanitize.matching import ParameterGradient, Surrogate, evaluating, match, network_gradient, surrogates_for
 from fairveil.sanitize.plan import PoisonPlan
+from fairveil.training.checkpoints import described
 from fairveil.training.objectives import Augmentation
 
 
@@ -298,10 +299,8 @@ def _read(file: Path) -> dict[str, Any]:
 
 def _fingerprint(kitchen: _Kitchen, seed: int) -> str:
     """A hash of all that the result depends on."""
-    # The defaults of an object without fields say where in memory it lies, which is no part of what it does.
-    augment = type(kitchen.augment).__qualname__ if " at 0x" in repr(kitchen.augment) else repr(kitchen.augment)
-    gradient = getattr(kitchen.gradient, "__qualname__", type(kitchen.gradient).__qualname__)
-    words = [kitchen.settings.model_dump(mode="json"), seed, augment, gradient, kitchen.plan.adversarial_class]
+    done = [described(kitchen.augment), described(kitchen.gradient)]
+    words = [kitchen.settings.model_dump(mode="json"), seed, *done, kitchen.plan.adversarial_class]
     digest = hashlib.sha256(json.dumps(words).encode())
     tensors = [kitchen.clean, kitchen.plan.target, kitchen.plan.rows]
     tensors += [surrogate.target_gradient for surrogate in kitchen.surrogates]  # every parameter has its part in it

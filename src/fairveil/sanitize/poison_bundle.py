@@ -34,7 +34,7 @@ class PoisonBundle:
         settings: of the attack.
         seed: of the attack.
         loss: the matching loss it ended with.
-        made_for: a hash of the clean images and labels of the rows and of the names of all classes.
+        made_for: the fingerprint of the clean images, labels and class names of the rows.
     """
 
     plan: PoisonPlan
@@ -58,7 +58,7 @@ class PoisonBundle:
         poisoned = (clean + 255 * brewed.perturbation).round().clamp(0, 255)
         steps = (poisoned - clean).to(torch.int8)
         loss = float(brewed.losses[brewed.best, -1])
-        return cls(plan, steps, settings, brewed.seed, loss, _hash_of(data, plan.rows))
+        return cls(plan, steps, settings, brewed.seed, loss, data.take(plan.rows).fingerprint())
 
     def poison(self, data: LabelledImages) -> PoisonedImages:
         """A copy of the training images with the poison in it.
@@ -67,7 +67,7 @@ class PoisonBundle:
             FairveilError: these are not the images it was made for.
         """
         rows = self.plan.rows
-        if int(rows.max()) >= len(data) or _hash_of(data, rows) != self.made_for:
+        if int(rows.max()) >= len(data) or data.take(rows).fingerprint() != self.made_for:
             raise FairveilError(
                 f"The poison was made for other images than those of {data.name}: use it with the very data it was "
                 "brewed for, in the same order, or brew another."
@@ -133,8 +133,3 @@ def _checksum(tensors: dict[str, Tensor], words: str) -> str:
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode() + tensor.numpy().tobytes())
     return digest.hexdigest()
-
-
-def _hash_of(data: LabelledImages, rows: Tensor) -> str:
-    chosen = {"images": data.images[rows].contiguous(), "labels": data.labels[rows].contiguous(), "rows": rows}
-    return _checksum(chosen, json.dumps(data.classes))

@@ -8,7 +8,7 @@ from typing import Any
 from fairveil.faces.zoo import DEFAULT_ENSEMBLE
 from fairveil.protection.lowkey import PRESETS, LowKey
 from fairveil.studies.lowkey import transfer, variations
-from fairveil.studies.lowkey.people import People
+from fairveil.studies.lowkey.people import People, resolve
 from fairveil.studies.lowkey.rows import Row, run_row
 from fairveil.studies.lowkey.transfer import CLEAN, FAST, Transfer, smoke, tiny
 from fairveil.studies.lowkey.variations import Variation, Variations
@@ -84,7 +84,7 @@ def _matrix(
         figures=transfer.figures,
         differences=transfer.differences,
         rehearsal=transfer.rehearsal,
-        resolve=transfer.resolve,
+        resolve=resolve,
     )
 
 
@@ -136,7 +136,7 @@ def _rows(
         figures=figures,
         differences=variations.differences,
         rehearsal=variations.rehearsal,
-        resolve=variations.resolve,
+        resolve=resolve,
     )
 
 

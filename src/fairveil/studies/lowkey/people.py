@@ -1,11 +1,11 @@
 """Who is protected, among whom, and what recognisers make of their photos as they were (section 3.4)."""
 
 import hashlib
-import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Any, Protocol, Self, TypeVar
 
 import numpy as np
 import polars as pl
@@ -69,6 +69,21 @@ def at_hand(people: People) -> People:
     path = Path(people.data)  # workers may be somewhere else
     data = str(path.absolute()) if path.exists() else people.data
     return people.model_copy(update={"data": data, "content": open_table(data).fingerprint()})
+
+
+class _Settings(Protocol):
+    @property
+    def people(self) -> People: ...
+
+    def model_copy(self, *, update: Mapping[str, Any]) -> Self: ...
+
+
+SettingsType = TypeVar("SettingsType", bound=_Settings)
+
+
+def resolve(settings: SettingsType) -> SettingsType:
+    """Settings of any study of this chapter with the people there are here."""
+    return settings.model_copy(update={"people": at_hand(settings.people)})
 
 
 @dataclass(frozen=True)
@@ -195,9 +210,8 @@ def _hashes(table: FaceTable, cache: Path | None) -> NDArray[np.bool_]:
         return perceptual_hashes(table)
 
     def write(target: Path) -> None:
-        file = io.BytesIO()
-        np.save(file, perceptual_hashes(table))
-        target.write_bytes(file.getvalue())
+        with target.open("wb") as file:
+            np.save(file, perceptual_hashes(table))
 
     content = "\n".join([table.name, *table.frame["image"]])
     name = f"{hashlib.sha256(content.encode()).hexdigest()[:20]}.npy"

@@ -15,7 +15,7 @@ from fairveil.protection.lowkey import PRESETS, LowKey
 from fairveil.protection.protecting import protect
 from fairveil.protection.verification import quality_of_face
 from fairveil.report.tables import Table, Unit, pivot
-from fairveil.studies.lowkey.people import People, at_hand, cast
+from fairveil.studies.lowkey.people import People, cast, resolve
 from fairveil.studies.lowkey.transfer import tiny
 from fairveil.studies.published import published_table
 from fairveil.studies.study import Measurement, Results, Study, Trial
@@ -77,11 +77,6 @@ class Method(Trial):
     def label(self) -> str:
         """The method's name."""
         return self.name
-
-
-def resolve(settings: Runtime) -> Runtime:
-    """Settings with the people there are here."""
-    return settings.model_copy(update={"people": at_hand(settings.people)})
 
 
 def trials(settings: Runtime) -> list[Method]:

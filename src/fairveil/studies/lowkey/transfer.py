@@ -12,7 +12,7 @@ from fairveil.faces.zoo import DEFAULT_ENSEMBLE, ZOO
 from fairveil.protection.lowkey import LowKey
 from fairveil.report.plots import heat_map
 from fairveil.report.tables import Cell, Table, Unit, pivot
-from fairveil.studies.lowkey.people import SYNTHETIC, People, at_hand
+from fairveil.studies.lowkey.people import SYNTHETIC, People
 from fairveil.studies.lowkey.protected import Attack
 from fairveil.studies.lowkey.rows import RANKS, Row, ranks_of
 from fairveil.studies.published import published_table
@@ -74,11 +74,6 @@ CLEAN = "Clean"
 def attackers_of(settings: Transfer) -> dict[str, tuple[str, ...]]:
     """Who is attacked in each row but the clean one, by the row's name."""
     return {name: (name,) for name in settings.attackers} | settings.ensembles
-
-
-def resolve(settings: Transfer) -> Transfer:
-    """Settings with the people there are here."""
-    return settings.model_copy(update={"people": at_hand(settings.people)})
 
 
 def trials(settings: Transfer) -> list[Row]:

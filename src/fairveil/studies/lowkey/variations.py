@@ -9,7 +9,7 @@ from fairveil.faces.zoo import DEFAULT_ENSEMBLE, ZOO
 from fairveil.protection.lowkey import LowKey
 from fairveil.report.plots import Series, frontier
 from fairveil.report.tables import Table, pivot
-from fairveil.studies.lowkey.people import People, at_hand
+from fairveil.studies.lowkey.people import People
 from fairveil.studies.lowkey.protected import Attack
 from fairveil.studies.lowkey.rows import Row
 from fairveil.studies.lowkey.transfer import (
@@ -79,11 +79,6 @@ class Variations(BaseModel):
     gallery_photos: int | None = None
     rows: dict[str, Variation]
     seed: int = 0
-
-
-def resolve(settings: Variations) -> Variations:
-    """Settings with the people there are here."""
-    return settings.model_copy(update={"people": at_hand(settings.people)})
 
 
 def trials(settings: Variations) -> list[Row]:

@@ -1,6 +1,7 @@
 """Backdoors under each defence: table 4.1."""
 
 from collections.abc import Mapping
+from functools import lru_cache
 from itertools import product
 from typing import Annotated
 
@@ -239,6 +240,7 @@ def rehearsal(settings: Backdoors) -> Backdoors:
     return settings.model_copy(update={"victim": victim, "runs": 1})
 
 
+@lru_cache(maxsize=1)
 def _pictures(victim: Victim) -> tuple[LabelledImages, LabelledImages]:
     if victim.data == SYNTHETIC:
         made = [
