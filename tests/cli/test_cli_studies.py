@@ -78,3 +78,61 @@ def test_the_dry_run_of_the_published_setting_touches_no_records(fairveil, tmp_p
     assert code == 0, err
     code, _, err = fairveil("table", STUDY)
     assert "was not run" in err
+
+
+@pytest.mark.parametrize("format", ["terminal", "md", "csv", "html"])
+def test_tables_say_which_preset_and_which_data_are_ours(fairveil, format):
+    code, out, err = fairveil("run", STUDY, "--preset", "smoke", "--workers", "1", "--set", "bed=four-poster")
+    assert code == 0
+    assert "The data set four-poster is not here: floor data stand in for it." in err
+    assert "Naps, ours (smoke, floor)" in out
+    code, out, _ = fairveil("table", STUDY, "--format", format)
+    assert code == 0
+    assert "Naps, ours (smoke, floor)" in out
+
+
+def test_settings_and_records_that_cannot_be_used_are_a_sentence(fairveil, tmp_path):
+    for name, content in (("bad.toml", b"count = "), ("bytes.toml", b"\xff"), ("wrong.toml", b"count = 'many'")):
+        (tmp_path / name).write_bytes(content)
+        code, _, err = fairveil("run", STUDY, "--settings", name)
+        assert code == 1
+        assert err.startswith("Error: ")
+    assert fairveil("run", STUDY, "--workers", "0")[0] == 2
+    assert fairveil("run", STUDY, "--out", "")[0] == 2
+    (tmp_path / "file").touch()
+    for words, complaint in (
+        (("--out", "file"), "Records cannot be kept in file/runs"),
+        (("--set", "count=0"), "leave sleepy without a trial"),
+        (("--device", "abacus"), "Networks cannot run on 'abacus'"),
+    ):
+        code, _, err = fairveil("run", STUDY, "--preset", "smoke", "--workers", "1", *words)
+        assert code == 1
+        assert complaint in err
+    assert fairveil("run", STUDY, "--preset", "smoke", "--workers", "1")[0] == 0
+    for path in tmp_path.glob("fairveil-studies/r*/**/*.json"):
+        whole = path.read_bytes()
+        path.write_bytes(whole[: len(whole) // 2])
+        code, _, err = fairveil("table", STUDY)
+        assert code == 1
+        assert err.count("\n") == 1
+        assert "or a damaged one" in err
+        path.write_bytes(whole)
+
+
+def test_a_run_of_another_version_is_a_sentence(fairveil, tmp_path):
+    assert fairveil("run", STUDY, "--preset", "smoke", "--workers", "1")[0] == 0
+    (path,) = tmp_path.glob("fairveil-studies/runs/*.json")
+    path.write_text(path.read_text().replace('"bed"', '"mattress"'))
+    for command in ("table", "report"):
+        code, _, err = fairveil(command, STUDY)
+        assert code == 1
+        assert "made by another version of the study" in err
+
+
+def test_a_report_on_all_says_which_it_cannot_find_and_has_none_twice(fairveil, tmp_path):
+    assert fairveil("run", STUDY, "--preset", "smoke", "--workers", "1")[0] == 0
+    code, _, err = fairveil("report")
+    assert code == 1
+    assert "sleepy is no study of fairveil's: name it as package.module:NAME." in err
+    assert fairveil("report", STUDY, STUDY)[0] == 0
+    assert (tmp_path / "studies.html").read_text().count("<article") == 1

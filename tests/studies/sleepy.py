@@ -2,6 +2,7 @@
 
 import os
 import time
+from operator import attrgetter
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
@@ -26,6 +27,7 @@ class Settings(BaseModel):
     dying: tuple[int, ...] = ()
     log: str | None = None
     inner: Inner = Inner()
+    bed: str = "sofa"
 
 
 class Nap(Trial):
@@ -68,11 +70,15 @@ def run(nap, bench):
 
 def tables(settings, results):
     measured = [one for some in results.values() for one in some]
-    return [pivot(measured, row="nap", column="what", title="Naps", unit="count")]
+    return [pivot(measured, row="nap", column="what", title="Naps, ours", unit="count")]
 
 
 def differences(settings):
     return ["Nobody published naps."]
+
+
+def resolve(settings):
+    return settings.model_copy(update={"bed": "floor"}) if settings.bed == "four-poster" else settings
 
 
 def rehearsal(settings):
@@ -90,4 +96,6 @@ SLEEPY = Study(
     tables=tables,
     differences=differences,
     rehearsal=rehearsal,
+    resolve=resolve,
+    data=attrgetter("bed"),
 )

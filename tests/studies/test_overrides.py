@@ -55,7 +55,16 @@ def test_a_toml_file_sets_nested_keys_and_refuses_unknown_ones(tmp_path):
 
 
 def test_all_keys_are_listed():
-    assert set(keys_of(Settings())) == {"count", "seconds", "failing", "dying", "log", "inner.depth", "inner.words"}
+    assert set(keys_of(Settings())) == {
+        "count",
+        "seconds",
+        "failing",
+        "dying",
+        "log",
+        "inner.depth",
+        "inner.words",
+        "bed",
+    }
 
 
 class Shelf(BaseModel):

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from fairveil.errors import FairveilError
 from fairveil.studies.executors import Executor, executor
 from fairveil.studies.records import RecordStore
 from fairveil.studies.running import results_of, run_study
+from fairveil.studies.study import Measurement
 
 HERE = Path(__file__).parent
 
@@ -82,13 +84,48 @@ def test_processes_give_what_this_process_gives(tmp_path):
 
 
 def test_a_process_that_dies_fails_its_trial_and_no_other(tmp_path):
+    log = tmp_path / "log"
     store = RecordStore(tmp_path / "store")
-    records = run(store, Settings(count=5, dying=(0,), seconds=0.2), workers=2)
-    failed = [record.label for record in records if record.failure]
-    assert "nap 0" in failed
-    assert len(failed) <= 2  # the trial that shared the pool at that moment is recorded as failed too
+    records = run(store, Settings(count=5, dying=(0,), seconds=0.2, log=str(log)), workers=3)
+    assert [record.label for record in records if record.failure] == ["nap 0"]
     assert "died" in records[0].failure.message
-    assert values(records)[-1] == [16]
+    assert values(records) == [[], [1], [4], [9], [16]]
+    counts = {number: log.read_text().split().count(str(number)) for number in range(5)}
+    assert counts[0] == 2
+    assert max(counts.values()) == 2
+
+
+def test_a_trial_that_died_among_others_and_not_alone_is_finished(tmp_path):
+    under_way = 0
+
+    def submit(function, *arguments):
+        nonlocal under_way
+        under_way += 1
+        future, trial = Future(), arguments[1]
+
+        def work():
+            nonlocal under_way
+            time.sleep(0.1)
+            broken = trial.number == 1 and under_way > 1
+            result = None if broken else function(*arguments)
+            under_way -= 1
+            future.set_exception(BrokenProcessPool("gone")) if broken else future.set_result(result)
+
+        threading.Thread(target=work).start()
+        return future
+
+    records = run_study(SLEEPY, Settings(), RecordStore(tmp_path), Executor(submit, 4), preset="smoke")
+    assert values(records) == [[0], [1], [4], [9]]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_what_is_no_number_is_a_failure_and_no_damaged_record(tmp_path, value):
+    study = replace(SLEEPY, run=lambda nap, bench: [Measurement(labels={}, value=value)])
+    store = RecordStore(tmp_path)
+    with executor() as where:
+        (record,) = run_study(study, Settings(count=1), store, where, preset="smoke")
+    assert "finite number" in record.failure.message
+    assert store.record("sleepy", record.key) == record
 
 
 def test_a_killed_run_is_resumed_and_gives_the_same_records(tmp_path):

@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.table import Table as TerminalTable
 from rich.text import Text
 
-from fairveil.cli.terminal import progress_bar, results, talk
+from fairveil.cli.terminal import named_path, progress_bar, results, talk
 from fairveil.errors import FairveilError
 
 if TYPE_CHECKING:  # torch takes seconds to import: --help should not wait for it
@@ -45,7 +45,12 @@ class TableFormat(StrEnum):
 
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="As in `study list`, or package.module:NAME of your own.")]
-Folder = Annotated[Path, typer.Option("--out", "-o", help="Folder of records and of what trials share.")]
+Folder = Annotated[
+    Path,
+    typer.Option(
+        "--out", "-o", metavar="FOLDER", parser=named_path, help="Folder of records and of what trials share."
+    ),
+]
 Assignments = Annotated[
     list[str] | None,
     typer.Option(
@@ -54,7 +59,10 @@ Assignments = Annotated[
         help="Change a setting, or one entry of one: ensembles.Mine=faceres,dlib-resnet; repeatable. See `study show`.",
     ),
 ]
-SettingsFile = Annotated[Path | None, typer.Option("--settings", metavar="FILE", help="Change settings from TOML.")]
+SettingsFile = Annotated[
+    Path | None,
+    typer.Option("--settings", metavar="FILE", parser=named_path, help="Change settings from TOML."),
+]
 
 DEFAULT_FOLDER = Path("fairveil-studies")
 
@@ -141,9 +149,16 @@ def run(
 
     study = find_study(name)
     settings = _settings(study, preset, set_, settings_file)
-    settings = settings if dry_run else study.resolve(settings)
+    if not dry_run:
+        settings = _resolved(study, settings)
     count = len(study.trials(settings))
+    if not count:
+        raise FairveilError(f"These settings leave {study.name} without a trial: see fairveil study show {name}.")
+    if not ray:
+        _check_device(device)
     processes = 1 if study.alone else min(count, workers or usable_cores())
+    if study.alone and (workers or 1) > 1:
+        talk.print(f"{study.name} measures seconds, so its trials are run one at a time.")
     store = RecordStore(out / "dry-run" if dry_run else out)
     with (
         progress_bar() as progress,
@@ -205,7 +220,9 @@ def print_tables(
 def report(
     names: Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="Which; all that were run.")] = None,
     out: Folder = DEFAULT_FOLDER,
-    page: Annotated[Path, typer.Option(help="The page to write.")] = Path("studies.html"),
+    page: Annotated[Path, typer.Option(metavar="FILE", parser=named_path, help="The page to write.")] = Path(
+        "studies.html"
+    ),
     overwrite: Annotated[bool, typer.Option(help="Replace a page that is there already.")] = False,
 ) -> None:
     """Write one web page with the tables and plots of studies, what was run where, and what differs from the published.
@@ -213,17 +230,12 @@ def report(
     Example: fairveil study report --page studies.html
     """
     from fairveil.report.study import write_report
-    from fairveil.studies.catalogue import STUDIES, find_study
+    from fairveil.studies.catalogue import find_study
     from fairveil.studies.presentation import section_of
     from fairveil.studies.records import RecordStore
 
     store = RecordStore(out)
-    runs = store.runs()
-    chosen = names or list(dict.fromkeys(run.study for run in runs))
-    if not chosen:
-        raise FairveilError(f"No study was run in {out} yet: fairveil study run NAME.")
-    order = {name: place for place, name in enumerate(STUDIES)}
-    studies = [find_study(name) for name in sorted(chosen, key=lambda name: order.get(name, len(order)))]
+    studies = [find_study(name) for name in dict.fromkeys(names or _reportable(store))]
     sections = [section_of(study, _last_run(store, study, None), store) for study in studies]
     today = datetime.now().astimezone().date().isoformat()
     write_report(page, sections, title="Studies", date=today, overwrite=overwrite)
@@ -239,6 +251,40 @@ def _settings(
     if file is not None:
         settings = override_from_file(settings, file)
     return override(settings, assignments or [])
+
+
+def _check_device(device: str) -> None:
+    """Before every trial fails for it."""
+    import torch
+
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:  # the latter where torch was built without CUDA
+        raise FairveilError(f"Networks cannot run on {device!r} here: {str(error).splitlines()[0]}") from error
+
+
+def _resolved(study: "Study[Any, Any]", settings: Any) -> Any:
+    """The settings with what this machine decides; whoever asked for data that are not here is told what stands in."""
+    resolved = study.resolve(settings)
+    asked, found = (Path(study.data(some)).name for some in (settings, resolved))
+    if asked != found:
+        talk.print(Text(f"The data set {asked} is not here: {found} data stand in for it."), soft_wrap=True)
+    return resolved
+
+
+def _reportable(store: "RecordStore") -> list[str]:
+    """The studies that were run, in the catalogue's order; of somebody's own, records do not say where they are."""
+    from fairveil.studies.catalogue import STUDIES
+
+    names = {run.study for run in store.runs()}
+    known = [name for name in STUDIES if name in names]
+    if not names:
+        raise FairveilError(f"No study was run in {store.folder} yet: fairveil study run NAME.")
+    for name in sorted(names.difference(known)):
+        talk.print(Text(f"{name} is no study of fairveil's: name it as package.module:NAME.", "yellow"), soft_wrap=True)
+    if not known:
+        raise FairveilError(f"None of fairveil's studies was run in {store.folder} yet.")
+    return known
 
 
 def _last_run(store: "RecordStore", study: "Study[Any, Any]", preset: PresetName | None) -> "Run":

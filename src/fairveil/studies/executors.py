@@ -69,7 +69,7 @@ def _here(function: Callable[..., Any], *arguments: Any) -> "Future[Any]":
 
 @contextmanager
 def _in_processes(workers: int) -> Iterator[Executor]:
-    """A pool that is made anew when one of its processes dies, which fails only what was under way."""
+    """A pool that is made anew when one of its processes dies, which breaks only what was under way."""
     context = multiprocessing.get_context("spawn")  # a fork of a process with threads may hang
 
     def pool() -> ProcessPoolExecutor:

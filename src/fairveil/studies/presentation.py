@@ -1,6 +1,9 @@
 """What readers are shown of a run: its tables, and its section of the report."""
 
+import re
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
@@ -19,7 +22,8 @@ def tables_of(study: Study[Any, Any], run: Run, store: RecordStore) -> Sequence[
     Raises:
         FairveilError: none is.
     """
-    return study.tables(*_finished(study, run, store))
+    settings, found = _finished(study, run, store)
+    return [_named(table, study, settings, run) for table in study.tables(settings, found)]
 
 
 def section_of(study: Study[Any, Any], run: Run, store: RecordStore) -> StudySection:
@@ -39,7 +43,7 @@ def section_of(study: Study[Any, Any], run: Run, store: RecordStore) -> StudySec
         source=study.source,
         preset=run.preset,
         settings=run.settings,
-        tables=tuple(study.tables(settings, found)),
+        tables=tuple(_named(table, study, settings, run) for table in study.tables(settings, found)),
         plots=tuple(study.figures(settings, found)),
         differences=tuple(study.differences(settings)),
         trials=tuple(
@@ -72,6 +76,21 @@ def settings_of(study: Study[Any, Any], run: Run) -> Any:
             f"(fairveil study run {study.name} --preset {run.preset})."
         )
     return settings
+
+
+def _named(table: Table, study: Study[Any, Any], settings: Any, run: Run) -> Table:
+    """The table with the preset and the data named wherever its title or headings say "ours"."""
+    ours = ", ".join(part for part in (run.preset, Path(study.data(settings)).name) if part)
+
+    def named(text: str) -> str:
+        return re.sub(r"\bours\b", lambda word: f"{word[0]} ({ours})", text)
+
+    return replace(
+        table,
+        title=named(table.title),
+        columns=tuple(map(named, table.columns)),
+        groups=tuple((named(group), span) for group, span in table.groups),
+    )
 
 
 def _finished(study: Study[Any, Any], run: Run, store: RecordStore) -> tuple[Any, dict[Any, Any]]:

@@ -139,26 +139,31 @@ class RecordStore:
         return claimed(self._path(study, key))
 
     def write(self, record: Record) -> None:
-        """Keep a record. A failure is kept until the trial succeeds, and does not keep it from being run again."""
+        """Keep a record. A failure is kept until the trial succeeds, and does not keep it from being run again.
+
+        Raises:
+            FairveilError: the folder cannot be written to.
+        """
         failed = self._path(record.study, record.key, failed=True)
         path = failed if record.failure else self._path(record.study, record.key)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_path(path, overwrite=True) as temporary:
-            temporary.write_text(record.model_dump_json(indent=1), encoding="utf-8")
+        _write(path, record)
         if not record.failure:
             failed.unlink(missing_ok=True)
 
     def note_run(self, run: Run) -> None:
-        """Keep what was asked for; asking again replaces it."""
+        """Keep what was asked for; asking again replaces it.
+
+        Raises:
+            FairveilError: the folder cannot be written to.
+        """
         content = f"{run.settings}{run.keys}".encode()
         path = self.folder / "runs" / f"{run.study}-{run.preset}-{hashlib.sha256(content).hexdigest()[:8]}.json"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_path(path, overwrite=True) as temporary:
-            temporary.write_text(run.model_dump_json(indent=1), encoding="utf-8")
+        _write(path, run)
 
     def runs(self, study: str | None = None) -> list[Run]:
         """What was asked for, of one study or of all, the latest first."""
-        runs = [_read(path, Run) for path in sorted((self.folder / "runs").glob("*.json"))]
+        paths = sorted((self.folder / "runs").glob("*.json"), key=lambda path: path.stat().st_mtime_ns, reverse=True)
+        runs = [_read(path, Run) for path in paths]
         chosen = [run for run in runs if study in (None, run.study)]
         return sorted(chosen, key=lambda run: run.started, reverse=True)
 
@@ -209,8 +214,24 @@ def _processor() -> str:
     return platform.processor() or "unknown processor"
 
 
+def _write(path: Path, content: BaseModel) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_path(path, overwrite=True) as temporary:
+            temporary.write_text(content.model_dump_json(indent=1), encoding="utf-8")
+    except OSError as error:
+        raise FairveilError(f"Records cannot be kept in {path.parent}: {error.strerror or error}.") from error
+
+
 def _read(path: Path, kind: type[Any]) -> Any:
     try:
         return kind.model_validate_json(path.read_bytes())
-    except (OSError, ValidationError) as error:
-        raise FairveilError(f"{path} is no record of fairveil's, or a damaged one: move it away ({error}).") from error
+    except OSError as error:
+        raise FairveilError(f"{path} cannot be read: {error.strerror or error}.") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "the whole"
+        raise FairveilError(
+            f"{path} is no record of fairveil's, or a damaged one ({where}: {first['msg']}): move it away, and run the "
+            "study again."
+        ) from error

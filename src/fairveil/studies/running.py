@@ -3,7 +3,7 @@
 import time
 import traceback
 from collections.abc import Callable, Mapping
-from concurrent.futures import FIRST_COMPLETED, Future, wait
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
 from contextlib import ExitStack
 from pathlib import Path
 from types import MappingProxyType
@@ -33,7 +33,8 @@ def run_study(
     """Run every trial that has no result yet, and give the records of all.
 
     A trial that another run is at, on this machine or through a shared folder, is waited for and not run twice. A
-    trial that fails is recorded with its error and does not stop the others.
+    trial that fails is recorded with its error and does not stop the others. When a process dies, nobody can tell at
+    which of the trials under way: each of them is run once more, alone.
 
     Args:
         study: what to run.
@@ -55,6 +56,7 @@ def run_study(
     store.note_run(run_of(study, settings, preset))
     records: dict[str, Record] = {}
     waiting = dict(trials)
+    suspects: set[str] = set()
     running: dict[Future[Record], tuple[str, ExitStack]] = {}
 
     def finish(key: str, record: Record) -> None:
@@ -64,7 +66,8 @@ def run_study(
     with ExitStack() as claims:
         while waiting or running:
             for key in list(waiting):
-                if len(running) >= (1 if study.alone else executor.capacity):
+                alone = study.alone or key in suspects or any(other in suspects for other, _ in running.values())
+                if len(running) >= (1 if alone else executor.capacity):
                     break
                 claim = claims.enter_context(ExitStack())
                 if claim.enter_context(store.claim(study.name, key)):
@@ -82,6 +85,11 @@ def run_study(
                 continue
             for future in wait(running, timeout=_PATIENCE, return_when=FIRST_COMPLETED).done:
                 key, claim = running.pop(future)
+                if isinstance(future.exception(), BrokenExecutor) and key not in suspects:
+                    suspects.add(key)
+                    waiting[key] = trials[key]
+                    claim.close()
+                    continue
                 record = _record_of(future, study, trials[key], device, threads)
                 store.write(record)
                 claim.close()

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, FiniteFloat
 
 from fairveil.report.tables import Table
 from fairveil.studies.workbench import Workbench
@@ -38,7 +38,7 @@ class Measurement(BaseModel):
 
     Attributes:
         labels: what it is of, such as {"defender": "dlib-resnet", "metric": "rank-1"}.
-        value: the figure; shares are in [0, 1].
+        value: the figure, a finite number; shares are in [0, 1].
         low: lower end of its 95 % interval, where one can be given.
         high: upper end.
         count: how many probes, photos or pairs it was measured on.
@@ -47,9 +47,9 @@ class Measurement(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     labels: dict[str, str]
-    value: float
-    low: float | None = None
-    high: float | None = None
+    value: FiniteFloat
+    low: FiniteFloat | None = None
+    high: FiniteFloat | None = None
     count: int | None = None
 
 
@@ -74,6 +74,11 @@ def no_figures(settings: Any, results: Any) -> Sequence[Figure]:
     return ()
 
 
+def nothing_named(settings: Any) -> str:
+    """For studies whose settings name no data set."""
+    return ""
+
+
 def as_they_are(settings: SettingsType) -> SettingsType:
     """For studies that depend on nothing but their settings."""
     return settings
@@ -91,12 +96,14 @@ class Study(Generic[SettingsType, TrialType]):
         presets: settings by preset.
         trials: the independent trials that settings ask for.
         run: runs one trial.
-        tables: what the finished trials show, ours beside the published.
+        tables: what the finished trials show, ours beside the published. Where a title or a heading has the word
+            "ours", readers are shown the preset and the data with it: "ours (small, lfw)".
         differences: what differs from the published setting and why, a sentence each.
         rehearsal: the same trials on tiny made-up data with a single step: what a dry run runs.
         figures: plots of the results.
         resolve: settings with all that this machine decides put in, once, when a study is run: what stands in for data
             that are not here, hashes of those that are. Trials, tables and differences depend on nothing but settings.
+        data: the name of the data set that resolved settings ask for.
         alone: whether trials measure seconds, so that no other may run beside them.
         revision: raised when the same trial would give another result, so that old records are not taken for new.
     """
@@ -113,6 +120,7 @@ class Study(Generic[SettingsType, TrialType]):
     rehearsal: Callable[[SettingsType], SettingsType]
     figures: Callable[[SettingsType, "Results[TrialType]"], Sequence[Figure]] = no_figures
     resolve: Callable[[SettingsType], SettingsType] = as_they_are
+    data: Callable[[SettingsType], str] = nothing_named
     alone: bool = False
     revision: int = 1
 

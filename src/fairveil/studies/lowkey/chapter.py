@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
+from operator import attrgetter
 from types import MappingProxyType
 from typing import Any
 
@@ -85,6 +86,7 @@ def _matrix(
         differences=transfer.differences,
         rehearsal=transfer.rehearsal,
         resolve=resolve,
+        data=attrgetter("people.data"),
     )
 
 
@@ -137,6 +139,7 @@ def _rows(
         differences=variations.differences,
         rehearsal=variations.rehearsal,
         resolve=resolve,
+        data=attrgetter("people.data"),
     )
 
 

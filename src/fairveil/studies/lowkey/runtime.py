@@ -1,6 +1,7 @@
 """Seconds a photo: the literal algorithm against ours, with what each achieves and what it costs (section 3.6.3)."""
 
 import time
+from operator import attrgetter
 
 import torch
 import torch.nn.functional as F
@@ -186,5 +187,6 @@ RUNTIME = Study(
     differences=differences,
     rehearsal=rehearsal,
     resolve=resolve,
+    data=attrgetter("people.data"),
     alone=True,
 )

@@ -127,7 +127,7 @@ def matrix_tables(results: Results[Row], published: Mapping[str, str], also: Seq
         if number:
             tables.append(published_table(number).table())
     costs = pivot(
-        measured, row="attacker", column="cost", title="What the protection costs", unit=_cost_units(measured)
+        measured, row="attacker", column="cost", title="What the protection costs, ours", unit=_cost_units(measured)
     )
     return [*tables, *([costs] if costs.rows else []), *(published_table(number).table() for number in also)]
 

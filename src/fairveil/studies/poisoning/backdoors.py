@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from functools import lru_cache
 from itertools import product
+from operator import attrgetter
 from typing import Annotated
 
 import torch
@@ -182,7 +183,7 @@ def tables(settings: Backdoors, results: Results[Infection]) -> list[Table]:
         row="defense",
         column="column",
         columns=[f"{share:.0%}" for share in settings.shares],
-        title="Taken for the target class without the patch",
+        title="Taken for the target class without the patch, ours",
         caption="The same pictures of the base class as they were: what is left of success without any trigger.",
     )
     return [*beside(ours, published_table("4.1").table()), base_rate]
@@ -281,4 +282,5 @@ BACKDOOR_DEFENSES = Study(
     differences=differences,
     rehearsal=rehearsal,
     resolve=resolve,
+    data=attrgetter("victim.data"),
 )
