@@ -1,6 +1,7 @@
 """`fairveil embed` and `fairveil identify`, as a person uses them."""
 
 import csv
+import errno
 import json
 import os
 import re
@@ -8,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -219,6 +221,65 @@ FaceTable.photo = slow
 sys.argv[0] = "fairveil"
 cli.main()
 """
+
+
+def unlike(path, **columns):
+    """A Parquet file of another program: six vectors, of three people unless told."""
+    vectors = np.random.default_rng(0).normal(size=(6, 4)).tolist()
+    pl.DataFrame({"identity": list("ppqqrr"), "net": vectors, **columns}).write_parquet(path)
+    return path
+
+
+@pytest.mark.parametrize("odd", [[["p"]] * 6, [b"\xff"] * 6])
+def test_identities_that_are_no_text_are_told(fairveil, tmp_path, odd):
+    file = unlike(tmp_path / "other.parquet", identity=odd)
+    code, _, err = fairveil("identify", "--gallery", file, "--probes", file)
+    assert code == 1 and "the column 'identity' holds" in err
+
+
+def test_other_columns_that_are_no_labels_are_no_groups(fairveil, tmp_path):
+    file = unlike(tmp_path / "other.parquet", tags=[["x"]] * 6)
+    assert fairveil("identify", "--gallery", file, "--probes", file)[0] == 0
+    code, _, err = fairveil("identify", "--gallery", file, "--probes", file, "--group", "tags")
+    assert code == 1 and "has no groups 'tags'" in err
+
+
+def test_faces_of_unknown_photos_or_people_are_named_and_counted_as_such(fairveil, tmp_path):
+    file = unlike(tmp_path / "other.parquet", image=["a", None, "c", None, "e", "f"], identity=[*"ppqqr", None])
+    code, out, _ = fairveil("identify", "--gallery", file, "--probes", file)
+    assert code == 0 and "a gallery of 6 faces of 3 people" in " ".join(out.split())
+    assert embedding.Embeddings.read(file).frame["image"].to_list() == ["a", "row 1", "c", "row 3", "e", "f"]
+
+
+def test_labels_cannot_break_the_tables(fairveil, tmp_path):
+    file = unlike(tmp_path / "other.parquet", hair=["\x1b[31mred", "a\nb", *"xxyy"])
+    code, out, _ = fairveil("identify", "--gallery", file, "--probes", file, "--group", "hair")
+    assert code == 0 and "\x1b" not in out and r"'\x1b[31mred'" in out and r"'a\nb'" in out
+
+
+def test_copies_are_not_advised_what_was_done_already(fairveil, tmp_path):
+    file = unlike(tmp_path / "other.parquet", net=[[1.0, 0.0]] * 6)
+    _, out, _ = fairveil("identify", "--gallery", file, "--probes", file)
+    assert "6 probes have a copy among the other faces" in out and "same photos on both sides" not in out
+
+
+def test_embeddings_get_a_name_by_which_they_are_known_again(fairveil, people, tmp_path):
+    code, _, err = fairveil("embed", people, "-o", tmp_path / "faces.csv", "--face", "aligned")
+    assert code == 2 and ".parquet" in err and not (tmp_path / "faces.csv").exists()
+
+
+@pytest.mark.parametrize("broken", ["mkdir", "write_bytes"])
+def test_a_disk_that_takes_nothing_is_told_in_a_sentence(fairveil, people, tmp_path, monkeypatch, broken):
+    whole = getattr(Path, broken)
+
+    def refuse(path, *args, **kwargs):
+        if ".parts" in str(path):
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        return whole(path, *args, **kwargs)
+
+    monkeypatch.setattr(Path, broken, refuse)
+    code, _, err = fairveil("embed", people, "-o", tmp_path / "faces.parquet", "--face", "aligned")
+    assert code == 1 and "No space left on device." in err and "Traceback" not in err
 
 
 @pytest.mark.slow

@@ -1,6 +1,8 @@
 """Tables of photos from CSV files, folders and archives."""
 
+import os
 import pickle
+import sys
 import tarfile
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import replace
@@ -188,3 +190,21 @@ def test_what_is_wrong_with_an_archive_is_a_sentence_that_names_the_photo(tmp_pa
         archive.add(tmp_path / "bad.png", "bad.png")
     with pytest.raises(FairveilError, match="cannot be read as an uncompressed tar archive"):
         FaceTable.of(frame, tmp_path / "b.tar", name="b").photo(0)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such names")
+def test_real_files_are_found_whatever_their_names(tmp_path):
+    names = [" led by a space.png", "12:30.png", "back\\slash.png", " bob /1.png"]
+    for value, name in enumerate(sorted(names)):
+        photo(tmp_path / name, value)
+    table = FaceTable.from_folder(tmp_path)
+    assert sorted(table.frame["image"]) == sorted(names) and " bob " in table.identities
+    assert {value_of(table, row) for row in range(4)} == set(range(4))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere names are Unicode")
+def test_a_name_that_is_not_unicode_is_told(tmp_path):
+    photo(tmp_path / "good.png")
+    (tmp_path / "good.png").rename(tmp_path / os.fsdecode(b"bad\xff.png"))
+    with pytest.raises(FairveilError, match=r"bad.udcff.png' in .* is not Unicode: rename it"):
+        FaceTable.from_folder(tmp_path)

@@ -61,6 +61,8 @@ def embed(
     from fairveil.photos import shown
 
     _check_target(out, overwrite=overwrite)
+    if out.suffix.lower() != ".parquet":  # by which `identify` tells it from photos
+        raise typer.BadParameter(f"{shown(out)} does not end in .parquet: name a file that does.", param_hint="--out")
     table = _photos(photos)
     recognizers = load_recognizers(recognizer or [_DEFAULT_RECOGNIZER], everything=False)
     started = time.perf_counter()
@@ -201,20 +203,23 @@ def _fpirs(text: str) -> list[float]:
 
 def _photos(source: str) -> "FaceTable":
     """A data set, or a single photo as one."""
-    import polars as pl
-
     from fairveil.data import FaceTable, open_table
 
     path = named_path(source)
     if path.is_file() and path.suffix.lower() not in (".csv", ".tar"):
-        return FaceTable.of(pl.DataFrame({"image": [path.name]}), path.absolute().parent, name=path.name)
+        return FaceTable.of_images([path.name], path.absolute().parent, name=path.name)
     return open_table(source)
 
 
 @contextmanager
 def _shared_folder(folder: Path) -> Iterator[Path]:
     """A folder for the parts of a result: the last process that is done removes it, one that was stopped finds it."""
-    folder.mkdir(exist_ok=True)
+    from fairveil.photos import shown
+
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise FairveilError(f"{shown(folder)} cannot be made: {error.strerror or error}.") from error
     users = ReadWriteLock(folder / "users.db", is_singleton=False)
     with users.read_lock():
         yield folder

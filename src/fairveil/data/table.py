@@ -119,7 +119,7 @@ class FaceTable:
             FairveilError: there is no such folder, or no photo in it.
         """
         images = [photo.relative_to(folder).as_posix() for photo in find_photos([folder])]
-        return cls._of_images(images, folder, name or folder.name)
+        return cls.of_images(images, folder, name=name or folder.name)
 
     def fingerprint(self) -> str:
         """A hash of names, labels and of the archive's bytes, or of the sizes of files in a folder.
@@ -149,17 +149,28 @@ class FaceTable:
             raise FairveilError(f"{shown(archive)} is not there.")
         members = sorted(_members(archive, archive.stat().st_mtime_ns))
         images = [member for member in members if format_of_name(Path(member)) and not _hidden(member)]
-        return cls._of_images(images, archive, name or archive.stem)
+        return cls.of_images(images, archive, name=name or archive.stem)
 
     @classmethod
-    def _of_images(cls, images: list[str], root: Path, name: str) -> "FaceTable":
+    def of_images(cls, images: Sequence[str], root: Path, *, name: str) -> "FaceTable":
+        """Take photos by their paths below a root: those in a folder belong to the identity it is named after.
+
+        Raises:
+            FairveilError: there are none, or a name is not Unicode.
+        """
         if not images:
             raise FairveilError(f"There are no photos in {shown(root)}.")
+        for image in images:
+            if not _is_unicode(image):  # bytes of another encoding, which no table can hold
+                raise FairveilError(f"The name of {shown(image)} in {shown(root)} is not Unicode: rename it.")
         identities = [image.rpartition("/")[0] or None for image in images]
         columns: dict[str, Sequence[Any]] = {"image": images}
         if any(identities):
             columns["identity"] = identities
-        return cls.of(pl.DataFrame(columns, schema=dict.fromkeys(columns, pl.String)), root, name=name)
+        frame = pl.DataFrame(columns, schema=dict.fromkeys(columns, pl.String))
+        if root.is_dir():  # names of real files, in which spaces, colons and backslashes are what they are
+            return cls(frame, root, name)
+        return cls.of(frame, root, name=name)
 
     def __len__(self) -> int:
         return len(self.frame)
@@ -189,6 +200,14 @@ class FaceTable:
         if self.root.is_file():
             return read_photo(_Member(self.root, image)).pixels
         return read_photo(self.root / image).pixels
+
+
+def _is_unicode(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _hidden(image: str) -> bool:

@@ -20,7 +20,7 @@ from fairveil.errors import FairveilError
 from fairveil.faces.canvas import view_of_face
 from fairveil.faces.detection import Detector, Faces
 from fairveil.faces.recognizers import Framing, Recognizer, check_names
-from fairveil.faces.vectors import FACE_SCHEMA, Embeddings, Provenance, vector_column
+from fairveil.faces.vectors import FACE_SCHEMA, Embeddings, Provenance, vector_column, write_parquet
 from fairveil.photos import shown
 from fairveil.sharing import make_files
 from fairveil.version import __version__
@@ -71,8 +71,8 @@ def embed_faces(
         One row a face, in the order of the table and, within a photo, largest face first.
 
     Raises:
-        FairveilError: there are no photos or recognisers; a recogniser is named like another or like a column; or
-            no photo at all can be read, or in none a face is found.
+        FairveilError: there are no photos or recognisers; a recogniser is named like another or like a column; the
+            parts cannot be written; or no photo at all can be read, or in none a face is found.
     """
     _check(table, recognizers, which)
     if parts is None:
@@ -108,7 +108,10 @@ def embed_faces(
         )
         for number, piece in enumerate(pieces)
     }
-    files = make_files(parts, work, on_file=lambda count: on_photo(min(count * PART, len(table))))
+    try:
+        files = make_files(parts, work, on_file=lambda count: on_photo(min(count * PART, len(table))))
+    except OSError as error:
+        raise FairveilError(f"{shown(parts)} cannot be written to: {error.strerror or error}.") from error
     return _joined(table, files, provenance)
 
 
@@ -211,7 +214,7 @@ def _make_part(
     )
     if faces:
         frame = frame.with_columns(vector_column(name, torch.cat(some).numpy()) for name, some in vectors.items())
-    frame.write_parquet(target, metadata={_UNREADABLE: json.dumps(unreadable)})
+    write_parquet(frame, target, {_UNREADABLE: json.dumps(unreadable)})
 
 
 def _place(framing: Framing) -> _Place:

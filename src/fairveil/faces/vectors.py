@@ -1,6 +1,7 @@
 """Embedded faces as a table: who, in which photo and where, and one column of unit vectors a recogniser."""
 
 from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -114,7 +115,7 @@ class Embeddings:
         about = _About(without_face=self.without_face, unreadable=self.unreadable, provenance=self.provenance)
         try:
             with atomic_path(path, overwrite=overwrite) as temporary:
-                self.frame.write_parquet(temporary, metadata={_METADATA: about.model_dump_json()})
+                write_parquet(self.frame, temporary, {_METADATA: about.model_dump_json()})
         except FileExistsError:
             raise FairveilError(
                 f"{shown(path)} is there already: allow overwriting (--overwrite), or choose another name."
@@ -127,11 +128,13 @@ class Embeddings:
         """Read what `write` wrote, or any Parquet file with a column of embeddings.
 
         Such a column holds a list or array of floats in each row, all of one length; it counts as the recogniser of
-        its name, and its vectors are brought to unit length. `image`, `identity` and groups are taken where present.
+        its name, and its vectors are brought to unit length. `image`, `identity` and groups are taken where present;
+        other columns of lists, structures or bytes are left out.
 
         Raises:
-            FairveilError: there is no such file, it is no Parquet file, it has no column of embeddings or no rows, or
-                a vector is missing, shorter than others, not finite or zero.
+            FairveilError: there is no such file, it is no Parquet file, it has no column of embeddings or no rows, its
+                images or identities are no text or numbers, or a vector is missing, shorter than others, not finite or
+                zero.
         """
         name = shown(path)
         try:
@@ -150,8 +153,17 @@ class Embeddings:
         if not len(frame):
             raise FairveilError(f"{name} has no rows.")
         frame = frame.with_columns(_checked(frame[column], name) for column in columns)
-        if "image" not in frame.columns:
-            frame = frame.insert_column(0, pl.Series("image", [f"row {row}" for row in range(len(frame))]))
+        odd = [label for label, kind in frame.schema.items() if _is_no_label(kind) and label not in FACE_SCHEMA]
+        odd = [label for label in odd if label not in columns]
+        for label in ("image", "identity"):
+            if label in odd:
+                raise FairveilError(f"{name}: the column {label!r} holds {frame.schema[label]}: make it text.")
+        frame = frame.drop(odd)
+        rows = pl.Series("image", [f"row {row}" for row in range(len(frame))])
+        if "image" in frame.columns:
+            frame = frame.with_columns(pl.col("image").cast(pl.String).fill_null(rows))
+        else:
+            frame = frame.insert_column(0, rows)
         try:
             about = _About.model_validate_json(metadata.get(_METADATA, "{}"))
         except ValidationError as error:
@@ -166,6 +178,17 @@ def vector_column(name: str, vectors: NDArray[np.float32]) -> pl.Series:
     Array(Float32, shape=(2,))
     """
     return pl.Series(name, vectors, dtype=pl.Array(pl.Float32, vectors.shape[1]))
+
+
+def write_parquet(frame: pl.DataFrame, path: Path, metadata: dict[str, str]) -> None:
+    """Write a Parquet file such that a full disk is an `OSError`; Polars would speak of a broken format."""
+    written = BytesIO()
+    frame.write_parquet(written, metadata=metadata)
+    path.write_bytes(written.getbuffer())
+
+
+def _is_no_label(kind: pl.DataType) -> bool:
+    return kind.is_nested() or kind == pl.Binary
 
 
 def _holds_floats(kind: pl.DataType) -> bool:

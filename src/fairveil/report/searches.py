@@ -25,8 +25,8 @@ def accuracy_table(search: Search, ranks: Sequence[int], group: str | None = Non
     for value, rates in search.accuracy(possible, group=group).items():
         some = next(iter(rates.values()))
         counts = Cell(some.probes), Cell(some.identities)
-        rows.append(("all" if value is None else f"{group} {value}", (*map(_cell, rates.values()), *counts)))
-    people = search.gallery.frame["identity"].n_unique()
+        rows.append(("all" if value is None else f"{group} {shown(value)}", (*map(_cell, rates.values()), *counts)))
+    people = search.gallery.frame["identity"].drop_nulls().n_unique()
     how = "every face among all the others" if search.leave_one_out else f"{len(search.probes):,} probes"
     return Table(
         title=f"{search.recognizer}: {how}, in a gallery of {len(search.gallery):,} faces of {people:,} people",
@@ -55,7 +55,7 @@ def miss_table(search: Search, fpirs: Sequence[float], group: str | None = None)
         pairs = ((_cell(miss.rate), Cell(miss.threshold)) for fpir in possible for miss in [misses.get(fpir)] if miss)
         blank = (Cell(), Cell()) * (len(possible) - len(misses))
         searches = next(iter(misses.values())).searches
-        name = "all" if value is None else f"{group} {value}"
+        name = "all" if value is None else f"{group} {shown(value)}"
         rows.append((name, (*blank, *(cell for pair in pairs for cell in pair), Cell(searches))))
     return Table(
         title=f"{search.recognizer}: probes missed (FNIR) where few searches find somebody wrong (FPIR)",
@@ -84,11 +84,13 @@ def wrong_matches_table(search: Search, group: str) -> Table | None:
     rows = []
     for (value,), part in pairs.group_by("probes", maintain_order=True):
         counts, total = dict(part.select("gallery", "count").iter_rows()), int(part["count"].sum())
-        rows.append((f"{group} {value}", (*(Cell(counts.get(other, 0) / total) for other in columns), Cell(total))))
+        rows.append(
+            (f"{group} {shown(value)}", (*(Cell(counts.get(other, 0) / total) for other in columns), Cell(total)))
+        )
     rows.append(("the gallery", (*(Cell(share[other]) for other in columns), Cell(len(search.gallery)))))
     return Table(
         title=f"{search.recognizer}: whom probes are taken for when the nearest face is the wrong one",
-        columns=(*columns, "count"),
+        columns=(*map(shown, columns), "count"),
         rows=tuple(rows),
         caption="Share of wrong matches that each group of the gallery supplies, beside its share of the gallery.",
         unit=(*_shares(len(columns)), "count"),
@@ -105,7 +107,7 @@ def error_ratio_line(search: Search, k: int, group: str) -> str | None:
     found = search.error_ratio(k, group)
     if found is None:
         return None
-    most, fewest, times = found
+    most, fewest, times = (*map(shown, found[:2]), found[2])
     if times.value is None:
         return f"Rank-{k} errors: no ratio between values of {group}, since {fewest} has no errors."
     high = "without bound" if times.high is None else f"{times.high:.2f}"
@@ -190,7 +192,9 @@ def _notes(search: Search, ranks: Sequence[int]) -> Iterator[str]:
         yield f"{search.strangers:,} probes are of people who are not in the gallery; they are left out."
     if search.unlabelled:
         yield f"{search.unlabelled:,} probes have no identity; they are left out."
-    if search.copies:
+    if search.copies and search.leave_one_out:
+        yield f"{search.copies:,} probes have a copy among the other faces, which is easy to find: keep one of each."
+    elif search.copies:
         yield (
             f"{search.copies:,} probes have a copy of themselves in the gallery, which is easy to find: leave copies "
             "out, or give the same photos on both sides, and none is compared with itself."
