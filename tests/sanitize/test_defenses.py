@@ -15,11 +15,15 @@ def test_every_defence_gives_a_loss_that_can_be_lowered(name):
     network = nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 16, 3))
     images = torch.rand(8, 3, 16, 16)
     batch = Batch(images, torch.arange(8) % 3, torch.arange(8), 3)
-    loss = defense(name, size=16, padding=2)(network, batch, torch.Generator().manual_seed(0))
+    under = defense(name, size=16, padding=2)
+    loss = under.objective(network, batch, torch.Generator().manual_seed(0))
     loss.backward()
+    if under.gradients is not None:
+        under.gradients(list(network.parameters()), torch.Generator().manual_seed(0))
     assert loss.ndim == 0 and bool(network[1].weight.grad.abs().sum() > 0)
 
 
 def test_a_name_that_is_none_is_a_sentence():
-    with pytest.raises(FairveilError, match=r"no defence 'cutmix'\. Did you mean CutMix"):
-        defense("cutmix", size=32)
+    with pytest.raises(FairveilError, match=r"no defence 'cutmixx'\. Did you mean CutMix"):
+        defense("cutmixx", size=32)
+    assert defense("cutmix", size=32).name == "CutMix"

@@ -5,7 +5,8 @@ from torch import nn
 
 from fairveil.data.images import synthetic_images
 from fairveil.errors import FairveilError
-from fairveil.sanitize.private_sgd import ClipAndNoise, PrivateSGD, noise_multiplier_for
+from fairveil.sanitize.noised_gradients import ClipAndNoise
+from fairveil.sanitize.private_sgd import PrivateSGD, noise_multiplier_for
 from fairveil.training.loop import train
 from fairveil.training.networks import build_network
 from fairveil.training.objectives import Classification

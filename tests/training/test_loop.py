@@ -12,7 +12,7 @@ from torch import nn
 
 from fairveil.data.images import synthetic_images
 from fairveil.errors import FairveilError
-from fairveil.sanitize.private_sgd import ClipAndNoise
+from fairveil.sanitize.noised_gradients import ClipAndNoise
 from fairveil.training.batches import in_sequence
 from fairveil.training.loop import evaluate, train
 from fairveil.training.networks import build_network

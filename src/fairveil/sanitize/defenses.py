@@ -1,46 +1,82 @@
-"""The defences of chapter 4 by the names of its tables: what a training step lowers under each."""
+"""The defences of chapter 4 by the names of its tables: what is done at a training step under each."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 from fairveil.errors import FairveilError, did_you_mean
 from fairveil.sanitize.augmentations import Compose, CutMix, Cutout, FlipAndCrop, Mixup
 from fairveil.sanitize.maxup import MaxUp
+from fairveil.sanitize.noised_gradients import ClipAndNoise
+from fairveil.training import GradientRule
 from fairveil.training.objectives import Augmentation, Classification, Objective
 
 _HOLE = 0.5  # side of a cutout as a share of the picture's: 16 pixels of CIFAR's 32 (DeVries and Taylor 2017)
 
-_OBJECTIVES: Mapping[str, Callable[[Augmentation, int], Objective]] = {
-    "Baseline": lambda usual, size: Classification(usual),
-    "mixup": lambda usual, size: Classification(Compose((usual, Mixup()))),
-    "mixup (4-way)": lambda usual, size: Classification(Compose((usual, Mixup(width=4)))),
-    "CutMix": lambda usual, size: Classification(Compose((usual, CutMix()))),
-    "cutout": lambda usual, size: Classification(Compose((usual, _cutout(size)))),
-    "MaxUp-cutout": lambda usual, size: MaxUp(_cutout(size), m=4, first=usual),
+
+@dataclass(frozen=True)
+class Defense:
+    """A way to train, to be given to `fairveil.training.train`.
+
+    Attributes:
+        name: in tables.
+        objective: what a step lowers.
+        gradients: what is done to each step's gradient.
+        usual: the part of the augmentation that is there with and without the defence, which every attacker knows.
+    """
+
+    name: str
+    objective: Objective
+    gradients: GradientRule | None = None
+    usual: Augmentation | None = None
+
+    @property
+    def augmentation(self) -> Augmentation | None:
+        """All that is done to pictures, for an attacker who does it too; of an unknown objective the usual part."""
+        if isinstance(self.objective, Classification):
+            return self.objective.augment
+        if isinstance(self.objective, MaxUp):
+            first = () if self.objective.first is None else (self.objective.first,)
+            return Compose((*first, self.objective.base))
+        return self.usual
+
+
+_MAKERS: Mapping[str, Callable[[Augmentation, int], tuple[Objective, GradientRule | None]]] = {
+    "Baseline": lambda usual, size: (Classification(usual), None),
+    "mixup": lambda usual, size: (Classification(Compose((usual, Mixup()))), None),
+    "mixup (4-way)": lambda usual, size: (Classification(Compose((usual, Mixup(width=4)))), None),
+    "CutMix": lambda usual, size: (Classification(Compose((usual, CutMix()))), None),
+    "cutout": lambda usual, size: (Classification(Compose((usual, _cutout(size)))), None),
+    "MaxUp-cutout": lambda usual, size: (MaxUp(_cutout(size), m=4, first=usual), None),
+    "DP-SGD (0.01)": lambda usual, size: (Classification(usual), ClipAndNoise(noise=0.01)),
+    "DP-SGD (0.05)": lambda usual, size: (Classification(usual), ClipAndNoise(noise=0.05)),
 }
 
-DEFENSES = tuple(_OBJECTIVES)
+DEFENSES = tuple(_MAKERS)
 """Their names; "Baseline" is flips and crops alone, which all the others have too."""
 
 
-def defense(name: str, *, size: int, padding: int = 4) -> Objective:
-    """What to train with under a defence, an `Objective` for `fairveil.training.train`.
+def defense(name: str, *, size: int, padding: int = 4) -> Defense:
+    """A defence by its name.
 
     Args:
-        name: one of `DEFENSES`.
+        name: one of `DEFENSES`, in any case of letters.
         size: shorter side of the pictures, in pixels.
         padding: by how many pixels the usual crops shift them at the most.
 
     Raises:
         FairveilError: there is no such defence.
 
-    >>> defense("CutMix", size=32).augment.parts[1]
+    >>> defense("CutMix", size=32).augmentation.parts[1]
     CutMix(share=1.0, draws='image')
     """
-    if name not in _OBJECTIVES:
+    known = {one.lower(): one for one in DEFENSES}
+    if name.lower() not in known:
         raise FairveilError(
             f"There is no defence {name!r}.{did_you_mean(name, DEFENSES)} There are {', '.join(DEFENSES)}."
         )
-    return _OBJECTIVES[name](FlipAndCrop(padding), size)
+    usual = FlipAndCrop(padding)
+    objective, gradients = _MAKERS[known[name.lower()]](usual, size)
+    return Defense(known[name.lower()], objective, gradients, usual)
 
 
 def _cutout(size: int) -> Cutout:

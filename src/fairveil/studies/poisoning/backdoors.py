@@ -28,10 +28,9 @@ SYNTHETIC = "synthetic"
 
 def _known(name: str) -> str:
     try:
-        defense(name, size=32)
+        return defense(name, size=32).name
     except FairveilError as error:
         raise ValueError(str(error)) from error
-    return name
 
 
 DefenseName = Annotated[str, AfterValidator(_known)]
@@ -137,10 +136,17 @@ def run(trial: Infection, bench: Workbench) -> list[Measurement]:
     attack = Backdoor(trigger=trial.trigger, share=trial.share)
     poisoned = poison(data, attack, target_class=target, generator=generator)
     network = build_network(trial.victim.network, len(data.classes), seed=trial.run)
-    objective = defense(trial.defense, size=min(data.images.shape[2:]), padding=trial.victim.padding)
+    under = defense(trial.defense, size=min(data.images.shape[2:]), padding=trial.victim.padding)
     training = trial.victim.training.model_copy(update={"seed": trial.run})
     with bench.timed("train"):
-        train(network, poisoned.data, training, objective=objective, device=bench.device)
+        train(
+            network,
+            poisoned.data,
+            training,
+            objective=under.objective,
+            gradients=under.gradients,
+            device=bench.device,
+        )
     network.cpu()
     with bench.timed("test"):
         success = backdoor_success(network, test, trial.trigger, target_class=target, base_class=base)
