@@ -21,23 +21,11 @@ class Defense:
         name: in tables.
         objective: what a step lowers.
         gradients: what is done to each step's gradient.
-        usual: the part of the augmentation that is there with and without the defence, which every attacker knows.
     """
 
     name: str
     objective: Objective
     gradients: GradientRule | None = None
-    usual: Augmentation | None = None
-
-    @property
-    def augmentation(self) -> Augmentation | None:
-        """All that is done to pictures, for an attacker who does it too; of an unknown objective the usual part."""
-        if isinstance(self.objective, Classification):
-            return self.objective.augment
-        if isinstance(self.objective, MaxUp):
-            first = () if self.objective.first is None else (self.objective.first,)
-            return Compose((*first, self.objective.base))
-        return self.usual
 
 
 _MAKERS: Mapping[str, Callable[[Augmentation, int], tuple[Objective, GradientRule | None]]] = {
@@ -66,17 +54,15 @@ def defense(name: str, *, size: int, padding: int = 4) -> Defense:
     Raises:
         FairveilError: there is no such defence.
 
-    >>> defense("CutMix", size=32).augmentation.parts[1]
+    >>> defense("CutMix", size=32).objective.augment.parts[1]
     CutMix(share=1.0, draws='image')
     """
-    known = {one.lower(): one for one in DEFENSES}
-    if name.lower() not in known:
+    known = next((one for one in DEFENSES if one.lower() == name.lower()), None)
+    if known is None:
         raise FairveilError(
             f"There is no defence {name!r}.{did_you_mean(name, DEFENSES)} There are {', '.join(DEFENSES)}."
         )
-    usual = FlipAndCrop(padding)
-    objective, gradients = _MAKERS[known[name.lower()]](usual, size)
-    return Defense(known[name.lower()], objective, gradients, usual)
+    return Defense(known, *_MAKERS[known](FlipAndCrop(padding), size))
 
 
 def _cutout(size: int) -> Cutout:
