@@ -45,4 +45,4 @@ class ClipAndNoise:
             if parameter.grad is not None:
                 gradient = parameter.grad
                 noise = torch.empty_like(gradient, memory_format=torch.contiguous_format)
-                gradient.add_(noise.normal_(0, self.noise or 1, generator=generator), alpha=float(self.noise > 0))
+                gradient.add_(noise.normal_(0, self.noise, generator=generator))
