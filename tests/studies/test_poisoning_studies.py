@@ -7,6 +7,7 @@ from fairveil.studies.catalogue import STUDIES
 from fairveil.studies.executors import executor
 from fairveil.studies.overrides import override
 from fairveil.studies.poisoning.backdoors import BACKDOOR_DEFENSES, Infection
+from fairveil.studies.poisoning.matching import GRADIENT_MATCHING_DEFENSES
 from fairveil.studies.records import RecordStore
 from fairveil.studies.running import results_of, run_study
 from fairveil.studies.study import Measurement
@@ -58,3 +59,33 @@ def test_data_that_are_not_here_are_generated_and_that_is_said(monkeypatch, tmp_
     with pytest.raises(FairveilError, match="no defence 'cutmixx'"):
         override(study.presets["small"], ["defenses=['cutmixx']"])
     assert Infection.model_fields.keys() == {"victim", "defense", "share", "trigger", "run"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("preset", ["smoke", "paper"])
+def test_gradient_matching_fills_the_table_and_the_figure(tmp_path, preset):
+    study = GRADIENT_MATCHING_DEFENSES
+    settings = study.rehearsal(override(study.presets[preset], ["defenses=['Baseline', 'mixup']"]))
+    with executor() as where:
+        records = run_study(study, settings, RecordStore(tmp_path), where, preset="smoke")
+    assert [record.failure for record in records] == [None] * 4
+    found = results_of(study, settings, RecordStore(tmp_path))
+    table, base_rate = study.tables(settings, found)
+    assert table.groups == (("ours", 3), ("published", 3))
+    rows = dict(table.rows)
+    assert all(cell.measured for cell in rows["mixup"]) and rows["mixup"][3].value == 0.45
+    assert not any(cell.measured for cell in rows["DP-SGD (0.05)"][:3]) and rows["DP-SGD (0.05)"][3].value == 0.01
+    assert len(base_rate.rows) == 1
+    assert [figure.caption.split(",")[0] for figure in study.figures(settings, found)] == [
+        "Basic Attack",
+        "Adaptive Attack",
+    ]
+
+
+def test_whether_heads_or_whole_networks_are_trained_is_said():
+    study = GRADIENT_MATCHING_DEFENSES
+    small, paper = (study.differences(study.presets[name]) for name in ("small", "paper"))
+    assert any("transfer regime, not the published one" in line for line in small)
+    assert paper == []
+    assert len(study.trials(study.presets["small"])) == 40 * 6 * 2
+    assert len(study.trials(study.presets["paper"])) == 20 * 8 * 2

@@ -66,7 +66,7 @@ class Ratio:
     high: float | None
 
 
-def rate(successes: Tensor, identities: Tensor) -> Rate:
+def rate(successes: Tensor, identities: Tensor, *, confidence: float = 0.95) -> Rate:
     """The share of successes, with an interval for samples of identities with several probes each.
 
     The interval is Wilson's with Student's quantile, for as many independent trials as the probes are worth: their
@@ -78,6 +78,7 @@ def rate(successes: Tensor, identities: Tensor) -> Rate:
     Args:
         successes: of each probe, (P,), bool.
         identities: numbers, (P,), int64.
+        confidence: of the interval.
 
     Raises:
         FairveilError: there are no probes.
@@ -92,7 +93,8 @@ def rate(successes: Tensor, identities: Tensor) -> Rate:
     probes = torch.bincount(person, minlength=len(people)).double()
     hits = torch.bincount(person, successes.double(), minlength=len(people))
     value = float(hits.sum() / probes.sum())
-    low, high = wilson(value, _worth(hits, probes), z=float(stats.t.ppf(0.975, max(1, len(people) - 1))))
+    quantile = float(stats.t.ppf((1 + confidence) / 2, max(1, len(people) - 1)))
+    low, high = wilson(value, _worth(hits, probes), z=quantile)
     return Rate(value, low, high, len(successes), len(people))
 
 

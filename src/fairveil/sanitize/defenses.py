@@ -27,6 +27,17 @@ class Defense:
     objective: Objective
     gradients: GradientRule | None = None
 
+    @property
+    def augmentation(self) -> Augmentation | None:
+        """What is done to pictures and labels before the loss, or None: what an attacker can do to his poisons too."""
+        match self.objective:
+            case Classification(augment=augment):
+                return augment
+            case MaxUp(base=base, first=first):
+                return base if first is None else Compose((first, base))
+            case _:
+                return None
+
 
 _MAKERS: Mapping[str, Callable[[Augmentation, int], tuple[Objective, GradientRule | None]]] = {
     "Baseline": lambda usual, size: (Classification(usual), None),

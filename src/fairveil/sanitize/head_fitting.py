@@ -9,14 +9,15 @@ from torch import Tensor, nn
 from fairveil.data.images import LabelledImages
 from fairveil.errors import FairveilError
 from fairveil.sanitize.head_matching import TransferNetwork
-from fairveil.training.objectives import Augmentation
+from fairveil.sanitize.maxup import MaxUp
+from fairveil.training.objectives import Classification
 
 
 def fit_head(
     network: TransferNetwork,
     data: LabelledImages,
+    objective: Classification | MaxUp,
     *,
-    augment: Augmentation | None,
     generator: torch.Generator,
     views: int = 3,
     weight_decay: float = 5e-4,
@@ -26,14 +27,14 @@ def fit_head(
     """Give frozen features the head that is best on augmented pictures.
 
     What trains a head for long enough ends here too: with frozen features, cross entropy plus
-    weight_decay/2 · ‖head‖² has one minimum, whatever the first weights. It is found by L-BFGS on the features of a few
-    augmented views of every picture. A head stopped early is another matter: poison moves it much less.
+    weight_decay/2 · ‖head‖² has one minimum, whatever the first weights, and so has the worst cross entropy of several
+    copies. It is found by L-BFGS on the features of a few augmented views of every picture. A head stopped early is
+    another matter: poison moves it much less.
 
     Args:
         network: whose features are used, on any device; it is left as it was.
         data: what the victim trains on.
-        augment: what is done to each batch of a view: flips and crops, and the defence. Not those whose loss is other
-            than the mean cross entropy of what they give, as that of MaxUp.
+        objective: what is lowered, and what is done to each batch of a view: flips and crops, and the defence.
         generator: of batches and augmentations, on the processor.
         views: how often each picture is seen, each time augmented anew; without augmentation once is enough.
         weight_decay: as in stochastic gradient descent.
@@ -45,16 +46,19 @@ def fit_head(
     """
     if not len(data) or views < 1:
         raise FairveilError(f"A head cannot be fitted to {len(data)} pictures seen {views} times: give at least one.")
-    features, targets = _views(network, data, augment, views, batch_size, generator)
-    head = nn.Linear(features.shape[1], targets.shape[1], bias=network.head.bias is not None).to(features)
+    features, targets = _views(network, data, objective, views, batch_size, generator)
+    head = nn.Linear(features.shape[-1], targets.shape[-1], bias=network.head.bias is not None).to(features)
     for parameter in head.parameters():
         nn.init.zeros_(parameter)
     solver = torch.optim.LBFGS(head.parameters(), max_iter=iterations, line_search_fn="strong_wolfe")
+    smoothing = objective.label_smoothing if isinstance(objective, Classification) else 0.0
 
     def loss() -> float:
         solver.zero_grad()
         decay = torch.stack([parameter.square().sum() for parameter in head.parameters()]).sum()
-        value = F.cross_entropy(head(features), targets) + weight_decay / 2 * decay
+        logits = head(features).transpose(1, 2)  # (copies, K, N)
+        losses = F.cross_entropy(logits, targets.transpose(1, 2), reduction="none", label_smoothing=smoothing)
+        value = losses.amax(0).mean() + weight_decay / 2 * decay
         torch.autograd.backward(value)
         return float(value.detach())
 
@@ -67,12 +71,12 @@ def fit_head(
 def _views(
     network: TransferNetwork,
     data: LabelledImages,
-    augment: Augmentation | None,
+    objective: Classification | MaxUp,
     views: int,
     batch_size: int,
     generator: torch.Generator,
 ) -> tuple[Tensor, Tensor]:
-    """Features (views · N, D) and soft labels (views · N, K) of augmented pictures."""
+    """Features (copies, views · N, D) and soft labels (copies, views · N, K) of augmented pictures."""
     device, classes = network.head.weight.device, network.head.out_features
     features, targets = [], []
     for _ in range(views):
@@ -80,8 +84,19 @@ def _views(
         for rows in order.tensor_split(math.ceil(len(data) / batch_size)):  # even batches, none too small to be mixed
             images = data.images[rows].to(device).float() / 255
             soft = F.one_hot(data.labels[rows], classes).float().to(device)
-            if augment is not None:
-                images, soft = augment(images, soft, generator)
-            features.append(network.features(images))
-            targets.append(soft)
-    return torch.cat(features), torch.cat(targets)
+            copies = _copies(objective, images, soft, generator)
+            features.append(torch.stack([network.features(copy) for copy, _ in copies]))
+            targets.append(torch.stack([labels for _, labels in copies]))
+    return torch.cat(features, 1), torch.cat(targets, 1)
+
+
+def _copies(
+    objective: Classification | MaxUp, images: Tensor, soft: Tensor, generator: torch.Generator
+) -> list[tuple[Tensor, Tensor]]:
+    """A batch as the objective sees it: once, or in MaxUp's copies."""
+    first = objective.augment if isinstance(objective, Classification) else objective.first
+    if first is not None:
+        images, soft = first(images, soft, generator)
+    if isinstance(objective, Classification):
+        return [(images, soft)]
+    return [objective.base(images, soft, generator) for _ in range(objective.m)]

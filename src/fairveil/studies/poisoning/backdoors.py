@@ -1,63 +1,24 @@
 """Backdoors under each defence: table 4.1."""
 
 from collections.abc import Mapping
-from functools import lru_cache
 from itertools import product
 from operator import attrgetter
 from typing import Annotated
 
 import torch
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
-from fairveil.data.cifar10 import read_cifar10
-from fairveil.data.images import LabelledImages, synthetic_images
-from fairveil.errors import FairveilError
-from fairveil.faces.rates import rate
+from fairveil.data.images import LabelledImages
 from fairveil.report.tables import Table, beside, pivot
 from fairveil.sanitize.backdoor import Backdoor, backdoor_success, poison
 from fairveil.sanitize.defenses import defense
+from fairveil.sanitize.poisoning import Hits, pooled
 from fairveil.sanitize.triggers import Trigger
+from fairveil.studies.poisoning.victims import SYNTHETIC, DefenseName, Victim, pictures, resolved
 from fairveil.studies.published import published_table
 from fairveil.studies.study import Measurement, Results, Study, Trial
 from fairveil.studies.workbench import Workbench
 from fairveil.training import Training, build_network, evaluate, train
-
-SYNTHETIC = "synthetic"
-"""The name that stands for generated pictures where data are asked for."""
-
-
-def _known(name: str) -> str:
-    try:
-        return defense(name, size=32).name
-    except FairveilError as error:
-        raise ValueError(str(error)) from error
-
-
-DefenseName = Annotated[str, AfterValidator(_known)]
-
-
-class Victim(BaseModel):
-    """Who is poisoned, and how it trains.
-
-    Attributes:
-        data: "cifar10", or "synthetic".
-        content: a hash of the training data, put in when a study is run.
-        images: how many of the training pictures; None for all.
-        test_images: how many of the test pictures.
-        network: one of `fairveil.training.NETWORKS`.
-        padding: by how many pixels the usual crops shift pictures.
-        training: how; the seed of each run is its own.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    data: str = "cifar10"
-    content: str | None = None
-    images: int | None = Field(3000, ge=10)
-    test_images: int | None = Field(2000, ge=10)
-    network: str = "resnet-8-fast"
-    padding: int = Field(2, ge=0)
-    training: Training = Training(epochs=25, batch_size=64, learning_rate=0.1, precision="bf16")
 
 
 class Backdoors(BaseModel):
@@ -105,13 +66,7 @@ class Infection(Trial):
 
 def resolve(settings: Backdoors) -> Backdoors:
     """Settings with a hash of CIFAR-10, or with generated pictures where it is not here."""
-    if settings.victim.data == SYNTHETIC:
-        return settings
-    try:
-        found = {"content": read_cifar10().fingerprint()}
-    except FairveilError:
-        found = {"data": SYNTHETIC}
-    return settings.model_copy(update={"victim": settings.victim.model_copy(update=found)})
+    return settings.model_copy(update={"victim": resolved(settings.victim)})
 
 
 def trials(settings: Backdoors) -> list[Infection]:
@@ -129,7 +84,7 @@ def run(trial: Infection, bench: Workbench) -> list[Measurement]:
         The share of patched pictures of the base class that are taken for the target class; the same without the
         patch; and the accuracy on clean test pictures.
     """
-    data, test = _pictures(trial.victim)
+    data, test = pictures(trial.victim)
     generator = torch.Generator().manual_seed(trial.run)
     target, base = torch.randperm(len(data.classes), generator=generator)[:2].tolist()
     data, test = _some(data, trial.victim.images, generator), _some(test, trial.victim.test_images, generator)
@@ -209,13 +164,9 @@ def _cells(results: Results[Infection]) -> _Cells:
 
 def _pooled(found: list[Measurement], name: str, share: float, what: str, column: str | None = None) -> Measurement:
     """All runs together, with an interval that takes runs for the sample."""
-    counts = torch.tensor([one.count or 0 for one in found])
-    hits = torch.tensor([round(one.value * (one.count or 0)) for one in found])
-    runs = torch.arange(len(found)).repeat_interleave(counts)
-    place = torch.cat([torch.arange(int(count)) for count in counts])
-    pooled = rate(place < hits[runs], runs)
+    together = pooled([Hits(round(one.value * (one.count or 0)), one.count or 0) for one in found])
     labels = {"defense": name, "column": column or f"{what} ({share:.0%})"}
-    return Measurement(labels=labels, value=pooled.value, low=pooled.low, high=pooled.high, count=pooled.probes)
+    return Measurement(labels=labels, value=together.value, low=together.low, high=together.high, count=together.probes)
 
 
 def differences(settings: Backdoors) -> list[str]:
@@ -245,18 +196,6 @@ def rehearsal(settings: Backdoors) -> Backdoors:
     training = settings.victim.training.model_copy(update={"epochs": 1, "batch_size": 32})
     victim = Victim(data=SYNTHETIC, images=64, test_images=40, network="resnet-8-fast", padding=1, training=training)
     return settings.model_copy(update={"victim": victim, "runs": 1})
-
-
-@lru_cache(maxsize=1)
-def _pictures(victim: Victim) -> tuple[LabelledImages, LabelledImages]:
-    if victim.data == SYNTHETIC:
-        made = [
-            synthetic_images(count, size=32, seed=seed)
-            for seed, count in ((0, victim.images), (1, victim.test_images))
-            if count
-        ]
-        return made[0], made[1]
-    return read_cifar10(split="train"), read_cifar10(split="test")
 
 
 def _some(data: LabelledImages, count: int | None, generator: torch.Generator) -> LabelledImages:

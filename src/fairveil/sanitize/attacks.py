@@ -1,0 +1,234 @@
+"""What an attacker does in one trial: he draws an aim, poisons the training data for it, and sees who was taken in."""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import nn
+
+from fairveil.data.images import LabelledImages
+from fairveil.errors import FairveilError
+from fairveil.sanitize.backdoor import Backdoor, backdoor_success, poison
+from fairveil.sanitize.defenses import Defense
+from fairveil.sanitize.gradient_matching import Brewing, brew
+from fairveil.sanitize.matching import ParameterGradient
+from fairveil.sanitize.noised_gradients import ClipAndNoise
+from fairveil.sanitize.plan import PoisonPlan, plan_attack
+from fairveil.sanitize.poison_bundle import PoisonBundle
+from fairveil.sanitize.poisoning import Hits
+from fairveil.sharing import make_files
+from fairveil.training.checkpoints import weights_fingerprint
+
+
+@dataclass(frozen=True, eq=False)
+class Attacker:
+    """What an attacker has in his hands.
+
+    Attributes:
+        data: the clean training images.
+        gradient: of what the victim trains.
+        usual: how training goes without a defence: flips and crops.
+        expected: how he thinks the victim trains: as usual, or under the very defence if he is adaptive.
+        surrogate: gives his own network, trained so on clean data.
+        folder: for what takes long to make.
+    """
+
+    data: LabelledImages
+    gradient: ParameterGradient
+    usual: Defense
+    expected: Defense
+    surrogate: Callable[[], nn.Module]
+    folder: Path
+
+
+class Aim(Protocol):
+    """What the attacker wants in one trial; the same under every defence."""
+
+    @property
+    def words(self) -> str:
+        """The aim in words, such as "ship 17 taken for truck"."""
+
+    def poisoned(self, attacker: Attacker, seed: int) -> LabelledImages:
+        """The training images with the poison in them."""
+
+    def hits(self, network: nn.Module) -> Hits:
+        """Of the pictures the attacker cares about, how many a network gives the class he wants."""
+
+
+class Attack(Protocol):
+    """An attack that can be rehearsed; settings, no state."""
+
+    @property
+    def name(self) -> str:
+        """In tables."""
+
+    @property
+    def adaptive(self) -> bool:
+        """Whether the poison depends on the defence."""
+
+    def aim(self, data: LabelledImages, test: LabelledImages, seed: int) -> Aim:
+        """Draw what one trial is about: classes, pictures, rows."""
+
+
+class BackdoorAttack(BaseModel):
+    """A patch on pictures of a class drawn at random, so that another with the patch is taken for it (section 4.4.1).
+
+    Its poison depends on no network: there is no adaptive form.
+
+    Attributes:
+        backdoor: trigger, share, labels.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    backdoor: Backdoor = Backdoor()
+
+    @property
+    def name(self) -> str:
+        """In tables."""
+        return f"backdoor ({self.backdoor.share:.0%})"
+
+    @property
+    def adaptive(self) -> bool:
+        """Never."""
+        return False
+
+    def aim(self, data: LabelledImages, test: LabelledImages, seed: int) -> Aim:
+        """Draw target and base class; see `Attack`.
+
+        Raises:
+            FairveilError: fewer than two classes have pictures to train on and to test with.
+        """
+        able = sorted(set(data.labels.tolist()) & set(test.labels.tolist()))
+        if len(able) < 2:
+            raise FairveilError(
+                f"A backdoor needs two classes with pictures to train on and to test with, and {data.name} has "
+                f"{len(able)}: give more pictures."
+            )
+        drawn = torch.randperm(len(able), generator=torch.Generator().manual_seed(seed))[:2].tolist()
+        return _PatchedClass(self.backdoor, test, *(able[place] for place in drawn))
+
+
+@dataclass(frozen=True, eq=False)
+class _PatchedClass:
+    """Patched pictures of the base class are to be taken for the target class."""
+
+    backdoor: Backdoor
+    test: LabelledImages
+    target: int
+    base: int
+
+    @property
+    def words(self) -> str:
+        return f"{self.test.classes[self.base]} with the patch taken for {self.test.classes[self.target]}"
+
+    def poisoned(self, attacker: Attacker, seed: int) -> LabelledImages:
+        generator = torch.Generator().manual_seed(seed)
+        return poison(attacker.data, self.backdoor, target_class=self.target, generator=generator).data
+
+    def hits(self, network: nn.Module) -> Hits:
+        trigger = self.backdoor.trigger
+        return backdoor_success(network, self.test, trigger, target_class=self.target, base_class=self.base).base
+
+
+Knowing = Literal["nothing", "training", "mixing"]
+"""What an attacker knows of a defence; see `GradientMatching`."""
+
+
+class GradientMatching(BaseModel):
+    """Witches' Brew against one test picture and one wrong class, both drawn at random (section 4.4.2).
+
+    Attributes:
+        brewing: settings of the attack.
+        budget: share of the training images that are poisoned.
+        knows: what the attacker knows of the defence. "nothing": he trains his network with flips and crops.
+            "training": he trains it under the defence, the dissertation's adaptive attack, and passes the noise of
+            noised gradients straight through. "mixing": he also augments his poisons as the defence does while he
+            brews, with companions to be mixed with, which is to be stronger against defences that mix.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    brewing: Brewing = Brewing()
+    budget: float = Field(0.01, gt=0, le=1)
+    knows: Knowing = "nothing"
+
+    @property
+    def name(self) -> str:
+        """In tables."""
+        return f"gradient matching{_KNOWING[self.knows]}"
+
+    @property
+    def adaptive(self) -> bool:
+        """Whether the attacker knows the defence."""
+        return self.knows != "nothing"
+
+    def aim(self, data: LabelledImages, test: LabelledImages, seed: int) -> Aim:
+        """Draw target, adversarial class and rows; see `Attack`.
+
+        Raises:
+            FairveilError: the budget is empty or more than a class has; see `plan_attack`.
+        """
+        generator = torch.Generator().manual_seed(seed)
+        return _OnePicture(self, plan_attack(data, test, budget=self.budget, generator=generator), data.classes)
+
+    def brewing_against(self, expected: Defense) -> Brewing:
+        """The settings of an attacker who expects a defence."""
+        settings = self.brewing
+        if isinstance(expected.gradients, ClipAndNoise):
+            clip, noise = expected.gradients.clip, expected.gradients.noise
+            settings = settings.model_copy(update={"gradient_clip": clip, "gradient_noise": noise / clip})
+        if self.knows == "mixing" and not settings.companions:
+            settings = settings.model_copy(update={"companions": _COMPANIONS})
+        return settings
+
+
+_KNOWING: Mapping[Knowing, str] = {"nothing": "", "training": ", adaptive", "mixing": ", adaptive and mixing"}
+_COMPANIONS = 128  # a batch of the victim's
+
+
+@dataclass(frozen=True, eq=False)
+class _OnePicture:
+    """One test picture is to be taken for the adversarial class."""
+
+    attack: GradientMatching
+    plan: PoisonPlan
+    classes: tuple[str, ...]
+
+    @property
+    def words(self) -> str:
+        plan = self.plan
+        return f"{self.classes[plan.true_class]} {plan.target_row} taken for {self.classes[plan.adversarial_class]}"
+
+    def poisoned(self, attacker: Attacker, seed: int) -> LabelledImages:
+        """Brew, or take what was brewed before."""
+        data, surrogate, settings = attacker.data, attacker.surrogate(), self.attack.brewing_against(attacker.expected)
+        augment = (attacker.expected if self.attack.knows == "mixing" else attacker.usual).augmentation
+        words = [settings.model_dump_json(), repr(augment), weights_fingerprint(surrogate), data.fingerprint()]
+        about = hashlib.sha256(json.dumps([*words, self.attack.budget, seed]).encode()).hexdigest()[:20]
+
+        def make(path: Path) -> None:
+            state = attacker.folder / f"brewing-{about}.pt"
+            brewed = brew(
+                data,
+                self.plan,
+                [surrogate],
+                settings,
+                seed=seed,
+                augment=augment,
+                gradient=attacker.gradient,
+                checkpoint=state,
+            )
+            PoisonBundle.of(data, self.plan, brewed, settings).save(path, overwrite=True)
+            state.unlink()
+
+        (file,) = make_files(attacker.folder, {f"poison-{about}.safetensors": make})
+        return PoisonBundle.load(file).poison(data).data
+
+    def hits(self, network: nn.Module) -> Hits:
+        return Hits(int(self.plan.taken(network)), 1)

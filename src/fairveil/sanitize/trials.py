@@ -1,0 +1,156 @@
+"""One trial of a rehearsal: the same aim and seeds under every defence, and what takes long is kept in files."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict
+from torch import nn
+
+from fairveil.data.images import LabelledImages
+from fairveil.errors import FairveilError
+from fairveil.sanitize.attacks import Attack, Attacker
+from fairveil.sanitize.defenses import Defense
+from fairveil.sanitize.learners import Learner
+from fairveil.sanitize.poisoning import Hits, predicted_classes
+from fairveil.sharing import make_files
+from fairveil.training.checkpoints import described
+
+
+class Outcome(BaseModel):
+    """What came of one trial under one defence.
+
+    Attributes:
+        aim: of the attacker, in words.
+        hits: pictures that the poisoned network gave the class he wanted.
+        clean_hits: the same of a network that was trained on clean data, without a defence.
+        pictures: he cared about.
+        right: clean test images the poisoned network was right about.
+        tested: of so many.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    aim: str
+    hits: int
+    clean_hits: int
+    pictures: int
+    right: int
+    tested: int
+
+    @property
+    def success(self) -> Hits:
+        """Of the attack."""
+        return Hits(self.hits, self.pictures)
+
+    @property
+    def base_rate(self) -> Hits:
+        """What looks like success without any poison."""
+        return Hits(self.clean_hits, self.pictures)
+
+    @property
+    def accuracy(self) -> Hits:
+        """On clean test images, after poisoning."""
+        return Hits(self.right, self.tested)
+
+
+@dataclass(frozen=True, eq=False)
+class Scenario:
+    """Who is attacked, and where results are kept.
+
+    Files are named by a hash of all that they depend on: several processes can share a folder, and what is there is not
+    made again.
+
+    Attributes:
+        train: the clean training images.
+        test: of the same classes; not trained on.
+        learner: how victims learn.
+        usual: how they train without a defence.
+        folder: for networks, poisons and outcomes.
+    """
+
+    train: LabelledImages
+    test: LabelledImages
+    learner: Learner
+    usual: Defense
+    folder: Path
+
+    def clean_network(self, defense: Defense, trial: Sequence[int]) -> nn.Module:
+        """The attacker's own network of a trial: trained on clean data, under a defence."""
+        seed = _seeds(trial)[1]
+
+        def make(path: Path) -> None:
+            torch.save(self.learner.learn(self.train, defense, seed=seed).state_dict(), path)
+
+        (file,) = make_files(self.folder, {f"clean-{self._key(defense, seed)}.pt": make})
+        network = self.learner.new(seed)
+        try:
+            network.load_state_dict(torch.load(file, weights_only=True))
+        except Exception as error:  # a damaged file can make its reader raise whatever it likes
+            raise FairveilError(f"{file} is damaged: remove it, and it will be made again.") from error
+        return network.eval()
+
+    def outcomes(self, attack: Attack, defenses: Sequence[Defense], trial: Sequence[int]) -> list[Outcome]:
+        """One trial of an attack under each of some defences, or what came of it before.
+
+        Args:
+            attack: to rehearse.
+            defenses: each of which gets the same aim and seeds.
+            trial: numbers that all seeds come from, such as a seed and the trial's number.
+
+        Raises:
+            FairveilError: whatever the attack, the learner or a defence cannot do.
+        """
+        names = [f"outcome-{self._key(one, *trial, repr(attack))}.json" for one in defenses]
+        makers = [partial(self._write_outcome, attack, one, trial) for one in defenses]
+        files = make_files(self.folder, dict(zip(names, makers, strict=True)))
+        return [Outcome.model_validate_json(file.read_text(encoding="utf-8")) for file in files]
+
+    def outcome(self, attack: Attack, defense: Defense, trial: Sequence[int]) -> Outcome:
+        """One trial of an attack under one defence."""
+        drawing, _, learning = _seeds(trial)
+        aim = attack.aim(self.train, self.test, drawing)
+        expected = defense if attack.adaptive else self.usual
+        attacker = Attacker(
+            data=self.train,
+            gradient=self.learner.gradient,
+            usual=self.usual,
+            expected=expected,
+            surrogate=lambda: self.clean_network(expected, trial),
+            folder=self.folder,
+        )
+        victim = self.learner.learn(aim.poisoned(attacker, drawing), defense, seed=learning)
+        hits, clean = aim.hits(victim), aim.hits(self.clean_network(self.usual, trial))
+        return Outcome(
+            aim=aim.words,
+            hits=hits.hits,
+            clean_hits=clean.hits,
+            pictures=hits.trials,
+            right=int((predicted_classes(victim, self.test.images) == self.test.labels).sum()),
+            tested=len(self.test),
+        )
+
+    def _write_outcome(self, attack: Attack, defense: Defense, trial: Sequence[int], path: Path) -> None:
+        path.write_text(self.outcome(attack, defense, trial).model_dump_json(), encoding="utf-8")
+
+    @cached_property
+    def _described(self) -> list[str]:
+        return [self.train.fingerprint(), self.test.fingerprint(), self.learner.described(), _in_words(self.usual)]
+
+    def _key(self, defense: Defense, *more: int | str) -> str:
+        words = [*self._described, _in_words(defense), *map(str, more)]
+        return hashlib.sha256(json.dumps(words).encode()).hexdigest()[:20]
+
+
+def _in_words(defense: Defense) -> str:
+    return f"{described(defense.objective)} {described(defense.gradients)}"
+
+
+def _seeds(trial: Sequence[int]) -> list[int]:
+    """Of what is drawn, of the attacker's network, and of the victim's."""
+    return [int(seed) for seed in np.random.SeedSequence(list(trial)).generate_state(3)]

@@ -1,0 +1,72 @@
+"""Who is poisoned in the studies of chapter 4."""
+
+from functools import lru_cache
+from typing import Annotated, TypeVar
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from fairveil.data.cifar10 import read_cifar10
+from fairveil.data.images import LabelledImages, synthetic_images
+from fairveil.errors import FairveilError
+from fairveil.sanitize.defenses import defense
+from fairveil.training import Training
+
+SYNTHETIC = "synthetic"
+"""The name that stands for generated pictures where data are asked for."""
+
+
+def _known(name: str) -> str:
+    try:
+        return defense(name, size=32).name
+    except FairveilError as error:
+        raise ValueError(str(error)) from error
+
+
+DefenseName = Annotated[str, AfterValidator(_known)]
+
+
+class Victim(BaseModel):
+    """Who is poisoned, and how it trains.
+
+    Attributes:
+        data: "cifar10", or "synthetic".
+        content: a hash of the training data, put in when a study is run.
+        images: how many of the training pictures; None for all.
+        test_images: how many of the test pictures.
+        network: one of `fairveil.training.NETWORKS`.
+        padding: by how many pixels the usual crops shift pictures.
+        training: how; the seed of each run is its own.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    data: str = "cifar10"
+    content: str | None = None
+    images: int | None = Field(3000, ge=10)
+    test_images: int | None = Field(2000, ge=10)
+    network: str = "resnet-8-fast"
+    padding: int = Field(2, ge=0)
+    training: Training = Training(epochs=25, batch_size=64, learning_rate=0.1, precision="bf16")
+
+
+VictimType = TypeVar("VictimType", bound=Victim)
+
+
+def resolved(victim: VictimType) -> VictimType:
+    """The victim with a hash of CIFAR-10, or with generated pictures where it is not here."""
+    if victim.data == SYNTHETIC:
+        return victim
+    try:
+        found = {"content": read_cifar10().fingerprint()}
+    except FairveilError:
+        found = {"data": SYNTHETIC}
+    return victim.model_copy(update=found)
+
+
+@lru_cache(maxsize=1)
+def pictures(victim: Victim) -> tuple[LabelledImages, LabelledImages]:
+    """The pictures to train on and to test with: all of CIFAR-10, or as many generated ones as the victim wants."""
+    if victim.data == SYNTHETIC:
+        counts = victim.images or 1000, victim.test_images or 200
+        return synthetic_images(counts[0], size=32, seed=0), synthetic_images(counts[1], size=32, seed=1)
+    return read_cifar10(split="train"), read_cifar10(split="test")
