@@ -63,6 +63,28 @@ class LabelledImages:
         rows = torch.as_tensor(rows, dtype=torch.int64)
         return replace(self, images=self.images[rows], labels=self.labels[rows])
 
+    def split(self, share: float, *, seed: int) -> tuple["LabelledImages", "LabelledImages"]:
+        """Put a share of each class aside at random: the rest, and what was put aside, rows in their old order.
+
+        Of a class of two or more pictures at least one is put aside and one left.
+
+        Args:
+            share: above 0 and below 1.
+            seed: of what is drawn.
+
+        Raises:
+            FairveilError: the share is out of range.
+        """
+        if not 0 < share < 1:
+            raise FairveilError(f"A share of {share:g} of the pictures cannot be put aside: give one between 0 and 1.")
+        order = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))
+        aside = torch.zeros(len(self), dtype=torch.bool)
+        for label in range(len(self.classes)):
+            rows = order[self.labels[order] == label]
+            count = min(max(1, round(share * len(rows))), max(0, len(rows) - 1))
+            aside[rows[:count]] = True
+        return self.take((~aside).nonzero().flatten()), self.take(aside.nonzero().flatten())
+
     def fingerprint(self) -> str:
         """The SHA-256 of pictures, labels and class names: equal if and only if the data are."""
         digest = hashlib.sha256(repr((tuple(self.images.shape), self.classes)).encode())

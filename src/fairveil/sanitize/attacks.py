@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,6 +75,9 @@ class Attack(Protocol):
     def aim(self, data: LabelledImages, test: LabelledImages, seed: int) -> Aim:
         """Draw what one trial is about: classes, pictures, rows."""
 
+    def seconds(self, test: LabelledImages, attacker: Attacker) -> float:
+        """How long it takes to poison the data once, scaled up from doing a little of it."""
+
 
 class BackdoorAttack(BaseModel):
     """A patch on pictures of a class drawn at random, so that another with the patch is taken for it (section 4.4.1).
@@ -112,6 +116,12 @@ class BackdoorAttack(BaseModel):
             )
         drawn = torch.randperm(len(able), generator=torch.Generator().manual_seed(seed))[:2].tolist()
         return _PatchedClass(self.backdoor, test, *(able[place] for place in drawn))
+
+    def seconds(self, test: LabelledImages, attacker: Attacker) -> float:
+        """How long the patch takes; see `Attack`."""
+        started = time.perf_counter()
+        self.aim(attacker.data, test, 0).poisoned(attacker, 0)
+        return time.perf_counter() - started
 
 
 @dataclass(frozen=True, eq=False)
@@ -176,6 +186,14 @@ class GradientMatching(BaseModel):
         """
         generator = torch.Generator().manual_seed(seed)
         return _OnePicture(self, plan_attack(data, test, budget=self.budget, generator=generator), data.classes)
+
+    def seconds(self, test: LabelledImages, attacker: Attacker) -> float:
+        """How long brewing takes, by two steps of it; see `Attack`."""
+        steps = min(2, self.brewing.steps)
+        short = self.model_copy(update={"brewing": self.brewing.model_copy(update={"steps": steps, "restarts": 1})})
+        started = time.perf_counter()
+        short.aim(attacker.data, test, 0).poisoned(attacker, 0)
+        return (time.perf_counter() - started) / steps * self.brewing.steps * self.brewing.restarts
 
     def brewing_against(self, expected: Defense) -> Brewing:
         """The settings of an attacker who expects a defence."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, runtime_checkable
 
 import torch
 from torch import nn
@@ -18,6 +18,7 @@ from fairveil.training import Classification, Training, train
 from fairveil.training.checkpoints import described
 
 
+@runtime_checkable
 class Learner(Protocol):
     """Trains victims, and the clean networks an attacker works with."""
 

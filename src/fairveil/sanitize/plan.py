@@ -58,7 +58,7 @@ def plan_attack(
         FairveilError: an empty budget, one larger than the adversarial class, a target that is of the adversarial
             class already or is not there, or data that do not belong together.
     """
-    _check_together(train, test)
+    check_together(train, test)
     count = math.ceil(round(budget * len(train), 6)) if budget > 0 else 0
     if count == 0:
         raise FairveilError(f"A poison budget of {budget:g} allows no image to be poisoned: 0.01 is the usual 1 %.")
@@ -98,7 +98,12 @@ def plan_attack(
     return PoisonPlan(test.images[target_row], target_row, true_class, chosen, rows)
 
 
-def _check_together(train: LabelledImages, test: LabelledImages) -> None:
+def check_together(train: LabelledImages, test: LabelledImages) -> None:
+    """Refuse pictures to train on and to test with that are not of the same classes and size.
+
+    Raises:
+        FairveilError: they are not, or there are none.
+    """
     if not len(train) or not len(test):
         raise FairveilError(f"{(test if len(train) else train).name} has no images.")
     if train.classes != test.classes or train.images.shape[1:] != test.images.shape[1:]:

@@ -1,0 +1,185 @@
+"""The fire drill: attack one's own set-up, time and again, under every defence, and see which of them holds."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+from torch import nn
+
+from fairveil.data.images import LabelledImages
+from fairveil.errors import FairveilError
+from fairveil.sanitize.attacks import Attack, Attacker
+from fairveil.sanitize.defenses import DEFENSES, Defense, defense
+from fairveil.sanitize.learners import FromScratch, Learner
+from fairveil.sanitize.plan import check_together
+from fairveil.sanitize.trials import Outcome, Scenario
+from fairveil.sanitize.verdict import Verdict, is_settled, judge
+from fairveil.training import Training
+
+_SAMPLE, _FEW = 1 / 20, 64  # of the data, and at least so many pictures, to see how long learning takes
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a rehearsal takes at the most, if nothing of it is there yet and it does not stop early.
+
+    Attributes:
+        victims: networks to be trained on poisoned data.
+        clean: networks to be trained on clean data.
+        poisons: to be made.
+        seconds: all together, scaled up from a twentieth of the data and two steps of brewing.
+    """
+
+    victims: int
+    clean: int
+    poisons: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Rehearsed:
+    """What came of a rehearsal.
+
+    Attributes:
+        verdict: in figures and in words.
+        outcomes: of every defence, trial by trial; the same trials for all.
+        stopped_early: whether the intervals were apart before all trials were run.
+    """
+
+    verdict: Verdict
+    outcomes: Mapping[str, Sequence[Outcome]]
+    stopped_early: bool
+
+
+class Rehearsal:
+    """One attack on one set-up, under none and each of some defences.
+
+        rehearsal = Rehearsal(partial(ResidualNetwork, NETWORKS["resnet-8-fast"], 10), data, BackdoorAttack())
+        print(rehearsal.cost())
+        print(rehearsal.run().verdict.recommendation)
+
+    Trials are paired: each has an aim and seeds of its own, the same under every defence.
+
+    Attributes:
+        scenario: who is attacked.
+        attack: how.
+        defenses: by which names; no defence is the first.
+        trials: how many at the most.
+        least: after how many it may stop early.
+        seed: of everything drawn.
+    """
+
+    def __init__(
+        self,
+        model: Callable[[], nn.Module] | Learner,
+        data: LabelledImages,
+        attack: Attack,
+        defenses: Sequence[Defense | str] | None = None,
+        *,
+        test: LabelledImages | None = None,
+        training: Training | None = None,
+        trials: int = 20,
+        least: int = 8,
+        seed: int = 0,
+        padding: int = 4,
+        folder: Path | None = None,
+        device: str = "cpu",
+    ) -> None:
+        """Set it up; nothing is trained yet.
+
+        Args:
+            model: makes a new network, from pixels in [0, 1] to logits, and is trained from scratch; or a `Learner`.
+            data: clean, to train on.
+            attack: to rehearse.
+            defenses: some of `fairveil.sanitize.defenses.DEFENSES`, or your own; by default all that only augment.
+            test: clean, of the same classes and size; by default a fifth of each class of the data is put aside.
+            training: how a model is trained; a `Learner` knows.
+            trials: at the most.
+            least: after so many it stops as soon as the best defence is clearly apart from none; see `is_settled`.
+            seed: of everything drawn.
+            padding: by how many pixels the usual crops of named defences, and of none, shift pictures.
+            folder: for networks, poisons and outcomes. What is there already is not made again, several processes
+                may share it, and it may be removed at any time. By default nothing is kept.
+            device: where models are trained; a `Learner` knows.
+
+        Raises:
+            FairveilError: there is no defence of a name, two have the same, or data do not belong together.
+        """
+        if trials < 1 or least < 1:
+            raise FairveilError(f"A rehearsal of {trials} trials, at least {least}, cannot be held: give 1 or more.")
+        if test is None:
+            data, test = data.split(0.2, seed=seed)
+        check_together(data, test)
+        size = min(data.images.shape[2:])
+        usual = defense("Baseline", size=size, padding=padding)
+        wanted = [name for name in DEFENSES if "DP-SGD" not in name] if defenses is None else defenses
+        named = [defense(one, size=size, padding=padding) if isinstance(one, str) else one for one in wanted]
+        self.defenses = {usual.name: usual} | {one.name: one for one in named}
+        if len(self.defenses) - 1 != len([one for one in named if one.name != usual.name]):
+            raise FairveilError("Two defences have the same name: give each its own.")
+        learner = model if isinstance(model, Learner) else FromScratch(model, training or Training(), device)
+        self.attack, self.trials, self.least, self.seed = attack, trials, least, seed
+        self.scenario = Scenario(data, test, learner, usual, folder or Path())
+        self.folder = folder
+
+    def cost(self) -> Cost:
+        """What it takes, found by doing a little of it. Also finds what cannot work, such as a batch too small to mix.
+
+        Raises:
+            FairveilError: whatever the attack, the learner or a defence cannot do.
+        """
+        each, scenario = len(self.defenses) if self.attack.adaptive else 1, self.scenario
+        order = torch.randperm(len(scenario.train), generator=torch.Generator().manual_seed(self.seed))
+        few = scenario.train.take(order[: max(_FEW, round(len(order) * _SAMPLE))])
+        seconds = []
+        for one in self.defenses.values():
+            started = time.perf_counter()
+            network = scenario.learner.learn(few, one, seed=self.seed)
+            seconds.append((time.perf_counter() - started) * len(order) / len(few))
+        with TemporaryDirectory(prefix="fairveil-") as folder:
+            attacker = Attacker(
+                data=scenario.train,
+                gradient=scenario.learner.gradient,
+                usual=scenario.usual,
+                expected=scenario.usual,
+                surrogate=lambda: network,
+                folder=Path(folder),
+            )
+            poisoning = self.attack.seconds(scenario.test, attacker)
+        return Cost(
+            victims=self.trials * len(self.defenses),
+            clean=self.trials * each,
+            poisons=self.trials * each,
+            seconds=self.trials * (sum(seconds) + sum(seconds[:each]) + each * poisoning),
+        )
+
+    def run(
+        self, *, on_trial: Callable[[int, Mapping[str, Outcome]], None] = lambda count, outcomes: None
+    ) -> Rehearsed:
+        """Hold it: all trials, or fewer where the intervals are apart before.
+
+        Args:
+            on_trial: told after each trial how many are done, and what came of it under each defence.
+
+        Raises:
+            FairveilError: whatever the attack, the learner or a defence cannot do.
+        """
+        outcomes: dict[str, list[Outcome]] = {name: [] for name in self.defenses}
+        with ExitStack() as stack:
+            folder = self.folder or Path(stack.enter_context(TemporaryDirectory(prefix="fairveil-")))
+            scenario = replace(self.scenario, folder=folder)
+            settled = False
+            for trial in range(self.trials):
+                found = scenario.outcomes(self.attack, list(self.defenses.values()), [self.seed, trial])
+                of_trial = dict(zip(self.defenses, found, strict=True))
+                for name, outcome in of_trial.items():
+                    outcomes[name].append(outcome)
+                on_trial(trial + 1, of_trial)
+                if settled := trial + 1 >= self.least and is_settled(outcomes, self.scenario.usual.name):
+                    break
+        verdict = judge(self.attack.name, outcomes, self.scenario.usual.name)
+        return Rehearsed(verdict, outcomes, stopped_early=settled and verdict.trials < self.trials)
