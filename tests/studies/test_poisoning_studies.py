@@ -7,7 +7,8 @@ from fairveil.studies.catalogue import STUDIES
 from fairveil.studies.executors import executor
 from fairveil.studies.overrides import override
 from fairveil.studies.poisoning.backdoors import BACKDOOR_DEFENSES, Infection
-from fairveil.studies.poisoning.matching import GRADIENT_MATCHING_DEFENSES
+from fairveil.studies.poisoning.matching import GRADIENT_MATCHING_DEFENSES, TRANSFER_DEFENSES
+from fairveil.studies.poisoning.trigger_map import TRIGGER_MAP
 from fairveil.studies.records import RecordStore
 from fairveil.studies.running import results_of, run_study
 from fairveil.studies.study import Measurement
@@ -89,3 +90,33 @@ def test_whether_heads_or_whole_networks_are_trained_is_said():
     assert paper == []
     assert len(study.trials(study.presets["small"])) == 40 * 6 * 2
     assert len(study.trials(study.presets["paper"])) == 20 * 8 * 2
+
+
+@pytest.mark.slow
+def test_the_trigger_map_has_a_table_for_each_padding(tmp_path):
+    study, places = TRIGGER_MAP, ["places=['corner', 'centre']", "sizes=[4]"]
+    settings = override(study.presets["smoke"], places)
+    with executor() as where:
+        records = run_study(study, settings, RecordStore(tmp_path), where, preset="smoke")
+    assert [record.failure for record in records] == [None] * 8
+    assert len({record.label for record in records}) == 8
+    tables = study.tables(settings, results_of(study, settings, RecordStore(tmp_path)))
+    assert [table.title for table in tables] == [f"Backdoors by patch, crops of ±{n} px, ours" for n in (0, 4)]
+    assert [name for name, _ in tables[0].rows] == ["corner, 4 px", "centre, 4 px"]
+    assert all(cell.measured and cell.low is None for _, cells in tables[1].rows for cell in cells)
+    labels = [trial.label for trial in study.trials(study.presets["small"])]
+    assert len(set(labels)) == len(labels) == 36
+
+
+@pytest.mark.slow
+def test_the_transfer_regime_has_a_table_for_each_budget(tmp_path):
+    study = TRANSFER_DEFENSES
+    settings = override(study.presets["smoke"], ["budgets=[0.05, 0.1]", "defenses=['Baseline', 'CutMix']"])
+    with executor() as where:
+        records = run_study(study, settings, RecordStore(tmp_path), where, preset="smoke")
+    assert [record.failure for record in records] == [None] * 4
+    found = results_of(study, settings, RecordStore(tmp_path))
+    *tables, base_rate = study.tables(settings, found)
+    assert [table.title for table in tables] == [f"Gradient matching at {budget}, ours" for budget in ("5.0%", "10.0%")]
+    assert all(cell.measured for table in tables for _, cells in table.rows for cell in cells)
+    assert len(base_rate.rows[0][1]) == 2 and len(study.figures(settings, found)) == 2

@@ -12,6 +12,7 @@ from rich.text import Text
 from fairveil.cli.faces import embed, identify
 from fairveil.cli.models import models_app
 from fairveil.cli.protection import check, protect
+from fairveil.cli.sanitize import sanitize_app
 from fairveil.cli.studies import study_app
 from fairveil.cli.synthetic import generate
 from fairveil.cli.terminal import talk
@@ -26,6 +27,7 @@ app = typer.Typer(
 for command in (protect, check, embed, identify):
     app.command()(command)
 app.add_typer(models_app, name="models")
+app.add_typer(sanitize_app, name="sanitize")
 app.add_typer(study_app, name="study")
 faces_app = typer.Typer(no_args_is_help=True, help="Faces to work with when no photos of people are to be used.")
 faces_app.command()(generate)

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from fairveil.data.images import LabelledImages
@@ -98,7 +98,7 @@ class PoisonBundle:
         words = json.dumps(about, sort_keys=True)
         metadata = {"format": _FORMAT, "about": words, "sha256": _checksum(tensors, words)}
         with atomic_path(path, overwrite=overwrite) as temporary:
-            save_file(tensors, temporary, metadata)
+            temporary.write_bytes(save(tensors, metadata))  # `save_file` would keep others from reading it
 
     @classmethod
     def load(cls, path: Path) -> "PoisonBundle":

@@ -116,8 +116,11 @@ class Rehearsal:
         check_together(data, test)
         size = min(data.images.shape[2:])
         usual = defense("Baseline", size=size, padding=padding)
-        wanted = [name for name in DEFENSES if "DP-SGD" not in name] if defenses is None else defenses
-        named = [defense(one, size=size, padding=padding) if isinstance(one, str) else one for one in wanted]
+        named = [
+            defense(one, size=size, padding=padding) if isinstance(one, str) else one for one in defenses or DEFENSES
+        ]
+        if defenses is None:
+            named = [one for one in named if one.gradients is None]
         self.defenses = {usual.name: usual} | {one.name: one for one in named}
         if len(self.defenses) - 1 != len([one for one in named if one.name != usual.name]):
             raise FairveilError("Two defences have the same name: give each its own.")

@@ -76,8 +76,9 @@ class Verdict:
         ]
         if self.works >= LEVEL:
             said.append(
-                "That is no clear difference, so the attack itself did not work here and says nothing about defences. "
-                "Rehearse more trials, train longer or on more pictures, or strengthen the attack."
+                f"That is no clear difference: either the attack does not work here, or {self.trials} trials are too "
+                "few to tell, and so it says nothing about defences. Rehearse more trials, train longer or on more "
+                "pictures, or strengthen the attack."
             )
             return " ".join(said)
         if self.best is None:

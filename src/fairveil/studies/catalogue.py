@@ -7,12 +7,12 @@ from fairveil.studies.lowkey.chapter import CHAPTER_3
 from fairveil.studies.lowkey.runtime import RUNTIME
 from fairveil.studies.plugins import imported
 from fairveil.studies.poisoning.backdoors import BACKDOOR_DEFENSES
-from fairveil.studies.poisoning.matching import GRADIENT_MATCHING_DEFENSES
+from fairveil.studies.poisoning.matching import GRADIENT_MATCHING_DEFENSES, TRANSFER_DEFENSES
+from fairveil.studies.poisoning.trigger_map import TRIGGER_MAP
 from fairveil.studies.study import Study
 
-STUDIES: dict[str, Study[Any, Any]] = {
-    study.name: study for study in (*CHAPTER_3, RUNTIME, BACKDOOR_DEFENSES, GRADIENT_MATCHING_DEFENSES)
-}
+CHAPTER_4 = (BACKDOOR_DEFENSES, GRADIENT_MATCHING_DEFENSES, TRIGGER_MAP, TRANSFER_DEFENSES)
+STUDIES: dict[str, Study[Any, Any]] = {study.name: study for study in (*CHAPTER_3, RUNTIME, *CHAPTER_4)}
 """The studies of the dissertation and beyond."""
 
 

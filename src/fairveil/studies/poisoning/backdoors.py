@@ -179,7 +179,8 @@ def differences(settings: Backdoors) -> list[str]:
     elif victim.images is not None:
         said.append(
             f"Data: {victim.images:,} pictures of CIFAR-10 to train on instead of 50,000. A tenth of one of ten "
-            f"classes is then {victim.images // 100} pictures, which may be too few for any backdoor to be learnt."
+            f"classes is then {victim.images // 100} pictures. With 30 no backdoor is learnt, whatever the defence, "
+            "and with 250 (25,000 pictures, 15 epochs) hardly any (4 to 8 % success): they say nothing of defences."
         )
     if victim.network != "resnet-18":
         said.append(f"Network: {victim.network} instead of ResNet-18, {victim.training.epochs} epochs.")

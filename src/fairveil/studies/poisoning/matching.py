@@ -129,7 +129,9 @@ SUCCESS, BASE_RATE = "success", "without poison"
 def tables(settings: Brewings, results: Results[Brewed]) -> list[Table]:
     """Ours beside table 4.2, and what looks like success without any poison."""
     several = len(settings.budgets) > 1
-    ours = [_table(settings, results, budget, f" at {budget:.1%}" if several else "") for budget in settings.budgets]
+    ours = [
+        _table(settings, results, budget, f" at {budget:.1%}, ours" if several else "") for budget in settings.budgets
+    ]
     clean = {
         (trial.run, trial.attack.budget): one
         for trial, found in results.items()
@@ -302,6 +304,38 @@ GRADIENT_MATCHING_DEFENSES = Study(
     question="How often does Witches' Brew turn its target when the victim trains with strong augmentation or noise?",
     source="table 4.2, figure 4.3",
     presets={"smoke": rehearsal(_SMALL), "small": _SMALL, "paper": _PAPER},
+    trials=trials,
+    run=run,
+    tables=tables,
+    differences=differences,
+    rehearsal=rehearsal,
+    figures=figures,
+    resolve=resolve,
+    data=attrgetter("victim.data"),
+)
+
+_MANY = _SMALL.model_copy(
+    update={"defenses": _MIXED[:-1], "knowing": ("nothing",), "budgets": (0.01, 0.04), "runs": 20}
+)
+_WIDE = Prey(
+    images=2500,
+    test_images=None,
+    network="resnet-18",
+    padding=4,
+    training=Training(epochs=40, schedule="steps", precision="bf16"),
+    features_from=40_000,
+)
+
+TRANSFER_DEFENSES = Study(
+    name="transfer-defenses",
+    title="Augmentations where only a new head is trained",
+    question="Which augmentation keeps poison out of a new head on features that everybody knows?",
+    source="beyond the dissertation",
+    presets={
+        "smoke": rehearsal(_MANY),
+        "small": _MANY,
+        "paper": _MANY.model_copy(update={"victim": _WIDE, "brewing": Brewing(), "runs": 100}),
+    },
     trials=trials,
     run=run,
     tables=tables,
