@@ -111,3 +111,15 @@ def test_synthetic_images_depend_on_the_seed_alone():
     first, again, other = synthetic_images(8), synthetic_images(8), synthetic_images(8, seed=1)
     assert torch.equal(first.images, again.images)
     assert not torch.equal(first.images, other.images)
+
+
+def test_pictures_are_put_aside_by_class():
+    data = synthetic_images(50, classes=4, size=8)
+    rest, aside = data.split(0.2, seed=1)
+    assert len(rest) + len(aside) == 50
+    assert torch.bincount(aside.labels).tolist() == [3, 3, 2, 2]
+    assert data.split(0.2, seed=1)[1].fingerprint() == aside.fingerprint() != data.split(0.2, seed=2)[1].fingerprint()
+    lonely = data.take([0, 1, 5])  # a class of one is not emptied
+    assert sorted(lonely.split(0.9, seed=0)[0].labels.tolist()) == [0, 1]
+    with pytest.raises(FairveilError, match="between 0 and 1"):
+        data.split(1.0, seed=0)

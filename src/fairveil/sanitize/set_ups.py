@@ -51,18 +51,17 @@ class SetUp:
     trials: int = 20
 
 
-_SMALL = SetUp()
 SET_UPS: Mapping[str, SetUp] = {
     "smoke": SetUp(
         training=Training(epochs=1, batch_size=32),
-        images=200,
-        test_images=100,
+        images=100,
+        test_images=60,
         brewing=Brewing(steps=2, restarts=1),
-        features=("resnet-8", Training(epochs=1, batch_size=32)),
+        features=("resnet-8-fast", Training(epochs=1, batch_size=32)),
         feature_images=200,
         trials=2,
     ),
-    "small": _SMALL,
+    "small": SetUp(),
     "paper": SetUp(
         network="resnet-18",
         training=Training(epochs=40, schedule="steps", precision="bf16"),
