@@ -1,5 +1,6 @@
 """A rehearsal as readers see it: a table, the plot of figure 4.3, and its section of a page."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -80,7 +81,7 @@ def section_of(rehearsal: Rehearsal, done: Rehearsed, *, preset: str, seconds: f
         said.append("It stopped early, since the 99 % intervals of the best defence and of none were apart.")
     aims = [one.aim for one in next(iter(done.outcomes.values()))]
     return StudySection(
-        name=rehearsal.attack.name,
+        name=re.sub(r"\W+", "-", rehearsal.attack.name).strip("-"),
         title=f"Rehearsal: {rehearsal.attack.name}",
         question=done.verdict.recommendation,
         source="chapter 4",
