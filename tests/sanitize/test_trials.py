@@ -9,12 +9,14 @@ from torch import nn
 
 from fairveil.data.images import synthetic_images
 from fairveil.errors import FairveilError
+from fairveil.sanitize import attacks
 from fairveil.sanitize.attacks import BackdoorAttack, GradientMatching
 from fairveil.sanitize.augmentations import Compose, FlipAndCrop, Mixup
 from fairveil.sanitize.defenses import Defense, defense
-from fairveil.sanitize.gradient_matching import Brewing
+from fairveil.sanitize.gradient_matching import Brewing, brew
 from fairveil.sanitize.head_matching import TransferNetwork
 from fairveil.sanitize.learners import FromScratch, HeadOnly
+from fairveil.sanitize.matching import network_gradient
 from fairveil.sanitize.noised_gradients import ClipAndNoise
 from fairveil.sanitize.poison_bundle import PoisonBundle
 from fairveil.sanitize.trials import Outcome, Scenario
@@ -31,6 +33,10 @@ BREWING = Brewing(steps=2, restarts=1)
 def from_scratch():
     network = partial(ResidualNetwork, Shape((1,), 4), CLASSES)
     return FromScratch(network, Training(epochs=1, batch_size=16, learning_rate=0.02))
+
+
+def from_scratch_network():
+    return from_scratch().new(0)
 
 
 def head_only():
@@ -123,11 +129,20 @@ def test_an_adaptive_attacker_expects_noise_and_mixing():
     assert GradientMatching(brewing=BREWING, knows="training").brewing_against(USUAL) == BREWING
 
 
-def test_who_mixes_while_brewing_mixes_as_the_defence_does(tmp_path):
+def test_who_mixes_while_brewing_mixes_as_the_defence_does(tmp_path, monkeypatch):
     mixing = GradientMatching(brewing=BREWING.model_copy(update={"companions": 8}), budget=0.1, knows="mixing")
-    (outcome,) = scenario(tmp_path).outcomes(mixing, [defense("mixup", size=12, padding=1)], [0, 0])
-    (bundle,) = tmp_path.glob("poison-*")
-    assert PoisonBundle.load(bundle).settings.companions == 8 and outcome.tested == 30
+    seen = []
+    monkeypatch.setattr(attacks, "brew", lambda *given, **named: seen.append(named["augment"]) or brew(*given, **named))
+    mixup = defense("mixup", size=12, padding=1)
+    for knows in ("nothing", "training", "mixing"):
+        scenario(tmp_path).outcomes(mixing.model_copy(update={"knows": knows}), [mixup], [0, 0])
+    assert seen == [USUAL.augmentation, USUAL.augmentation, mixup.augmentation]
+    unknown = Defense("own", lambda network, batch, generator: network(batch.images).square().mean())
+    attacker = attacks.Attacker(
+        scenario(tmp_path).train, network_gradient, USUAL, unknown, from_scratch_network, tmp_path
+    )
+    mixing.aim(attacker.data, scenario(tmp_path).test, 0).poisoned(attacker, 0)
+    assert seen[-1] == USUAL.augmentation  # he still flips and crops
 
 
 def test_a_defence_tells_what_it_does_to_pictures():
@@ -155,5 +170,25 @@ def test_a_damaged_network_is_a_sentence(tmp_path):
 
 
 def test_outcomes_read_as_shares():
-    outcome = Outcome(aim="a taken for b", hits=3, clean_hits=1, pictures=4, right=8, tested=10)
+    outcome = Outcome(aim="a taken for b", hits=3, clean_hits=1, pictures=4, right=8, tested=10, seconds=1.0)
     assert (outcome.success.rate, outcome.base_rate.rate, outcome.accuracy.rate) == (0.75, 0.25, 0.8)
+
+
+def test_a_poison_for_one_target_is_not_taken_for_another(tmp_path):
+    attack = GradientMatching(brewing=BREWING, budget=0.1)
+    one = scenario(tmp_path)
+    others = synthetic_images(30, classes=CLASSES, size=12, seed=2)
+    for place in (one, Scenario(one.train, others, one.learner, USUAL, tmp_path)):
+        place.outcomes(attack, [USUAL], [0, 0])
+    targets = [PoisonBundle.load(file).plan.target for file in tmp_path.glob("poison-*")]
+    assert len(targets) == 2 and not torch.equal(*targets)
+    assert len(list(tmp_path.glob("clean-*"))) == 1  # which depends on no test picture
+
+
+def test_what_cannot_be_told_apart_is_not_kept(tmp_path):
+    own = Defense("own", Classification(lambda images, targets, generator: (images, targets)))
+    with pytest.raises(FairveilError, match="own does cannot be told"):
+        scenario(tmp_path).outcomes(BackdoorAttack(), [own], [0, 0])
+    same = Defense("same", USUAL.objective)
+    both = scenario(tmp_path).outcomes(BackdoorAttack(), [USUAL, same], [0, 0])
+    assert both[0] == both[1]

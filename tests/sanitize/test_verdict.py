@@ -11,7 +11,15 @@ from fairveil.sanitize.verdict import is_settled, judge
 
 def outcomes(hits, *, clean=0, pictures=1, right=90):
     return [
-        Outcome(aim="a taken for b", hits=int(one), clean_hits=clean, pictures=pictures, right=right, tested=100)
+        Outcome(
+            aim="a taken for b",
+            hits=int(one),
+            clean_hits=clean,
+            pictures=pictures,
+            right=right,
+            tested=100,
+            seconds=1.0,
+        )
         for one in hits
     ]
 

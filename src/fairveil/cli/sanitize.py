@@ -1,7 +1,6 @@
 """The commands `fairveil sanitize rehearse|train`."""
 
 import json
-import time
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
@@ -63,7 +62,7 @@ def rehearse(
     preset: Annotated[
         PresetName, typer.Option(help="smoke: to see that it runs; small: two cores; paper: the published size.")
     ] = PresetName.small,
-    trials: Annotated[int | None, typer.Option(min=1, help="At the most; 20 by default.")] = None,
+    trials: Annotated[int | None, typer.Option(min=1, help="At the most; by default the preset's.")] = None,
     size: Size = 32,
     seed: Annotated[int, typer.Option(min=0, max=2**31, help="Of everything drawn.")] = 0,
     folder: Annotated[
@@ -90,6 +89,7 @@ def rehearse(
 
     if page.exists() and not overwrite:
         raise FairveilError(f"{page} is there already: allow --overwrite, or choose another --page.")
+    _check_parent(page)
     train, test = _read(data, size)
     kinds: list[Kind] = ["backdoor", "gradient-matching"] if attack is AttackName.both else [attack.value]  # type: ignore[list-item]
     drills = []
@@ -118,7 +118,6 @@ def rehearse(
     with progress_bar() as progress:
         for drill in drills:
             task = progress.add_task(drill.attack.name, total=drill.trials)
-            started = time.perf_counter()
             try:
                 done = drill.run(on_trial=lambda count, _, task=task: progress.update(task, completed=count))  # type: ignore[misc]
             except KeyboardInterrupt:
@@ -126,7 +125,7 @@ def rehearse(
                 raise typer.Exit(130) from None
             progress.remove_task(task)
             verdicts.append(done.verdict)
-            sections.append(section_of(drill, done, preset=preset.value, seconds=time.perf_counter() - started))
+            sections.append(section_of(drill, done, preset=preset.value))
             if not as_json:
                 for part in to_terminal(table_of(done.verdict), width=results.width):
                     results.print(part)
@@ -171,8 +170,7 @@ def train(
 
     if out.exists():
         raise FairveilError(f"{out} is there already: choose another name.")
-    if not out.parent.is_dir():
-        raise FairveilError(f"{out.parent} is not a folder: make it first, or choose another place.")
+    _check_parent(out)
     pictures, test = _read(data, size)
     if test is None:
         pictures, test = pictures.split(0.2, seed=seed)
@@ -221,6 +219,12 @@ def _read(data: str, size: int) -> "tuple[LabelledImages, LabelledImages | None]
     if data == "cifar10":
         return read_cifar10(split="train"), read_cifar10(split="test")
     return read_image_folder(named_path(data), size=size), None
+
+
+def _check_parent(file: Path) -> None:
+    """Before hours of work are done for it."""
+    if not file.parent.is_dir():
+        raise FairveilError(f"{file.parent} is not a folder: make it first, or choose another place.")
 
 
 def _minutes(seconds: float) -> str:

@@ -4,7 +4,7 @@ import base64
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 from markupsafe import Markup
 
@@ -13,16 +13,12 @@ from fairveil.report.tables import Cell, Table, figure
 from fairveil.version import __version__
 
 
-class Plot(Protocol):
-    """A picture and what it shows."""
+@dataclass(frozen=True)
+class Figure:
+    """A plot of a report: its caption and the picture as SVG text."""
 
-    @property
-    def caption(self) -> str:
-        """What it shows."""
-
-    @property
-    def svg(self) -> str:
-        """The picture."""
+    caption: str
+    svg: str
 
 
 @dataclass(frozen=True)
@@ -69,7 +65,7 @@ class StudySection:
     preset: str
     settings: Mapping[str, Any]
     tables: Sequence[Table] = ()
-    plots: Sequence[Plot] = ()
+    plots: Sequence[Figure] = ()
     differences: Sequence[str] = ()
     trials: Sequence[TrialRow] = ()
     machines: Sequence[Mapping[str, Any]] = ()

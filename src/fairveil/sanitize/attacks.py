@@ -23,7 +23,7 @@ from fairveil.sanitize.plan import PoisonPlan, plan_attack
 from fairveil.sanitize.poison_bundle import PoisonBundle
 from fairveil.sanitize.poisoning import Hits
 from fairveil.sharing import make_files
-from fairveil.training.checkpoints import weights_fingerprint
+from fairveil.training.checkpoints import described, weights_fingerprint
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,7 +159,8 @@ class GradientMatching(BaseModel):
         knows: what the attacker knows of the defence. "nothing": he trains his network with flips and crops.
             "training": he trains it under the defence, the dissertation's adaptive attack, and passes the noise of
             noised gradients straight through. "mixing": he also augments his poisons as the defence does while he
-            brews, with companions to be mixed with, which is to be stronger against defences that mix.
+            brews (once a picture, not the worst of several as MaxUp), with 128 clean companions to be mixed with where
+            `brewing` asks for none: more poison among fewer pictures than in the victim's batches.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -207,7 +208,7 @@ class GradientMatching(BaseModel):
 
 
 _KNOWING: Mapping[Knowing, str] = {"nothing": "", "training": ", adaptive", "mixing": ", adaptive and mixing"}
-_COMPANIONS = 128  # a batch of the victim's
+_COMPANIONS = 128
 
 
 @dataclass(frozen=True, eq=False)
@@ -226,9 +227,12 @@ class _OnePicture:
     def poisoned(self, attacker: Attacker, seed: int) -> LabelledImages:
         """Brew, or take what was brewed before."""
         data, surrogate, settings = attacker.data, attacker.surrogate(), self.attack.brewing_against(attacker.expected)
-        augment = (attacker.expected if self.attack.knows == "mixing" else attacker.usual).augmentation
-        words = [settings.model_dump_json(), repr(augment), weights_fingerprint(surrogate), data.fingerprint()]
-        about = hashlib.sha256(json.dumps([*words, self.attack.budget, seed]).encode()).hexdigest()[:20]
+        augment = attacker.usual.augmentation
+        if self.attack.knows == "mixing":
+            augment = attacker.expected.augmentation or augment
+        words = [settings.model_dump_json(), described(augment), weights_fingerprint(surrogate), data.fingerprint()]
+        aim = [self.plan.target.tolist(), self.plan.adversarial_class, self.plan.rows.tolist()]
+        about = hashlib.sha256(json.dumps([*words, aim, seed]).encode()).hexdigest()[:20]
 
         def make(path: Path) -> None:
             state = attacker.folder / f"brewing-{about}.pt"

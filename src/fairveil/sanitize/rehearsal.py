@@ -47,7 +47,7 @@ class Rehearsed:
     Attributes:
         verdict: in figures and in words.
         outcomes: of every defence, trial by trial; the same trials for all.
-        stopped_early: whether the intervals were apart before all trials were run.
+        stopped_early: whether the best defence was clearly apart before all trials were run.
     """
 
     verdict: Verdict
@@ -121,6 +121,8 @@ class Rehearsal:
         ]
         if defenses is None:
             named = [one for one in named if one.gradients is None]
+        if any(one.name == usual.name and one != usual for one in named):
+            raise FairveilError(f"{usual.name} is the name of training without a defence: give yours another.")
         self.defenses = {usual.name: usual} | {one.name: one for one in named}
         if len(self.defenses) - 1 != len([one for one in named if one.name != usual.name]):
             raise FairveilError("Two defences have the same name: give each its own.")
@@ -175,14 +177,14 @@ class Rehearsal:
         with ExitStack() as stack:
             folder = self.folder or Path(stack.enter_context(TemporaryDirectory(prefix="fairveil-")))
             scenario = replace(self.scenario, folder=folder)
-            settled = False
             for trial in range(self.trials):
                 found = scenario.outcomes(self.attack, list(self.defenses.values()), [self.seed, trial])
                 of_trial = dict(zip(self.defenses, found, strict=True))
                 for name, outcome in of_trial.items():
                     outcomes[name].append(outcome)
                 on_trial(trial + 1, of_trial)
-                if settled := trial + 1 >= self.least and is_settled(outcomes, self.scenario.usual.name):
+                verdict = judge(self.attack.name, outcomes, self.scenario.usual.name)
+                settled = verdict.best is not None and is_settled(outcomes, self.scenario.usual.name)
+                if settled and trial + 1 >= self.least:
                     break
-        verdict = judge(self.attack.name, outcomes, self.scenario.usual.name)
-        return Rehearsed(verdict, outcomes, stopped_early=settled and verdict.trials < self.trials)
+        return Rehearsed(verdict, outcomes, stopped_early=verdict.trials < self.trials)

@@ -2,29 +2,15 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from fairveil.faces.rates import Rate
 from fairveil.report.plots import Series, frontier
-from fairveil.report.study import StudySection, TrialRow
+from fairveil.report.study import Figure, StudySection, TrialRow
 from fairveil.report.tables import Cell, Table
-from fairveil.sanitize.learners import HeadOnly
+from fairveil.sanitize.learners import FromScratch, HeadOnly, Learner
 from fairveil.sanitize.rehearsal import Rehearsal, Rehearsed
 from fairveil.sanitize.verdict import Verdict
-
-
-@dataclass(frozen=True)
-class Frontier:
-    """Success against accuracy, as figure 4.3.
-
-    Attributes:
-        caption: what it shows.
-        svg: the picture.
-    """
-
-    caption: str
-    svg: str
 
 
 def table_of(verdict: Verdict) -> Table:
@@ -43,24 +29,23 @@ def table_of(verdict: Verdict) -> Table:
     )
 
 
-def frontier_of(verdict: Verdict) -> Frontier:
+def frontier_of(verdict: Verdict) -> Figure:
     """The plot of figure 4.3: the further right and the lower, the better."""
     series = [
         Series(one.name, [one.accuracy.value], [one.success.value], [one.success.low], [one.success.high], [one.name])
         for one in (verdict.undefended, *verdict.standings)
     ]
     svg = frontier(series, x_name="clean accuracy", y_name="poison success")
-    return Frontier(f"Poison success by clean accuracy under {verdict.attack}: lower and further right is better.", svg)
+    return Figure(f"Poison success by clean accuracy under {verdict.attack}: lower and further right is better.", svg)
 
 
-def section_of(rehearsal: Rehearsal, done: Rehearsed, *, preset: str, seconds: float) -> StudySection:
+def section_of(rehearsal: Rehearsal, done: Rehearsed, *, preset: str) -> StudySection:
     """The section of a page on one rehearsal.
 
     Args:
         rehearsal: that was held.
         done: what came of it.
         preset: how large it was.
-        seconds: it took.
     """
     scenario = rehearsal.scenario
     settings: Mapping[str, Any] = {
@@ -70,16 +55,21 @@ def section_of(rehearsal: Rehearsal, done: Rehearsed, *, preset: str, seconds: f
         "trials at the most": rehearsal.trials,
         "seed": rehearsal.seed,
         "attack": repr(rehearsal.attack),
+        "defences": tuple(rehearsal.defenses),
+        "victims": _learning(scenario.learner),
     }
-    said = ["Trials, networks and attack are of the size of the preset; see the settings."]
+    said = ["Networks, training and attack are of the size of the preset: see the settings."]
     if isinstance(scenario.learner, HeadOnly):
         said.append(
             "Victims fit a new head to frozen features, and the attacker knows these very features (a white box): an "
             "easier attack than one on networks trained from scratch, so that success is higher than it would be there."
         )
     if done.stopped_early:
-        said.append("It stopped early, since the 99 % intervals of the best defence and of none were apart.")
-    aims = [one.aim for one in next(iter(done.outcomes.values()))]
+        said.append(
+            "It stopped early, since the 99 % intervals of the best defence and of none were apart. The other defences "
+            "had fewer trials for it than they would have had."
+        )
+    by_trial = list(zip(*done.outcomes.values(), strict=True))
     return StudySection(
         name=re.sub(r"\W+", "-", rehearsal.attack.name).strip("-"),
         title=f"Rehearsal: {rehearsal.attack.name}",
@@ -90,8 +80,17 @@ def section_of(rehearsal: Rehearsal, done: Rehearsed, *, preset: str, seconds: f
         tables=(table_of(done.verdict),),
         plots=(frontier_of(done.verdict),),
         differences=said,
-        trials=tuple(TrialRow(aim, seconds / len(aims), "finished") for aim in aims),
+        trials=tuple(
+            TrialRow(of_trial[0].aim, sum(one.seconds for one in of_trial), "finished") for of_trial in by_trial
+        ),
     )
+
+
+def _learning(learner: Learner) -> str:
+    """How victims learn, without the weights that tell them apart."""
+    if isinstance(learner, FromScratch):
+        return f"from scratch, {learner.training!r}"
+    return "a new head on frozen features" if isinstance(learner, HeadOnly) else type(learner).__name__
 
 
 def _cell(rate: Rate) -> Cell:

@@ -141,7 +141,7 @@ def _on_features(
     learner = replace(learner, network=network, training=training)
     usual: Defense = defense("Baseline", size=min(data.images.shape[2:]))
     place = Scenario(_some(most, set_up.feature_images, seed), test, learner, usual, folder)
-    return _some(rest, 2500, seed), HeadOnly(TransferNetwork.of(place.clean_network(usual, [seed])))
+    return _some(rest, set_up.images, seed), HeadOnly(TransferNetwork.of(place.clean_network(usual, [seed])))
 
 
 def _some(data: LabelledImages, count: int | None, seed: int) -> LabelledImages:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -32,6 +33,7 @@ class Outcome(BaseModel):
         pictures: he cared about.
         right: clean test images the poisoned network was right about.
         tested: of so many.
+        seconds: it took, with whatever had to be made for it.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -42,6 +44,7 @@ class Outcome(BaseModel):
     pictures: int
     right: int
     tested: int
+    seconds: float
 
     @property
     def success(self) -> Hits:
@@ -87,10 +90,10 @@ class Scenario:
         def make(path: Path) -> None:
             torch.save(self.learner.learn(self.train, defense, seed=seed).state_dict(), path)
 
-        (file,) = make_files(self.folder, {f"clean-{self._key(defense, seed)}.pt": make})
+        (file,) = make_files(self.folder, {f"clean-{_hash(*self._trained, _in_words(defense), seed)}.pt": make})
         network = self.learner.new(seed)
         try:
-            network.load_state_dict(torch.load(file, weights_only=True))
+            network.load_state_dict(torch.load(file, map_location="cpu", weights_only=True))
         except Exception as error:  # a damaged file can make its reader raise whatever it likes
             raise FairveilError(f"{file} is damaged: remove it, and it will be made again.") from error
         return network.eval()
@@ -106,13 +109,15 @@ class Scenario:
         Raises:
             FairveilError: whatever the attack, the learner or a defence cannot do.
         """
-        names = [f"outcome-{self._key(one, *trial, repr(attack))}.json" for one in defenses]
+        about: list[str | int] = [*self._trained, self.test.fingerprint(), _in_words(self.usual), repr(attack), *trial]
+        names = [f"outcome-{_hash(*about, _in_words(one))}.json" for one in defenses]
         makers = [partial(self._write_outcome, attack, one, trial) for one in defenses]
-        files = make_files(self.folder, dict(zip(names, makers, strict=True)))
-        return [Outcome.model_validate_json(file.read_text(encoding="utf-8")) for file in files]
+        make_files(self.folder, dict(zip(names, makers, strict=True)))
+        return [Outcome.model_validate_json((self.folder / name).read_text(encoding="utf-8")) for name in names]
 
     def outcome(self, attack: Attack, defense: Defense, trial: Sequence[int]) -> Outcome:
         """One trial of an attack under one defence."""
+        started = time.perf_counter()
         drawing, _, learning = _seeds(trial)
         aim = attack.aim(self.train, self.test, drawing)
         expected = defense if attack.adaptive else self.usual
@@ -133,21 +138,27 @@ class Scenario:
             pictures=hits.trials,
             right=int((predicted_classes(victim, self.test.images) == self.test.labels).sum()),
             tested=len(self.test),
+            seconds=time.perf_counter() - started,
         )
 
     def _write_outcome(self, attack: Attack, defense: Defense, trial: Sequence[int], path: Path) -> None:
         path.write_text(self.outcome(attack, defense, trial).model_dump_json(), encoding="utf-8")
 
     @cached_property
-    def _described(self) -> list[str]:
-        return [self.train.fingerprint(), self.test.fingerprint(), self.learner.described(), _in_words(self.usual)]
+    def _trained(self) -> list[str]:
+        return [self.train.fingerprint(), self.learner.described()]
 
-    def _key(self, defense: Defense, *more: int | str) -> str:
-        words = [*self._described, _in_words(defense), *map(str, more)]
-        return hashlib.sha256(json.dumps(words).encode()).hexdigest()[:20]
+
+def _hash(*words: str | int) -> str:
+    return hashlib.sha256(json.dumps(words).encode()).hexdigest()[:20]
 
 
 def _in_words(defense: Defense) -> str:
+    if " at 0x" in repr((defense.objective, defense.gradients)):
+        raise FairveilError(
+            f"What {defense.name} does cannot be told from its representation, so that what is kept of it might be of "
+            "another: make its parts dataclasses, or give them a __repr__ with their settings."
+        )
     return f"{described(defense.objective)} {described(defense.gradients)}"
 
 

@@ -93,7 +93,10 @@ class Verdict:
         )
         said += self._cheaper(best)
         if best.success.high > 0.1:
-            said.append(f"It is no guarantee: up to {_percent(best.success.high)} of such attacks may still succeed.")
+            many = f" (it is the best of {len(self.standings)}, so rather more than less)" if self.standings[1:] else ""
+            said.append(
+                f"It is no guarantee: up to {_percent(best.success.high)} of such attacks may still succeed{many}."
+            )
         if failing := [one.name for one in self.standings if not one.holds]:
             verb = "was" if len(failing) == 1 else "were"
             said.append(f"{_and(failing)} {verb} not clearly better than no defence.")

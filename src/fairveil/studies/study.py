@@ -9,6 +9,7 @@ from typing import Any, Generic, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, FiniteFloat
 
+from fairveil.report.study import Figure
 from fairveil.report.tables import Table
 from fairveil.studies.workbench import Workbench
 
@@ -55,14 +56,6 @@ class Measurement(BaseModel):
 
 SettingsType = TypeVar("SettingsType", bound=BaseModel)
 TrialType = TypeVar("TrialType", bound=Trial)
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A plot of a report: its caption and the picture as SVG text."""
-
-    caption: str
-    svg: str
 
 
 Results = Mapping[TrialType, Sequence[Measurement]]

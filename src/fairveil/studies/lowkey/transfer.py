@@ -11,12 +11,13 @@ from fairveil.faces.frbench import PREFIX
 from fairveil.faces.zoo import DEFAULT_ENSEMBLE, ZOO
 from fairveil.protection.lowkey import LowKey
 from fairveil.report.plots import heat_map
+from fairveil.report.study import Figure
 from fairveil.report.tables import Cell, Table, Unit, pivot
 from fairveil.studies.lowkey.people import SYNTHETIC, People
 from fairveil.studies.lowkey.protected import Attack
 from fairveil.studies.lowkey.rows import RANKS, Row, ranks_of
 from fairveil.studies.published import published_table
-from fairveil.studies.study import Figure, Measurement, Results
+from fairveil.studies.study import Measurement, Results
 
 FAST = LowKey(smoothing="alternate", mirror=False)
 """The dissertation's step, α and number of steps on the face alone, with smoothing in turns and without the mirrored

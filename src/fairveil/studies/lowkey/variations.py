@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict
 from fairveil.faces.zoo import DEFAULT_ENSEMBLE, ZOO
 from fairveil.protection.lowkey import LowKey
 from fairveil.report.plots import Series, frontier
+from fairveil.report.study import Figure
 from fairveil.report.tables import Table, pivot
 from fairveil.studies.lowkey.people import People
 from fairveil.studies.lowkey.protected import Attack
@@ -21,7 +22,7 @@ from fairveil.studies.lowkey.transfer import (
     matrix_tables,
     tiny,
 )
-from fairveil.studies.study import Figure, Measurement, Results
+from fairveil.studies.study import Measurement, Results
 
 
 class Variation(BaseModel):

@@ -12,9 +12,8 @@ from fairveil.data.images import LabelledImages
 from fairveil.report.tables import Table, beside, pivot
 from fairveil.sanitize.backdoor import Backdoor, backdoor_success, poison
 from fairveil.sanitize.defenses import defense
-from fairveil.sanitize.poisoning import Hits, pooled
 from fairveil.sanitize.triggers import Trigger
-from fairveil.studies.poisoning.victims import SYNTHETIC, DefenseName, Victim, pictures, resolved
+from fairveil.studies.poisoning.victims import SYNTHETIC, DefenseName, Victim, pictures, pooled_measurements, resolved
 from fairveil.studies.published import published_table
 from fairveil.studies.study import Measurement, Results, Study, Trial
 from fairveil.studies.workbench import Workbench
@@ -127,7 +126,10 @@ def tables(settings: Backdoors, results: Results[Infection]) -> list[Table]:
     """Ours beside table 4.1, and how often pictures are taken for the target class without the patch."""
     columns = [f"{what} ({share:.0%})" for share in settings.shares for what in (SUCCESS, ACCURACY)]
     ours = pivot(
-        [_pooled(found, name, share, what) for (name, share, what), found in _cells(results).items()],
+        [
+            pooled_measurements(found, _labels(name, f"{what} ({share:.0%})"))
+            for (name, share, what), found in _cells(results).items()
+        ],
         row="defense",
         column="column",
         columns=columns,
@@ -137,7 +139,7 @@ def tables(settings: Backdoors, results: Results[Infection]) -> list[Table]:
     )
     base_rate = pivot(
         [
-            _pooled(found, name, share, what, column=f"{share:.0%}")
+            pooled_measurements(found, _labels(name, f"{share:.0%}"))
             for (name, share, what), found in _cells(results).items()
             if what == "without the patch"
         ],
@@ -162,11 +164,8 @@ def _cells(results: Results[Infection]) -> _Cells:
     return cells
 
 
-def _pooled(found: list[Measurement], name: str, share: float, what: str, column: str | None = None) -> Measurement:
-    """All runs together, with an interval that takes runs for the sample."""
-    together = pooled([Hits(round(one.value * (one.count or 0)), one.count or 0) for one in found])
-    labels = {"defense": name, "column": column or f"{what} ({share:.0%})"}
-    return Measurement(labels=labels, value=together.value, low=together.low, high=together.high, count=together.probes)
+def _labels(name: str, column: str) -> dict[str, str]:
+    return {"defense": name, "column": column}
 
 
 def differences(settings: Backdoors) -> list[str]:

@@ -12,17 +12,17 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import nn
 
 from fairveil.report.plots import Series, frontier
+from fairveil.report.study import Figure
 from fairveil.report.tables import Table, beside, pivot
 from fairveil.sanitize.attacks import GradientMatching, Knowing
 from fairveil.sanitize.defenses import defense
 from fairveil.sanitize.gradient_matching import Brewing
 from fairveil.sanitize.head_matching import TransferNetwork
 from fairveil.sanitize.learners import FromScratch, HeadOnly, Learner
-from fairveil.sanitize.poisoning import Hits, pooled
 from fairveil.sanitize.trials import Scenario
-from fairveil.studies.poisoning.victims import SYNTHETIC, DefenseName, Victim, pictures, resolved
+from fairveil.studies.poisoning.victims import SYNTHETIC, DefenseName, Victim, pictures, pooled_measurements, resolved
 from fairveil.studies.published import published_table
-from fairveil.studies.study import Figure, Measurement, Results, Study, Trial
+from fairveil.studies.study import Measurement, Results, Study, Trial
 from fairveil.studies.workbench import Workbench
 from fairveil.training import NETWORKS, Training
 from fairveil.training.networks import ResidualNetwork
@@ -140,8 +140,9 @@ def tables(settings: Brewings, results: Results[Brewed]) -> list[Table]:
     }
     base_rate = pivot(
         [
-            _pooled(
-                [one for (_, other), one in clean.items() if other == budget], "no poison, no defence", f"{budget:.1%}"
+            pooled_measurements(
+                [one for (_, other), one in clean.items() if other == budget],
+                {"defense": "no poison, no defence", "column": f"{budget:.1%}"},
             )
             for budget in settings.budgets
             if any(other == budget for _, other in clean)
@@ -168,21 +169,13 @@ def _table(settings: Brewings, results: Results[Brewed], budget: float, title: s
             elif one.labels["what"] == ACCURACY and trial.attack.knows == settings.knowing[0]:
                 cells.setdefault((trial.defense, ACCURACY), []).append(one)
     return pivot(
-        [_pooled(found, name, column) for (name, column), found in cells.items()],
+        [pooled_measurements(found, {"defense": name, "column": column}) for (name, column), found in cells.items()],
         row="defense",
         column="column",
         columns=[*(_COLUMNS[knows] for knows in settings.knowing), ACCURACY],
         title=f"Gradient matching{title}",
         caption=f"Over up to {settings.runs} runs with a new target and adversarial class each, the same under every "
         "defence. Intervals: 95 %, Wilson's for success; of accuracies with runs for the sample.",
-    )
-
-
-def _pooled(found: list[Measurement], name: str, column: str) -> Measurement:
-    together = pooled([Hits(round(one.value * (one.count or 0)), one.count or 0) for one in found])
-    labels = {"defense": name, "column": column}
-    return Measurement(
-        labels=labels, value=together.value, low=together.low, high=together.high, count=together.identities
     )
 
 
@@ -260,7 +253,7 @@ def rehearsal(settings: Brewings) -> Brewings:
 @lru_cache(maxsize=1)
 def _scenario(victim: Prey, cache: Path, device: str) -> Scenario:
     """The victim's pictures and how it learns, the features trained or taken from the cache."""
-    data, test = pictures(victim)
+    data, test = pictures(victim, more=victim.features_from or 0)
     order = torch.randperm(len(data), generator=torch.Generator().manual_seed(0))
     apart = victim.features_from or 0
     own = order[apart:][: victim.images]

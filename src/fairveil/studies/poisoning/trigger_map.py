@@ -7,10 +7,9 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from fairveil.report.tables import Table, pivot
-from fairveil.sanitize.poisoning import Hits, pooled
 from fairveil.sanitize.triggers import Trigger
 from fairveil.studies.poisoning.backdoors import ACCURACY, SUCCESS, Infection, run
-from fairveil.studies.poisoning.victims import SYNTHETIC, DefenseName, Victim, resolved
+from fairveil.studies.poisoning.victims import SYNTHETIC, DefenseName, Victim, pooled_measurements, resolved
 from fairveil.studies.study import Measurement, Results, Study
 from fairveil.training import Training
 
@@ -78,7 +77,7 @@ def tables(settings: TriggerMap, results: Results[Patched]) -> list[Table]:
     return [
         pivot(
             [
-                _pooled(found, patch, column)
+                pooled_measurements(found, {"patch": patch, "column": column})
                 for (other, patch, column), found in _cells(results, patches).items()
                 if other == padding
             ],
@@ -130,13 +129,6 @@ def _cells(results: Results[Patched], patches: dict[Trigger, str]) -> _Cells:
             key = trial.victim.padding, patches[trial.trigger], f"{one.labels['what']}, {trial.defense}"
             cells.setdefault(key, []).append(one)
     return cells
-
-
-def _pooled(found: list[Measurement], patch: str, column: str) -> Measurement:
-    together = pooled([Hits(round(one.value * (one.count or 0)), one.count or 0) for one in found])
-    labels = {"patch": patch, "column": column}
-    ends = {"low": together.low, "high": together.high} if together.identities > 1 else {}
-    return Measurement(labels=labels, value=together.value, count=together.probes, **ends)
 
 
 _PAPER = Victim(

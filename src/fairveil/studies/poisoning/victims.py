@@ -1,5 +1,6 @@
 """Who is poisoned in the studies of chapter 4."""
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Annotated, TypeVar
 
@@ -9,6 +10,8 @@ from fairveil.data.cifar10 import read_cifar10
 from fairveil.data.images import LabelledImages, synthetic_images
 from fairveil.errors import FairveilError
 from fairveil.sanitize.defenses import defense
+from fairveil.sanitize.poisoning import Hits, pooled
+from fairveil.studies.study import Measurement
 from fairveil.training import Training
 
 SYNTHETIC = "synthetic"
@@ -64,9 +67,16 @@ def resolved(victim: VictimType) -> VictimType:
 
 
 @lru_cache(maxsize=1)
-def pictures(victim: Victim) -> tuple[LabelledImages, LabelledImages]:
-    """The pictures to train on and to test with: all of CIFAR-10, or as many generated ones as the victim wants."""
+def pictures(victim: Victim, more: int = 0) -> tuple[LabelledImages, LabelledImages]:
+    """The pictures to train on and to test with: all of CIFAR-10, or as many generated ones, and `more`."""
     if victim.data == SYNTHETIC:
-        counts = victim.images or 1000, victim.test_images or 200
+        counts = (victim.images or 1000) + more, victim.test_images or 200
         return synthetic_images(counts[0], size=32, seed=0), synthetic_images(counts[1], size=32, seed=1)
     return read_cifar10(split="train"), read_cifar10(split="test")
+
+
+def pooled_measurements(found: Sequence[Measurement], labels: dict[str, str]) -> Measurement:
+    """All runs together, with an interval that takes runs, not pictures, for the sample; none of a single run."""
+    together = pooled([Hits(round(one.value * (one.count or 0)), one.count or 0) for one in found])
+    ends = {"low": together.low, "high": together.high} if together.identities > 1 else {}
+    return Measurement(labels=labels, value=together.value, count=together.probes, **ends)
