@@ -111,7 +111,8 @@ def rehearse(
     for drill, cost in zip(drills, costs, strict=True):
         talk.print(
             f"{drill.attack.name}: {drill.trials} trials at the most, {cost.victims} victims, {cost.clean} clean "
-            f"networks, {cost.poisons} poisons: at most about {_minutes(cost.seconds)}, less where the folder has some.",
+            f"networks, {cost.poisons} poisons: at most about {_minutes(cost.seconds)}, less where the folder has "
+            "some.",
             soft_wrap=True,
         )
     sections, verdicts = [], []
