@@ -10,6 +10,7 @@ import typer
 from rich.markup import escape
 from rich.text import Text
 
+from fairveil.cli.studies import PresetName
 from fairveil.cli.terminal import named_path, progress_bar, results, talk
 from fairveil.errors import FairveilError
 
@@ -27,14 +28,6 @@ class AttackName(StrEnum):
     backdoor = "backdoor"
     gradient_matching = "gradient-matching"
     both = "both"
-
-
-class PresetName(StrEnum):
-    """How large a rehearsal is."""
-
-    smoke = "smoke"
-    small = "small"
-    paper = "paper"
 
 
 Data = Annotated[
