@@ -81,6 +81,7 @@ def test_a_trained_network_is_saved_whole_and_can_be_loaded(pictures, tmp_path):
     [
         (("--augment", "blur"), "no defence 'blur'"),
         (("--network", "resnet-9"), "no network 'resnet-9'"),
+        (("--device", "abacus"), "Networks cannot run on 'abacus' here"),
     ],
 )
 def test_wrong_words_are_a_sentence_and_nothing_is_written(pictures, tmp_path, words, said):

@@ -10,7 +10,7 @@ import typer
 from rich.markup import escape
 from rich.text import Text
 
-from fairveil.cli.studies import PresetName
+from fairveil.cli.studies import PresetName, check_device
 from fairveil.cli.terminal import named_path, progress_bar, results, talk
 from fairveil.errors import FairveilError
 
@@ -83,6 +83,7 @@ def rehearse(
     if page.exists() and not overwrite:
         raise FairveilError(f"{page} is there already: allow --overwrite, or choose another --page.")
     _check_parent(page)
+    check_device(device)
     train, test = _read(data, size)
     kinds: list[Kind] = ["backdoor", "gradient-matching"] if attack is AttackName.both else [attack.value]  # type: ignore[list-item]
     drills = []
@@ -165,6 +166,7 @@ def train(
     if out.exists():
         raise FairveilError(f"{out} is there already: choose another name.")
     _check_parent(out)
+    check_device(device)
     pictures, test = _read(data, size)
     if test is None:
         pictures, test = pictures.split(0.2, seed=seed)

@@ -155,7 +155,7 @@ def run(
     if not count:
         raise FairveilError(f"These settings leave {study.name} without a trial: see fairveil study show {name}.")
     if not ray:
-        _check_device(device)
+        check_device(device)
     processes = 1 if study.alone else min(count, workers or usable_cores())
     if study.alone and (workers or 1) > 1:
         talk.print(f"{study.name} measures seconds, so its trials are run one at a time.")
@@ -253,7 +253,7 @@ def _settings(
     return override(settings, assignments or [])
 
 
-def _check_device(device: str) -> None:
+def check_device(device: str) -> None:
     """Before every trial fails for it."""
     import torch
 
