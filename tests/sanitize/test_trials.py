@@ -160,8 +160,13 @@ def test_data_without_two_classes_are_a_sentence(tmp_path):
         BackdoorAttack().aim(place.train, one_class, 0)
 
 
-def test_a_damaged_network_is_a_sentence(tmp_path):
+def test_damaged_files_are_a_sentence(tmp_path):
     place = scenario(tmp_path)
+    place.outcomes(BackdoorAttack(), [USUAL], [0, 0])
+    (file,) = tmp_path.glob("outcome-*")
+    file.write_bytes(b'{"aim": ')
+    with pytest.raises(FairveilError, match="damaged: remove it"):
+        place.outcomes(BackdoorAttack(), [USUAL], [0, 0])
     place.clean_network(USUAL, [0, 0])
     (file,) = tmp_path.glob("clean-*")
     file.write_bytes(b"no network")

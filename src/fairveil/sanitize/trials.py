@@ -113,7 +113,7 @@ class Scenario:
         names = [f"outcome-{_hash(*about, _in_words(one))}.json" for one in defenses]
         makers = [partial(self._write_outcome, attack, one, trial) for one in defenses]
         make_files(self.folder, dict(zip(names, makers, strict=True)))
-        return [Outcome.model_validate_json((self.folder / name).read_text(encoding="utf-8")) for name in names]
+        return [_read(self.folder / name) for name in names]
 
     def outcome(self, attack: Attack, defense: Defense, trial: Sequence[int]) -> Outcome:
         """One trial of an attack under one defence."""
@@ -147,6 +147,13 @@ class Scenario:
     @cached_property
     def _trained(self) -> list[str]:
         return [self.train.fingerprint(), self.learner.described()]
+
+
+def _read(file: Path) -> Outcome:
+    try:
+        return Outcome.model_validate_json(file.read_bytes())
+    except ValueError as error:
+        raise FairveilError(f"{file} is damaged: remove it, and it will be made again.") from error
 
 
 def _hash(*words: str | int) -> str:
