@@ -25,7 +25,7 @@ FEW = Training(epochs=4, batch_size=32, learning_rate=0.05, seed=5)
 
 
 def _network(seed=0, dropout=0.0):
-    network = build_network("resnet-8", 3, seed=seed, width=4)
+    network = build_network("resnet-8", 3, seed=seed, width=8)
     network.head = nn.Sequential(nn.Dropout(dropout), network.head)
     return network
 

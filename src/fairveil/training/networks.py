@@ -47,7 +47,8 @@ def build_network(
         classes: how many logits it gives.
         seed: of its initial weights; PyTorch's own generator is left as it was.
         channels: of the pictures.
-        width: channels of the first stage, if not as usual.
+        width: channels of the first stage, if not as usual; at least 8, since the strided 1×1 convolutions of
+            narrower ones corrupt memory on processors without AVX-512 (oneDNN issue 6035).
         norm: "batch", or "group" where what one picture gives must not depend on the others (private SGD).
 
     Raises:
@@ -60,8 +61,8 @@ def build_network(
         raise FairveilError(
             f"There is no network {name!r}: choose from {', '.join(NETWORKS)}.{did_you_mean(name, NETWORKS)}"
         )
-    if classes < 2 or (width is not None and width < 1):
-        raise FairveilError(f"A network of {classes} classes and width {width} cannot be built: give at least 2 and 1.")
+    if classes < 2 or (width is not None and width < 8):
+        raise FairveilError(f"A network of {classes} classes and width {width} cannot be built: give at least 2 and 8.")
     shape = NETWORKS[name] if width is None else replace(NETWORKS[name], width=width)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
