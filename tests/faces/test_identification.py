@@ -109,6 +109,29 @@ def test_many_galleries_in_one_pass_give_what_each_gives_alone():
         assert torch.equal(outcome.other_index, mask.nonzero().flatten()[alone.other_index])
 
 
+@given(st.integers(0, 10_000), st.integers(2, 300), st.integers(1, 40))
+def test_the_nearest_others_of_one_pass_serve_galleries_as_a_search_of_each_would(seed, rows, near):
+    """Few neighbours kept, many ties and small galleries: whatever the lists do not tell is looked up."""
+    photos = corners(seed, rows)
+    who = torch.arange(rows) % 5
+    generator = torch.Generator().manual_seed(seed)
+    masks = [torch.rand(rows, generator=generator) < share for share in (0.1, 0.5, 1.0)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(identification, "_NEAR", near)
+        together = identify(photos, photos, who, who, exclude=torch.arange(rows), galleries=masks)
+    for mask, outcome in zip(masks, together, strict=True):
+        assert torch.equal(outcome.rank[~mask], torch.zeros_like(outcome.rank[~mask]))
+        if not bool(mask.any()):
+            continue
+        part, names = photos[mask], who[mask]
+        alone = identify(part, part, names, names, exclude=torch.arange(len(part)))[0]
+        assert torch.equal(outcome.rank[mask], alone.rank)
+        found = outcome.rank[mask] > 0
+        assert torch.equal(outcome.other[mask][found], alone.other[found])
+        there = mask.nonzero().flatten()[alone.other_index.clamp_min(0)].where(alone.other_index >= 0, -1)
+        assert torch.equal(outcome.other_index[mask][found], there[found])
+
+
 def test_small_blocks_give_what_one_block_gives(monkeypatch):
     probes, gallery = unit(0, 50, 16), unit(1, 300, 16)
     asked, who = torch.arange(50) % 11, torch.arange(300) % 11

@@ -16,6 +16,7 @@ _BLOCK = 1 << 23  # similarities in a block: 32 MB
 _TILE = 1024  # gallery photos in one product: what stays in a processor's cache
 _ROWS = 128  # probes in a block of `identify` at the least: with fewer the product is slow
 _GROUP = 32  # similarities of which only the largest is looked at first
+_NEAR = 128  # nearest others that are kept while one pass serves many galleries
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,8 @@ def identify(
         probe_identities: numbers, (P,), int64.
         gallery_identities: numbers, (N,), int64.
         exclude: for each probe a row of the gallery that is left out, itself for leave-one-out; -1 for none. (P,).
-        galleries: which rows make up each gallery, (N,) bool; by default one gallery of all.
+        galleries: which rows make up each gallery, (N,) bool; by default one gallery of all. A probe that is a row of
+            the gallery itself, by `exclude`, is looked up in those that have this row; in others its rank is 0.
 
     Returns:
         One outcome a gallery.
@@ -130,7 +132,6 @@ def identify(
     mates = _Mates(probe_identities, gallery_identities)
     height = min(len(probes), max(_ROWS, _BLOCK // len(gallery)))
     space = _space(probes, height, len(gallery))
-    spare = space if galleries is None else torch.empty_like(space)
     for rows in _slices(len(probes), height):
         similarity = _product(probes[rows], gallery, space)
         _leave_out(similarity, exclude, rows, slice(0, len(gallery)))
@@ -138,15 +139,16 @@ def identify(
         likeness = similarity.gather(1, where.clamp_min(0)).masked_fill_(where < 0, -torch.inf)
         row, place = (where >= 0).nonzero(as_tuple=True)
         similarity[row, where[row, place]] = -torch.inf  # what is left are others
+        near = None if galleries is None else _ordered(*_largest(similarity, min(_NEAR, similarity.shape[1])))
         for mask, found in zip(masks, outcomes, strict=True):
-            if mask is None:
+            if mask is None or near is None:
                 found.append(_outcome(similarity, likeness, where))
-                continue
-            columns = mask.nonzero().flatten()
-            block = _window(spare, len(similarity), len(columns))
-            torch.index_select(similarity, 1, columns, out=block[:, : len(columns)])
-            theirs = likeness.masked_fill(~mask[where], -torch.inf)
-            found.append(_outcome(block, theirs, where, columns))
+            else:
+                asked = likeness
+                if exclude is not None:  # a photo that is not in this gallery is none of its probes
+                    away = (exclude[rows] >= 0) & ~mask[exclude[rows].clamp_min(0)]
+                    asked = likeness.masked_fill(away[:, None], -torch.inf)
+                found.append(_outcome_among(mask, similarity, Neighbours(*near), asked, where))
     return [_joined(parts) for parts in outcomes]
 
 
@@ -193,6 +195,40 @@ def _outcome(others: Tensor, likeness: Tensor, where: Tensor, columns: Tensor | 
     if columns is not None and len(columns):
         other_index = columns[other_index]
     return Outcome(rank, mate, other, other_index.masked_fill(other == -torch.inf, -1))
+
+
+def _outcome_among(mask: Tensor, others: Tensor, near: Neighbours, likeness: Tensor, where: Tensor) -> Outcome:
+    """The outcome for a block of probes in the gallery of some rows, from the nearest others wherever they tell it.
+
+    Args:
+        mask: which rows make up the gallery, (N,), bool.
+        others: similarities to all rows, -inf for those of the probe's identity, (B, N or more).
+        near: the nearest of these, (B, k).
+        likeness: similarities to the photos of the probe's identity, (B, m).
+        where: the rows of these, -1 where there are fewer, (B, m).
+    """
+    theirs = likeness.masked_fill(~mask[where], -torch.inf)
+    mate, place = theirs.max(1)
+    first_mate = where.gather(1, place[:, None])
+    known = near.similarity > -torch.inf
+    inside = mask[near.index.clamp_max(len(mask) - 1)] & known
+    first = inside.int().argmax(1, keepdim=True)
+    other = near.similarity.gather(1, first)[:, 0].masked_fill(~inside.any(1), -torch.inf)
+    other_index = near.index.gather(1, first)[:, 0].masked_fill(~inside.any(1), -1)
+    tied = (near.similarity == mate[:, None]) & (near.index < first_mate)
+    nearer = inside & ((near.similarity > mate[:, None]) | tied)
+    rank = (nearer.sum(1) + 1).masked_fill(mate == -torch.inf, 0)
+    last = near.similarity[:, -1]  # what lies beyond it is not known: at the most as similar
+    unsettled = ((last > -torch.inf) & (rank > 0) & ((other == -torch.inf) | (last >= mate))).nonzero().flatten()
+    found = Outcome(rank, mate, other, other_index)
+    if len(unsettled):
+        columns = mask.nonzero().flatten()
+        rows = _window(_space(others, len(unsettled), len(columns)), len(unsettled), len(columns))
+        rows[:, : len(columns)] = others[unsettled[:, None], columns]
+        exact = _outcome(rows, theirs[unsettled], where[unsettled], columns)
+        for name in ("rank", "mate", "other", "other_index"):
+            getattr(found, name)[unsettled] = getattr(exact, name)
+    return found
 
 
 def _joined(parts: Sequence[Outcome]) -> Outcome:
