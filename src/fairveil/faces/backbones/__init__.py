@@ -1,5 +1,6 @@
 """Networks that turn a framed face crop into features."""
 
+from fairveil.faces.backbones.catalogue import BACKBONES, build_backbone
 from fairveil.faces.backbones.dlib_resnet import DlibResNet
 
-__all__ = ["DlibResNet"]
+__all__ = ["BACKBONES", "DlibResNet", "build_backbone"]
