@@ -1,7 +1,8 @@
 """The dissertation's numbers as it prints them: a file for each table, or each section with figures in its text.
 
 Shares are in [0, 1]. Every file is in long form: `table,row,column,value,note`. The text was read from a scan, so notes
-tell which values had to be reconstructed and which look like slips; the latter stand unchanged.
+tell which values had to be reconstructed and which look like slips; the latter stand unchanged. A cell that the
+dissertation leaves empty, or gives as a range, has a line without a value.
 """
 
 import csv
@@ -13,7 +14,7 @@ from types import MappingProxyType
 from typing import cast
 
 from fairveil.errors import FairveilError
-from fairveil.report.tables import Cell, Table, Unit
+from fairveil.report.tables import Cell, Shade, Table, Unit
 
 __all__ = ["PublishedTable", "published_numbers", "published_table"]
 
@@ -28,10 +29,11 @@ class PublishedTable:
         caption: the dissertation's own, or for a section what its text says.
         rows: their names, in order.
         columns: their names, in order.
-        values: by row and column.
-        notes: by row and column, where a value was reconstructed or looks like a slip.
+        values: by row and column; cells without a figure are missing.
+        notes: by row and column, where a value was reconstructed or looks like a slip, or a row's name does.
         remark: what to know about the table as a whole; may be empty.
-        unit: of all values.
+        unit: of all columns, or one for each column.
+        shade: what a dark cell means in a report; None where cells are not shaded.
         row_name: what rows are, such as "attacker".
         column_name: what columns are, such as "defender"; may be empty.
     """
@@ -44,7 +46,8 @@ class PublishedTable:
     values: Mapping[tuple[str, str], float]
     notes: Mapping[tuple[str, str], str]
     remark: str
-    unit: Unit
+    unit: Unit | tuple[Unit, ...]
+    shade: Shade | None
     row_name: str
     column_name: str
 
@@ -54,7 +57,7 @@ class PublishedTable:
         return f"{'section' if self.number.count('.') == 2 else 'table'} {self.number}"
 
     def table(self) -> Table:
-        """The same for a report, shaded as in the dissertation: the lighter, the better the protection."""
+        """The same for a report, shaded as in the dissertation."""
         return Table(
             title=f"{self.title} ({self.name})",
             columns=self.columns,
@@ -62,14 +65,15 @@ class PublishedTable:
                 (
                     row,
                     tuple(
-                        Cell(self.values[row, column], note=self.notes.get((row, column))) for column in self.columns
+                        Cell(self.values.get((row, column)), note=self.notes.get((row, column)))
+                        for column in self.columns
                     ),
                 )
                 for row in self.rows
             ),
             caption=self.caption,
             unit=self.unit,
-            shade="low is good",
+            shade=self.shade,
             notes=(self.remark,) if self.remark else (),
             row_name=self.row_name,
             column_name=self.column_name,
@@ -77,7 +81,7 @@ class PublishedTable:
 
 
 def published_numbers() -> tuple[str, ...]:
-    """The tables and sections there are numbers of, tables first."""
+    """The tables and sections there are numbers of, chapter by chapter and tables first."""
     return tuple(_contents())
 
 
@@ -94,16 +98,20 @@ def published_table(number: str) -> PublishedTable:
     if number not in _contents():
         raise FairveilError(f"There are no published numbers of {number!r}, only of {', '.join(_contents())}.")
     about, lines = _contents()[number], _lines(number)
+    units = cast(tuple[Unit, ...], tuple(about["unit"].split("|")))
     return PublishedTable(
         number=number,
         title=about["title"],
         caption=about["caption"],
         rows=tuple(dict.fromkeys(line["row"] for line in lines)),
         columns=tuple(dict.fromkeys(line["column"] for line in lines)),
-        values=MappingProxyType({(line["row"], line["column"]): float(line["value"]) for line in lines}),
+        values=MappingProxyType(
+            {(line["row"], line["column"]): float(line["value"]) for line in lines if line["value"]}
+        ),
         notes=MappingProxyType({(line["row"], line["column"]): line["note"] for line in lines if line["note"]}),
         remark=about["note"],
-        unit=cast(Unit, about["unit"]),
+        unit=units[0] if len(units) == 1 else units,
+        shade=cast(Shade, about["shade"]) or None,
         row_name=about["row_name"],
         column_name=about["column_name"],
     )
