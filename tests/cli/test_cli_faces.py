@@ -31,7 +31,7 @@ def fairveil(monkeypatch, run_fairveil, stand_in_zoo, tiny_recognizers):
     stand_in_zoo(
         [Recognizer.from_module(flat, name="default", framing=Framing(size=24), threshold=0.9), *tiny_recognizers]
     )
-    monkeypatch.setattr(faces, "_DEFAULT_RECOGNIZER", "default")
+    monkeypatch.setattr(faces, "DEFAULT_RECOGNIZER", "default")
     return run_fairveil
 
 

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
+from fairveil.cli.audit import audit, audit_power
 from fairveil.cli.faces import embed, identify
 from fairveil.cli.models import models_app
 from fairveil.cli.protection import check, protect
@@ -24,8 +25,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Photos that face recognition can no longer match, and honest tests of what it does to whom.",
 )
-for command in (protect, check, embed, identify):
+for command in (protect, check, embed, identify, audit):
     app.command()(command)
+app.command("audit-power")(audit_power)
 app.add_typer(models_app, name="models")
 app.add_typer(sanitize_app, name="sanitize")
 app.add_typer(study_app, name="study")

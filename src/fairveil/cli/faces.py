@@ -24,7 +24,9 @@ if TYPE_CHECKING:  # torch takes seconds to import: --help should not wait for i
     from fairveil.faces.recognizers import Recognizer
     from fairveil.faces.searching import Search
 
-_DEFAULT_RECOGNIZER = "mobilefacenet-512"  # of the zoo, the one that errs least at its threshold
+DEFAULT_RECOGNIZER = "mobilefacenet-512"
+"""Of the zoo, the one that errs least at its threshold."""
+
 _RANKS = "1,5,50"
 _FPIRS = "0.01,0.1"
 _NAMED = 10  # photos that are named in a sentence
@@ -60,14 +62,14 @@ def embed(
     """
     from fairveil.photos import shown
 
-    _check_target(out, overwrite=overwrite)
+    check_target(out, overwrite=overwrite)
     if out.suffix.lower() != ".parquet":  # by which `identify` tells it from photos
         raise typer.BadParameter(f"{shown(out)} does not end in .parquet: name a file that does.", param_hint="--out")
-    table = _photos(photos)
-    recognizers = load_recognizers(recognizer or [_DEFAULT_RECOGNIZER], everything=False)
+    table = photos_of(photos)
+    recognizers = load_recognizers(recognizer or [DEFAULT_RECOGNIZER], everything=False)
     started = time.perf_counter()
     with _shared_folder(out.with_name(f".{out.name}.parts")) as parts:
-        embeddings = _embed(table, recognizers, face, minimum_face, parts)
+        embeddings = embed_with_progress(table, recognizers, face, minimum_face, parts)
         if overwrite or not out.exists():  # another process that shared the work may have been faster
             embeddings.write(out, overwrite=overwrite)
     if as_json:
@@ -83,7 +85,10 @@ def embed(
         typer.echo(json.dumps(about, indent=1))
         return
     names = ", ".join(embeddings.recognizers)
-    lines = [f"{shown(out)}: {len(embeddings):,} faces in {len(table):,} photos, by {names}.", *_left_out(embeddings)]
+    lines = [
+        f"{shown(out)}: {len(embeddings):,} faces in {len(table):,} photos, by {names}.",
+        *left_out_lines(embeddings),
+    ]
     results.print(Text("\n".join(lines)), soft_wrap=True)
 
 
@@ -137,8 +142,8 @@ def identify(
     )
 
     if matches is not None:
-        _check_target(matches, overwrite=overwrite)
-    ranks = _ranks(_RANKS if k is None else k)
+        check_target(matches, overwrite=overwrite)
+    ranks = ranks_of(_RANKS if k is None else k)
     fpirs = _fpirs(fpir)
     nearest = None if k is None else max(ranks)
     found = _searches(gallery, probes, recognizer, face, minimum_face, group)
@@ -165,7 +170,7 @@ def identify(
             results.print(Text(line), soft_wrap=True)
 
 
-def _check_target(out: Path, *, overwrite: bool) -> None:
+def check_target(out: Path, *, overwrite: bool) -> None:
     """Find out before the work rather than after it that a file could not be written."""
     from fairveil.photos import replaceable, shown
 
@@ -177,7 +182,7 @@ def _check_target(out: Path, *, overwrite: bool) -> None:
         raise FairveilError(f"{shown(out)} cannot be written: there is no folder {shown(out.parent)}.")
 
 
-def _ranks(text: str) -> list[int]:
+def ranks_of(text: str) -> list[int]:
     """The numbers in "1,5,50", in order."""
     try:
         ranks = sorted({int(number) for number in text.split(",")})
@@ -201,7 +206,7 @@ def _fpirs(text: str) -> list[float]:
     return shares
 
 
-def _photos(source: str) -> "FaceTable":
+def photos_of(source: str) -> "FaceTable":
     """A data set, or a single photo as one."""
     from fairveil.data import FaceTable, open_table
 
@@ -227,7 +232,7 @@ def _shared_folder(folder: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _embed(
+def embed_with_progress(
     table: "FaceTable", recognizers: Sequence["Recognizer"], face: Face, minimum_face: float, parts: Path | None
 ) -> "Embeddings":
     """`embed_faces` with a progress bar."""
@@ -252,7 +257,7 @@ def _embed(
             raise typer.Exit(130) from None
 
 
-def _left_out(embeddings: "Embeddings") -> list[str]:
+def left_out_lines(embeddings: "Embeddings") -> list[str]:
     """In sentences: which photos have no face, and which could not be read."""
     from fairveil.photos import shown
 
@@ -280,7 +285,7 @@ def _searches(
 
     paths = {source: named_path(source) for source in (gallery, probes)}
     sides = {source: Embeddings.read(path) for source, path in paths.items() if path.suffix.lower() == ".parquet"}
-    tables = {source: _photos(source) for source in paths if source not in sides}
+    tables = {source: photos_of(source) for source in paths if source not in sides}
     groups = {source: side.groups for source, side in sides.items()}
     groups |= {source: table.groups for source, table in tables.items()}
     for source, there in groups.items():
@@ -293,12 +298,12 @@ def _searches(
         for source, table in tables.items():
             known = any(identity is not None for identity in table.identities)
             chosen = face or (Face.central if known else Face.all)
-            sides[source] = _embed(table, recognizers, chosen, minimum_face, None)
-            for line in _left_out(sides[source]):
+            sides[source] = embed_with_progress(table, recognizers, chosen, minimum_face, None)
+            for line in left_out_lines(sides[source]):
                 talk.print(Text(f"{shown(source)}: {line}"), soft_wrap=True)
     same = paths[gallery].resolve() == paths[probes].resolve()
     found = searches(sides[probes], sides[gallery], leave_one_out=same)
-    wanted = {Path(name).stem if name.endswith(".onnx") else name for name in names or ()}
+    wanted = {Path(name).stem if name.endswith((".onnx", ".safetensors")) else name for name in names or ()}
     if unknown := wanted - {search.recognizer for search in found}:
         raise FairveilError(
             f"There are no embeddings of {', '.join(sorted(unknown))} on both sides, but of "
@@ -317,7 +322,7 @@ def _like(sides: dict[str, "Embeddings"], names: list[str] | None) -> list["Reco
             others = ", ".join(name for name in side.recognizers if name not in ZOO)
             raise FairveilError(f"{shown(source)} was embedded by {others}: give that recogniser's ONNX file as well.")
         names = names or list(side.recognizers)
-    return load_recognizers(names or [_DEFAULT_RECOGNIZER], everything=False)
+    return load_recognizers(names or [DEFAULT_RECOGNIZER], everything=False)
 
 
 def _write_matches(path: Path, found: Sequence["Search"], k: int, *, overwrite: bool) -> None:

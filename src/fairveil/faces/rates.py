@@ -98,6 +98,15 @@ def rate(successes: Tensor, identities: Tensor, *, confidence: float = 0.95) -> 
     return Rate(value, low, high, len(successes), len(people))
 
 
+def complement(one: Rate) -> Rate:
+    """The rate of what did not succeed: of an accuracy the error, and the other way round.
+
+    >>> complement(Rate(0.75, 0.5, 1.0, 8, 4))
+    Rate(value=0.25, low=0.0, high=0.5, probes=8, identities=4)
+    """
+    return Rate(1 - one.value, 1 - one.high, 1 - one.low, one.probes, one.identities)
+
+
 def wilson(share: float, trials: float, *, z: float = _Z) -> tuple[float, float]:
     """Wilson's interval of a share of independent trials, by default of 95 %.
 

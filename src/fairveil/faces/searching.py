@@ -76,9 +76,32 @@ class Search:
         return int((self.outcome.rank == 0).sum())
 
     @property
+    def copied(self) -> Tensor:
+        """Which labelled probes have the very same picture of their person in the gallery, by the recogniser: (P,)."""
+        return self.outcome.mate > _COPY
+
+    @property
     def copies(self) -> int:
-        """Probes whose person is in the gallery with the very same picture, as far as the recogniser can tell."""
-        return int((self.outcome.mate > _COPY).sum())
+        """How many these are."""
+        return int(self.copied.sum())
+
+    @property
+    def renamed_copies(self) -> int:
+        """Labelled probes of which the gallery has the very same picture as somebody else: a label may be wrong."""
+        return int((self.outcome.other > _COPY).sum())
+
+    @property
+    def probe_people(self) -> Tensor:
+        """The identities of the labelled probes as numbers, in the order of `outcome`: (P,), int64."""
+        return self._people[0][self._labelled]
+
+    def probe_groups(self, group: str) -> pl.Series:
+        """The values of a group column of the labelled probes, in the order of `outcome`.
+
+        Raises:
+            FairveilError: the probes have no such column.
+        """
+        return _group(self.probes, group, "probes").filter(_mask(self._labelled))
 
     @cached_property
     def outcome(self) -> Outcome:
@@ -104,7 +127,7 @@ class Search:
         Raises:
             FairveilError: as `outcome`, or the probes have no such column.
         """
-        rank, people = self.outcome.rank, self._people[0][self._labelled]
+        rank, people = self.outcome.rank, self.probe_people
         return {
             value: match_curve(rank[part], ranks, people[part])
             for value, part in self._parts(group).items()
@@ -122,7 +145,7 @@ class Search:
         Raises:
             FairveilError: as `accuracy`.
         """
-        rank, people = self.outcome.rank, self._people[0][self._labelled]
+        rank, people = self.outcome.rank, self.probe_people
         errors = {
             str(value): rate(rank[part & (rank > 0)] > k, people[part & (rank > 0)])
             for value, part in self._parts(group).items()
@@ -144,7 +167,7 @@ class Search:
         Raises:
             FairveilError: as `accuracy`.
         """
-        outcome, people = self.outcome, self._people[0][self._labelled]
+        outcome, people = self.outcome, self.probe_people
         found: dict[str | None, dict[float, MissRate]] = {}
         for value, part in self._parts(group).items():
             mate, other = outcome.mate[part], outcome.other[part]
@@ -163,7 +186,7 @@ class Search:
             FairveilError: as `outcome`, or one of the sides has no such column.
         """
         wrong = self.outcome.rank > 1
-        probes = _group(self.probes, group, "probes").filter(_mask(self._labelled)).filter(_mask(wrong))
+        probes = self.probe_groups(group).filter(_mask(wrong))
         gallery = _group(self.gallery, group, "gallery")[self.outcome.other_index[wrong].numpy()]
         pairs = pl.DataFrame({"probes": probes, "gallery": gallery})
         return pairs.group_by(pl.all()).len("count").sort("probes", "gallery", nulls_last=True)
@@ -173,7 +196,7 @@ class Search:
         everybody = torch.ones(int(self._labelled.sum()), dtype=torch.bool)
         parts: dict[str | None, Tensor] = {None: everybody}
         if group is not None:
-            values = _group(self.probes, group, "probes").filter(_mask(self._labelled))
+            values = self.probe_groups(group)
             for value in values.drop_nulls().unique().sort():
                 parts[str(value)] = torch.tensor(values.eq_missing(value).to_list())
         return parts

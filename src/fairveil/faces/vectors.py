@@ -1,6 +1,6 @@
 """Embedded faces as a table: who, in which photo and where, and one column of unit vectors a recogniser."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from io import BytesIO
 from pathlib import Path
 
@@ -169,6 +169,55 @@ class Embeddings:
         except ValidationError as error:
             raise FairveilError(f"{name} is of another version of fairveil: embed the photos anew.") from error
         return cls(frame, about.without_face, about.unreadable, about.provenance)
+
+    @classmethod
+    def from_array(cls, path: Path, labels: pl.DataFrame) -> "Embeddings":
+        """Read vectors (N, D) from a NumPy file whose rows the labels are of, in the same order.
+
+        The recogniser is called like the file. Nothing is unpickled.
+
+        Raises:
+            FairveilError: the file is not there or holds no rows of numbers, there are not as many labels, or a vector
+                is not finite or zero.
+        """
+        name = shown(path)
+        try:
+            vectors = np.load(path, allow_pickle=False)
+        except FileNotFoundError:
+            raise FairveilError(f"{name} is not there.") from None
+        except (OSError, ValueError, EOFError) as error:
+            raise FairveilError(f"{name} cannot be read as an array of numbers: {_first_line(error)}.") from error
+        if not isinstance(vectors, np.ndarray) or vectors.ndim != 2 or vectors.dtype.kind != "f":
+            raise FairveilError(f"{name} holds no rows of floating-point numbers: save an array of shape (N, D).")
+        if len(vectors) != len(labels):
+            raise FairveilError(
+                f"{name} has {len(vectors):,} rows and there are {len(labels):,} labels: give one each."
+            )
+        if not len(vectors):
+            raise FairveilError(f"{name} has no rows.")
+        column = _checked(vector_column(path.stem, vectors.astype(np.float32)), name)
+        if "image" not in labels.columns:
+            labels = labels.insert_column(0, pl.Series("image", [f"row {row}" for row in range(len(labels))]))
+        return cls(labels.with_columns(column))
+
+    def with_labels(self, labels: pl.DataFrame, name: str) -> "Embeddings":
+        """The same faces with identities and groups from another table, by the column image.
+
+        Args:
+            labels: strings; a row for each image.
+            name: what complaints call it.
+
+        Raises:
+            FairveilError: the labels have no column image or an image twice, or a face's image is not among them.
+        """
+        if "image" not in labels.columns or labels["image"].is_duplicated().any():
+            raise FairveilError(f"{name} needs a column image, in which no image comes twice, to find labels by.")
+        labels = labels.with_columns(pl.col("image").str.strip_chars())
+        absent = self.frame.filter(~pl.col("image").is_in(labels["image"].implode()))["image"]
+        if len(absent):
+            raise FairveilError(f"{len(absent):,} images have no labels in {name}, such as {shown(absent[0])}.")
+        bare = self.frame.drop("identity", *self.groups, strict=False)
+        return replace(self, frame=bare.join(labels, on="image", how="left", maintain_order="left"))
 
 
 def vector_column(name: str, vectors: NDArray[np.float32]) -> pl.Series:

@@ -100,6 +100,7 @@ def lines(
     y_name: str,
     logarithmic: bool = False,
     shares: bool = True,
+    whole: bool = True,
 ) -> str:
     """Lines over a common axis, their intervals as bands; for cumulative match curves with a logarithmic axis of k.
 
@@ -108,7 +109,8 @@ def lines(
         x_name: what the horizontal axis is.
         y_name: what the vertical axis is.
         logarithmic: whether the horizontal axis is; all x are positive then.
-        shares: whether y are shares in [0, 1], shown in per cent over the whole range.
+        shares: whether y are shares in [0, 1], shown in per cent.
+        whole: whether shares are shown over the whole range, from 0 to 100 %; else over that of the values.
 
     Returns:
         SVG text.
@@ -119,7 +121,7 @@ def lines(
             axes.plot(one.x, one.y, dash, color=colour, marker=mark, markersize=5, label=one.name)
             if one.low is not None and one.high is not None:
                 axes.fill_between(one.x, one.low, one.high, color=colour, alpha=0.15, linewidth=0)
-        _finish(axes, series, x_name, y_name, shares=shares)
+        _finish(axes, series, x_name, y_name, shares=shares, whole=whole)
         if logarithmic:
             _count_by_powers(axes, [x for one in series for x in one.x])
     return svg()
@@ -161,12 +163,15 @@ def _drawing(width: float, height: float) -> Iterator[tuple[Axes, Callable[[], s
     text.append(stream.getvalue())
 
 
-def _finish(axes: Axes, series: Sequence[Series], x_name: str, y_name: str, *, shares: bool) -> None:
+def _finish(
+    axes: Axes, series: Sequence[Series], x_name: str, y_name: str, *, shares: bool, whole: bool = True
+) -> None:
     axes.set(xlabel=x_name, ylabel=y_name)
     axes.grid(True)
     if shares:
-        axes.set_ylim(-0.03, 1.03)
-        axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol=" %"))
+        if whole:
+            axes.set_ylim(-0.03, 1.03)
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0 if whole else None, symbol=" %"))
     if any(one.name for one in series) and len(series) > 1:
         axes.figure.legend(loc="outside lower center", ncols=min(len(series), 3), fontsize=9)
 

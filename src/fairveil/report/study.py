@@ -108,7 +108,7 @@ def write_report(
             version=__version__,
             introduction=introduction,
             table=lambda table: Markup(to_html(table)),
-            picture=_address,
+            picture=picture_address,
             settings=_leaves,
             duration=_duration,
         )
@@ -116,7 +116,8 @@ def write_report(
     write_page(page, html, overwrite=overwrite)
 
 
-def _address(svg: str) -> str:
+def picture_address(svg: str) -> str:
+    """A picture as an address that holds all of it, for a page that needs no other file."""
     return "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()
 
 

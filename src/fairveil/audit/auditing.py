@@ -1,0 +1,362 @@
+"""The audit of a face identification system: what it errs on, for whom, and how far that is the test set's doing."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from functools import cached_property, partial
+
+import numpy as np
+import polars as pl
+import torch
+from fairlearn.metrics import MetricFrame
+
+from fairveil.audit.bias import SEEDS, FairPoint, Response, respond, worst_and_best
+from fairveil.audit.imbalance import Kind, Population, Shares, largest, sweep
+from fairveil.audit.power import correlation_within
+from fairveil.errors import FairveilError
+from fairveil.faces.rates import Rate, Ratio, complement, rank_accuracy, ratio
+from fairveil.faces.searching import Search, searches
+from fairveil.faces.vectors import Embeddings
+
+RANKS = (1, 5, 20)
+"""The k of rank-k that are reported unless others are asked for."""
+
+_PERCENT = 100  # shares of a train set are taken to whole per cents, so that sets of whole people can have them
+
+
+@dataclass(frozen=True)
+class GroupMakeUp:
+    """What there is of one group.
+
+    Attributes:
+        identities: people.
+        images: of them, with a face that was embedded.
+        lone: people of one image, of whom nobody can be looked for.
+        copies: images with a copy of themselves among the others of the same person.
+        without_face: images in which no face was found, or that could not be read; None where nobody knows.
+    """
+
+    identities: int
+    images: int
+    lone: int
+    copies: int
+    without_face: int | None
+
+
+@dataclass(frozen=True)
+class Curve:
+    """How errors respond to the make-up of the gallery, in identities or in images.
+
+    Attributes:
+        kind: of which groups have unequal shares.
+        focus: the group whose share rises.
+        shares: of it, in [0, 1], one for each make-up.
+        response: what was found.
+        fair_point: where the two groups that are compared are missed equally often.
+    """
+
+    kind: Kind
+    focus: str
+    shares: tuple[float, ...]
+    response: Response
+    fair_point: FairPoint
+
+
+@dataclass(frozen=True)
+class MaskedBias:
+    """The error ratio on a test set made up like the train set, beside the one on a balanced gallery (section 5.6).
+
+    Attributes:
+        train: shares of the train set.
+        stated: whether these were given; else they are those of the audited data, as after a random split.
+        response: to two make-ups, the balanced one first; both have the same totals.
+        versus: the groups whose errors are set in relation.
+    """
+
+    train: Shares
+    stated: bool
+    response: Response
+    versus: tuple[str, str]
+
+    @property
+    def balanced(self) -> Ratio | None:
+        """The error ratio on a balanced gallery."""
+        return self.response.error_ratio(0, self.versus)
+
+    @property
+    def matched(self) -> Ratio | None:
+        """The error ratio on a gallery made up like the train set."""
+        return self.response.error_ratio(1, self.versus)
+
+    @cached_property
+    def change(self) -> Ratio | None:
+        """How many times the balanced ratio the matched one is, on the same people."""
+        return self.response.ratio_change(1, 0, self.versus)
+
+    @property
+    def warning(self) -> str | None:
+        """What an audit on a test set like the train set would get wrong; None if it could not be told to do so."""
+        balanced, matched, change = self.balanced, self.matched, self.change
+        if balanced is None or matched is None or change is None or change.high is None:
+            return None
+        if balanced.value is None or matched.value is None or change.low <= 1 <= change.high:
+            return None
+        what = "hides" if abs(np.log(max(matched.value, 1e-9))) < abs(np.log(max(balanced.value, 1e-9))) else "distorts"
+        whose = "the train set" if self.stated else "these data"
+        return (
+            f"A test set made up like {whose} {what} bias: on it {self.versus[0]} is missed {matched.value:.2f} times "
+            f"as often as {self.versus[1]}, on a balanced gallery {balanced.value:.2f} times "
+            f"(the one is {change.value:.2f} [{change.low:.2f}–{change.high:.2f}] times the other, on the same people)."
+        )
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What was found of one recogniser.
+
+    Attributes:
+        search: every labelled face looked for among all the others.
+        column: what the groups are of.
+        ranks: the k that are reported.
+        groups: what there is of each group that is compared.
+        left_out: what is not compared, and why, in sentences.
+        metrics: rank-k accuracy, the ends of its interval, probes and identities by group, for one's own notebook.
+        versus: the group missed most often and the one missed least, on a balanced gallery where one can be drawn.
+        curves: by kind of imbalance, as far as the data can give it.
+        without_curve: why there is no curve, by kind.
+        masked: the check against a test set made up like the train set; None where it cannot be drawn.
+        correlation: within identities, of rank-1 errors (see `power`); None where it cannot be told.
+    """
+
+    search: Search
+    column: str
+    ranks: tuple[int, ...]
+    groups: Mapping[str, GroupMakeUp]
+    left_out: tuple[str, ...]
+    metrics: MetricFrame
+    versus: tuple[str, str]
+    curves: Mapping[Kind, Curve]
+    without_curve: Mapping[Kind, str]
+    masked: MaskedBias | None
+    correlation: float | None
+
+    @property
+    def recognizer(self) -> str:
+        """Its name."""
+        return self.search.recognizer
+
+    def accuracy(self, group: str, k: int) -> Rate:
+        """Rank-k accuracy of a group among all labelled faces, as in `metrics`."""
+        row = self.metrics.by_group.loc[group]
+        name = f"rank-{k}"
+        value, low, high = (float(row[column]) for column in (name, f"{name} low", f"{name} high"))
+        return Rate(value, low, high, int(row["probes"]), int(row["identities"]))
+
+    @property
+    def error_ratio(self) -> Ratio:
+        """How many times as often the first group of `versus` is missed as the second, among all labelled faces."""
+        first, second = (complement(self.accuracy(group, 1)) for group in self.versus)
+        return ratio(first, second)
+
+
+def metric_frame(search: Search, column: str, ranks: Sequence[int] = RANKS) -> MetricFrame:
+    """Rank-k accuracy by group as fairlearn's `MetricFrame`, with which auditors can go on.
+
+    Its metrics are "rank-1", "rank-1 low" and "rank-1 high" (the 95 % interval that takes identities for the sample),
+    likewise for the other ranks, "probes" and "identities". Probes without a mate or a group are left out.
+
+    Raises:
+        FairveilError: nobody could be found, as no identity has two faces.
+    """
+    outcome, people = search.outcome, search.probe_people
+    values = search.probe_groups(column)
+    rows = (outcome.rank > 0) & torch.tensor(values.is_not_null().to_list())
+    if not bool(rows.any()):
+        raise FairveilError("No identity with a group has two faces, so nobody could be found among the others.")
+    rank, who = outcome.rank[rows].numpy(), people[rows].numpy()
+    metrics: dict[str, Callable[..., float]] = {}
+    for k in ranks:
+        for end in ("value", "low", "high"):
+            metrics[f"rank-{k}" + ("" if end == "value" else f" {end}")] = partial(_rank_accuracy, k=k, end=end)
+    metrics |= {"probes": _probes, "identities": _identities}
+    return MetricFrame(
+        metrics=metrics,
+        y_true=who,
+        y_pred=rank,
+        sensitive_features={column: values.filter(pl.Series(rows.numpy())).to_list()},
+    )
+
+
+def audit(
+    embeddings: Embeddings,
+    column: str,
+    *,
+    recognizer: str | None = None,
+    ranks: Sequence[int] = RANKS,
+    seeds: int = SEEDS,
+    train: Shares | None = None,
+    without_face: Mapping[str, int] | None = None,
+) -> Audit:
+    """Audit a recogniser on labelled faces.
+
+    Args:
+        embeddings: of faces with `identity` and the column of groups.
+        column: what the groups are of, such as "gender".
+        recognizer: whose embeddings, where there are several.
+        ranks: the k of rank-k.
+        seeds: how many galleries are drawn of each make-up.
+        train: how the recogniser's train set is made up, where that is known; by default like the audited data.
+        without_face: images without an embedded face by group, where that is known (failure to enrol).
+
+    Raises:
+        FairveilError: there are no identities or groups, fewer than two groups have two people with two images, or
+            embeddings are missing (see `Population.of`, `Embeddings.vectors`).
+    """
+    name = recognizer or (embeddings.recognizers[0] if len(embeddings.recognizers) == 1 else None)
+    embeddings.vectors(name)  # refuses a recogniser that is not there, or none named of several
+    labelled, left_out = _labelled(embeddings, column)
+    population = Population.of(labelled.frame, column)
+    search = next(s for s in searches(labelled, labelled, leave_one_out=True) if s.recognizer == (name or s.recognizer))
+    metrics = metric_frame(search, column, ranks)
+    vectors = labelled.vectors(search.recognizer)
+    versus = _versus(vectors, population, metrics, ranks[0], seeds)
+    curves: dict[Kind, Curve] = {}
+    without_curve: dict[Kind, str] = {}
+    kinds: tuple[Kind, ...] = ("identities", "images")
+    for kind in kinds:
+        try:
+            curves[kind] = _curve(vectors, population, kind, versus, seeds)
+        except FairveilError as reason:
+            without_curve[kind] = str(reason)
+    errors, probes = _by_identity(search)
+    correlation = correlation_within(errors, probes)
+    return Audit(
+        search=search,
+        column=column,
+        ranks=tuple(ranks),
+        groups=_groups(population, search, without_face or {}, known=without_face is not None),
+        left_out=left_out,
+        metrics=metrics,
+        versus=versus,
+        curves=curves,
+        without_curve=without_curve,
+        masked=_masked(vectors, population, versus, train, seeds),
+        correlation=correlation,
+    )
+
+
+def _labelled(embeddings: Embeddings, column: str) -> tuple[Embeddings, tuple[str, ...]]:
+    """The faces that can be audited, labels without stray spaces; and in sentences what was left out."""
+    frame, said = embeddings.frame, []
+    if "identity" in frame.columns and column in frame.columns:
+        frame = frame.with_columns(pl.col("identity", column).cast(pl.String).str.strip_chars().replace("", None))
+        without = frame["identity"].null_count()
+        if without and without < len(frame):
+            said.append(f"{without:,} faces without an identity are left out: they may be of anybody.")
+            frame = frame.filter(pl.col("identity").is_not_null())
+        if missing := frame[column].null_count():
+            said.append(f"{missing:,} faces have no {column}: they are in the gallery, and nobody looks for them.")
+        able = frame.group_by("identity", column).len().filter(pl.col("len") > 1).group_by(column).agg(people=pl.len())
+        enough = able.filter(pl.col("people") > 1)[column].drop_nulls()
+        few = [value for value in frame[column].drop_nulls().unique().sort() if value not in enough]
+        if few and len(enough) < 2:
+            raise FairveilError(
+                f"Of {column}, {', '.join(few)} has fewer than two people with two images each, and without two groups "
+                "that have them nothing can be compared: add people, or join groups."
+            )
+        if few:
+            said.append(
+                f"{', '.join(few)}: fewer than two people with two images each, from whom nothing follows; they are in "
+                "the gallery, and not compared."
+            )
+            frame = frame.with_columns(
+                pl.when(pl.col(column).is_in(few)).then(None).otherwise(pl.col(column)).alias(column)
+            )
+    return replace(embeddings, frame=frame), tuple(said)
+
+
+def _groups(
+    population: Population, search: Search, without_face: Mapping[str, int], *, known: bool
+) -> dict[str, GroupMakeUp]:
+    found = {}
+    for number, group in enumerate(population.groups):
+        images = population.images_of(group)
+        copies = int((search.copied & (population.group == number)).sum())
+        enrolled = without_face.get(group, 0) if known else None
+        found[group] = GroupMakeUp(len(images), int(images.sum()), int((images == 1).sum()), copies, enrolled)
+    return found
+
+
+def _versus(vectors: torch.Tensor, population: Population, metrics: MetricFrame, k: int, seeds: int) -> tuple[str, str]:
+    """The groups missed most and least often: on a balanced gallery if one can be drawn, else among all faces."""
+    try:
+        response = respond(vectors, population, largest(population, [Shares.balanced(population.groups)]), seeds=seeds)
+    except FairveilError:
+        errors = {group: 1 - row[f"rank-{k}"] for group, row in metrics.by_group.iterrows()}
+        return max(errors, key=errors.__getitem__), min(errors, key=errors.__getitem__)
+    rates = {group: response.error(0, group) for group in population.groups}
+    return worst_and_best({group: rate for group, rate in rates.items() if rate is not None})
+
+
+def _curve(vectors: torch.Tensor, population: Population, kind: Kind, versus: tuple[str, str], seeds: int) -> Curve:
+    make_ups = sweep(population, kind, versus[1])
+    response = respond(vectors, population, make_ups, seeds=seeds)
+    shares = tuple(make_up.images[versus[1]] / sum(make_up.images.values()) for make_up in make_ups)
+    return Curve(kind, versus[1], shares, response, response.fair_point(shares, versus))
+
+
+def _masked(
+    vectors: torch.Tensor, population: Population, versus: tuple[str, str], train: Shares | None, seeds: int
+) -> MaskedBias | None:
+    shares = train or shares_of(population)
+    try:
+        make_ups = largest(population, [Shares.balanced(population.groups), shares])
+        response = respond(vectors, population, make_ups, seeds=seeds)
+    except FairveilError:
+        if train is not None:  # asked for, so its absence has to be explained
+            raise
+        return None
+    return MaskedBias(shares, train is not None, response, versus)
+
+
+def shares_of(population: Population) -> Shares:
+    """How a set is made up, in whole per cents."""
+    images = {group: population.images_of(group) for group in population.groups}
+    return Shares(
+        in_percent({group: len(some) for group, some in images.items()}),
+        in_percent({group: int(some.sum()) for group, some in images.items()}),
+    )
+
+
+def in_percent(counts: Mapping[str, float]) -> dict[str, Fraction]:
+    """Shares in whole per cents that add up to 1.
+
+    >>> in_percent({"F": 1, "M": 2})
+    {'F': Fraction(33, 100), 'M': Fraction(67, 100)}
+    """
+    total = sum(counts.values())
+    exact = {group: Fraction(count) / Fraction(total) * _PERCENT for group, count in counts.items()}
+    whole = {group: int(share) for group, share in exact.items()}
+    for group in sorted(exact, key=lambda group: whole[group] - exact[group])[: _PERCENT - sum(whole.values())]:
+        whole[group] += 1
+    return {group: Fraction(share, _PERCENT) for group, share in whole.items()}
+
+
+def _by_identity(search: Search) -> tuple[np.ndarray, np.ndarray]:
+    """Rank-1 errors and probes of each identity."""
+    rank, people = search.outcome.rank, search.probe_people
+    enrolled = rank > 0
+    who = torch.unique(people[enrolled], return_inverse=True)[1]
+    return torch.bincount(who, (rank[enrolled] > 1).double()).long().numpy(), torch.bincount(who).numpy()
+
+
+def _rank_accuracy(identities: np.ndarray, rank: np.ndarray, *, k: int, end: str) -> float:
+    return float(getattr(rank_accuracy(torch.as_tensor(rank), k, torch.as_tensor(identities)), end))
+
+
+def _probes(identities: np.ndarray, rank: np.ndarray) -> int:
+    return len(rank)
+
+
+def _identities(identities: np.ndarray, rank: np.ndarray) -> int:
+    return len(np.unique(identities))

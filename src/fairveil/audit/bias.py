@@ -1,0 +1,305 @@
+"""How often each group is not found, how the make-up of the gallery moves that, and what a naive audit would hide."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fairveil.audit.imbalance import MakeUp, Population, draw
+from fairveil.errors import FairveilError
+from fairveil.faces.identification import identify
+from fairveil.faces.rates import RESAMPLES, Rate, Ratio, complement, rate, ratio
+
+SEEDS = 5
+"""How often a set of each make-up is drawn (section 5.5.1)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Tally:
+    """How the probes of every identity fared in galleries of one make-up, all draws together.
+
+    Attributes:
+        make_up: of the galleries.
+        probes: how often an image of each identity was looked for, (I,), int64.
+        errors: how often an image of anybody else was nearer than all of its own, by rank: (I,) each, int64. At rank k:
+            how often none of its own was among the k nearest.
+        by_own: how often the nearest was somebody else of the same group, (I,), int64.
+        wrong: whose images the nearest were where they were somebody else's: from the group of a row to the group of a
+            column, (G, G), int64.
+        by_draw: rank-1 errors and probes of each group in each draw, (draws, G) each.
+    """
+
+    make_up: MakeUp
+    probes: NDArray[np.int64]
+    errors: Mapping[int, NDArray[np.int64]]
+    by_own: NDArray[np.int64]
+    wrong: NDArray[np.int64]
+    by_draw: tuple[NDArray[np.int64], NDArray[np.int64]]
+
+
+@dataclass(frozen=True, eq=False)
+class Response:
+    """How the errors of groups respond to the make-up of the gallery (figure 5.3).
+
+    Attributes:
+        column: what the groups are of.
+        groups: their names.
+        group: of each identity, a position in `groups`, (I,).
+        draws: how many galleries there were of every make-up.
+        tallies: what came of each make-up, in the order asked for.
+    """
+
+    column: str
+    groups: tuple[str, ...]
+    group: NDArray[np.int64]
+    draws: int
+    tallies: tuple[Tally, ...]
+
+    def error(self, place: int, group: str, k: int = 1) -> Rate | None:
+        """How often people of a group were not found; None where the gallery has none of them.
+
+        Draws are pooled, and the interval takes identities for the sample, each with its probes in all draws.
+        """
+        tally = self.tallies[place]
+        return self._rate(group, tally.errors[k], tally.probes)
+
+    def accuracy(self, place: int, group: str, k: int = 1) -> Rate | None:
+        """How often they were found; see `error`."""
+        error = self.error(place, group, k)
+        return None if error is None else complement(error)
+
+    def spread(self, place: int, group: str) -> float | None:
+        """The standard deviation of a group's rank-1 error between draws; None of one draw, or without the group."""
+        errors, probes = (counts[:, self.groups.index(group)] for counts in self.tallies[place].by_draw)
+        return float(np.std(errors / probes, ddof=1)) if len(errors) > 1 and probes.all() else None
+
+    def error_ratio(self, place: int, versus: tuple[str, str], k: int = 1) -> Ratio | None:
+        """How many times as often the first group is missed as the second; None where one of them is absent."""
+        first, second = (self.error(place, group, k) for group in versus)
+        return None if first is None or second is None else ratio(first, second)
+
+    def supplied_by_own(self, place: int, group: str) -> Rate | None:
+        """Of the probes of a group that found somebody else: how often someone of their own group; None without any."""
+        tally = self.tallies[place]
+        return self._rate(group, tally.by_own, tally.errors[1])
+
+    def fair_point(self, shares: Sequence[float], versus: tuple[str, str]) -> "FairPoint":
+        """Where two groups are missed equally often, as the share of one rises: by straight lines between make-ups.
+
+        Args:
+            shares: of a group in each make-up, rising.
+            versus: the two groups.
+        """
+        gaps = self._resampled(lambda error, place: error(place, versus[0]) - error(place, versus[1]), versus)
+        crossing = np.array([_crossing(shares, gap) for gap in gaps])
+        found = crossing[1:][~np.isnan(crossing[1:])]
+        low, high = np.quantile(found, [0.025, 0.975]) if len(found) >= len(gaps) / 2 else (None, None)
+        known = np.flatnonzero(~np.isnan(gaps[0]))
+        nearest = known[np.abs(gaps[0][known]).argmin()] if len(known) else None
+        return FairPoint(
+            share=None if np.isnan(crossing[0]) else float(crossing[0]),
+            low=None if low is None else float(low),
+            high=None if high is None else float(high),
+            certainty=len(found) / max(1, len(gaps) - 1),
+            nearest=None if nearest is None else float(shares[nearest]),
+        )
+
+    def ratio_change(self, place: int, other: int, versus: tuple[str, str]) -> Ratio | None:
+        """How many times the error ratio of one make-up is that of another, of the same people; None where unknown.
+
+        Both are measured on the same identities, which are resampled together. Half an error is added to each group,
+        so that groups without any do not make the ratio infinite.
+        """
+
+        def log_ratio(error: _Error, place: int) -> NDArray[np.float64]:
+            return np.log(error(place, versus[0])) - np.log(error(place, versus[1]))
+
+        logs = self._resampled(log_ratio, versus, add=0.5)
+        change = logs[:, place] - logs[:, other]
+        if np.isnan(change[0]):
+            return None
+        low, high = np.nanquantile(change[1:], [0.025, 0.975])
+        return Ratio(math.exp(change[0]), math.exp(low), math.exp(high))
+
+    def _rate(self, group: str, hits: NDArray[np.int64], trials: NDArray[np.int64]) -> Rate | None:
+        """A rate of the people of a group, from hits and trials of every identity; None without any trial."""
+        mine = self.group == self.groups.index(group)
+        counted, succeeded = torch.from_numpy(trials[mine]), torch.from_numpy(hits[mine])
+        if not counted.any():
+            return None
+        people = torch.arange(len(counted)).repeat_interleave(counted)
+        nth = torch.arange(len(people)) - (counted.cumsum(0) - counted)[people]
+        return rate(nth < succeeded[people], people)
+
+    def _resampled(
+        self,
+        statistic: Callable[["_Error", int], NDArray[np.float64]],
+        versus: tuple[str, str],
+        *,
+        add: float = 0.0,
+    ) -> NDArray[np.float64]:
+        """A statistic of each make-up, first as measured, then for identities drawn anew within their groups.
+
+        Args:
+            statistic: of the error of a group in a make-up; both have one value for each resample.
+            versus: the groups it is of.
+            add: errors added to every rate.
+
+        Returns:
+            (1 + RESAMPLES, make-ups); NaN where a group is absent.
+        """
+        random = np.random.default_rng(0)
+        weights: dict[str, NDArray[np.float64]] = {}
+        for group in versus:
+            people = int((self.group == self.groups.index(group)).sum())
+            drawn = random.multinomial(people, np.full(people, 1 / people), RESAMPLES)
+            weights[group] = np.concatenate([np.ones((1, people)), drawn])
+
+        def error(place: int, group: str) -> NDArray[np.float64]:
+            mine, tally = self.group == self.groups.index(group), self.tallies[place]
+            probes = weights[group] @ tally.probes[mine]
+            with np.errstate(invalid="ignore", divide="ignore"):
+                share = (weights[group] @ tally.errors[1][mine] + add) / (probes + 2 * add)
+            return np.where(probes > 0, share, np.nan)
+
+        with np.errstate(divide="ignore"):
+            return np.stack([statistic(error, place) for place in range(len(self.tallies))], 1)
+
+
+_Error = Callable[[int, str], NDArray[np.float64]]
+
+
+@dataclass(frozen=True)
+class FairPoint:
+    """The share of a group at which two groups are missed equally often (sections 5.4 and 5.5).
+
+    Attributes:
+        share: of the group; None if nowhere within the shares that were tried.
+        low: lower end of its 95 % interval, over resamples that have such a point; None if fewer than half have.
+        high: upper end.
+        certainty: the share of resamples in which there is such a point.
+        nearest: at which of the shares tried the two are nearest to each other; None if they never met in a gallery.
+    """
+
+    share: float | None
+    low: float | None
+    high: float | None
+    certainty: float
+    nearest: float | None
+
+
+@dataclass(frozen=True)
+class Interplay:
+    """What imbalance of the train set and of the gallery do to the error ratio, alone and together (section 5.6).
+
+    Attributes:
+        train: by what the ratio is multiplied where only the train set is unequal.
+        gallery: where only the gallery is.
+        both: where both are, in the same way.
+    """
+
+    train: float
+    gallery: float
+    both: float
+
+    @classmethod
+    def of(cls, balanced: float, train: float, gallery: float, both: float) -> "Interplay":
+        """From four error ratios: of balanced sets, of one of both unequal, and of both.
+
+        >>> Interplay.of(1.6, 3.2, 0.8, 1.6).verdict
+        'cancel'
+        """
+        return cls(train / balanced, gallery / balanced, both / balanced)
+
+    @property
+    def verdict(self) -> str:
+        """Whether the two "amplify" each other, pulling the same way, or "cancel" each other, pulling apart."""
+        return "amplify" if (self.train > 1) == (self.gallery > 1) else "cancel"
+
+    @property
+    def expected(self) -> float:
+        """By what the ratio would be multiplied if the two did not know of each other."""
+        return self.train * self.gallery
+
+
+def respond(
+    embeddings: Tensor,
+    population: Population,
+    make_ups: Sequence[MakeUp],
+    *,
+    seeds: int = SEEDS,
+    ranks: Sequence[int] = (1,),
+) -> Response:
+    """Look for every image of galleries of some make-ups among the others of its gallery (sections 5.3 and 5.5).
+
+    One pass over the similarities serves all galleries.
+
+    Args:
+        embeddings: unit vectors, (N, D).
+        population: of the same N images.
+        make_ups: of the galleries.
+        seeds: how many galleries are drawn of each.
+        ranks: the k of rank-k errors; 1 is always among them.
+
+    Raises:
+        FairveilError: images and embeddings are not equally many, a set cannot be drawn (see `draw`), or an embedding
+            is zero or not finite.
+    """
+    if len(embeddings) != len(population):
+        raise FairveilError(
+            f"There are {len(embeddings)} embeddings and labels of {len(population)} images: give one for each."
+        )
+    drawn = [draw(population, make_up, seed=seed) for make_up in make_ups for seed in range(seeds)]
+    used = torch.zeros(len(population), dtype=torch.bool)
+    used[torch.cat(drawn)] = True  # the rest is in no gallery
+    where = used.cumsum(0) - 1
+    masks = [torch.zeros(int(used.sum()), dtype=torch.bool).index_fill(0, where[rows], True) for rows in drawn]
+    vectors, identity, group = embeddings[used], population.identity[used], population.group[used]
+    outcomes = identify(vectors, vectors, identity, identity, exclude=torch.arange(len(vectors)), galleries=masks)
+    names, person = torch.unique(identity, return_inverse=True)
+    group_of = torch.zeros(len(names), dtype=torch.int64).index_copy(0, person, group)
+    tallies = []
+    for place, make_up in enumerate(make_ups):
+        probes, errors = np.zeros(len(names), np.int64), {k: np.zeros(len(names), np.int64) for k in {1, *ranks}}
+        wrong, by_own = np.zeros((len(population.groups),) * 2, np.int64), np.zeros(len(names), np.int64)
+        by_draw = []
+        for mask, outcome in zip(
+            *(some[place * seeds : (place + 1) * seeds] for some in (masks, outcomes)), strict=True
+        ):
+            rank, who, mine = outcome.rank[mask], person[mask], group[mask]
+            probes += _counted(who, len(names))
+            for k in errors:
+                errors[k] += _counted(who[rank > k], len(names))
+            missed = rank > 1
+            other = group[outcome.other_index[mask][missed]]
+            np.add.at(wrong, (mine[missed].numpy(), other.numpy()), 1)
+            by_own += _counted(who[missed][other == mine[missed]], len(names))
+            by_draw.append([_counted(mine[missed], len(wrong)), _counted(mine, len(wrong))])
+        by_group = np.array(by_draw)
+        tallies.append(Tally(make_up, probes, errors, by_own, wrong, (by_group[:, 0], by_group[:, 1])))
+    return Response(population.column, population.groups, group_of.numpy(), seeds, tuple(tallies))
+
+
+def worst_and_best(errors: Mapping[str, Rate]) -> tuple[str, str]:
+    """The groups that are missed most and least often; the first of equals."""
+    return max(errors, key=lambda group: errors[group].value), min(errors, key=lambda group: errors[group].value)
+
+
+def _counted(numbers: Tensor, length: int) -> NDArray[np.int64]:
+    return np.asarray(torch.bincount(numbers, minlength=length).numpy())
+
+
+def _crossing(shares: Sequence[float], gaps: NDArray[np.float64]) -> float:
+    """Where the line through the gaps first meets zero; NaN if nowhere."""
+    known = [(share, gap) for share, gap in zip(shares, gaps, strict=True) if not np.isnan(gap)]
+    for (left, before), (right, after) in pairwise(known):
+        if before == 0:
+            return left
+        if before * after < 0:
+            return float(left + (right - left) * before / (before - after))
+    return known[-1][0] if known and known[-1][1] == 0 else math.nan

@@ -1,0 +1,262 @@
+"""The commands `fairveil audit` and `fairveil audit-power`."""
+
+import json
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+from rich.text import Text
+
+from fairveil.cli.faces import (
+    DEFAULT_RECOGNIZER,
+    Face,
+    check_target,
+    embed_with_progress,
+    left_out_lines,
+    photos_of,
+    ranks_of,
+)
+from fairveil.cli.recognizers import load_recognizers
+from fairveil.cli.terminal import named_path, progress_bar, results, talk
+from fairveil.errors import FairveilError
+
+if TYPE_CHECKING:  # torch takes seconds to import: --help should not wait for it
+    from fairveil.audit.auditing import Audit
+    from fairveil.audit.imbalance import Shares
+    from fairveil.faces.vectors import Embeddings
+
+
+def audit(
+    embeddings: Annotated[
+        str | None, typer.Argument(metavar="[FILE]", help="Embeddings: a Parquet file, or .npy with --labels.")
+    ] = None,
+    images: Annotated[
+        str | None, typer.Option(metavar="FOLDER|CSV|PACK", help="Photos instead of embeddings, to be embedded.")
+    ] = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option(metavar="CSV", parser=named_path, help="Labels: columns image, identity and groups."),
+    ] = None,
+    recognizer: Annotated[list[str] | None, typer.Option(help="A name of the zoo or an ONNX file; repeatable.")] = None,
+    group: Annotated[str | None, typer.Option(help="What to compare: a column; by default the only one.")] = None,
+    k: Annotated[str, typer.Option(metavar="RANKS", help="How many of the nearest count.")] = "1,5,20",
+    train_set: Annotated[
+        str | None,
+        typer.Option(metavar="CSV|SHARES", help="How the train set is made up: its labels, or people as F=30,M=70."),
+    ] = None,
+    draws: Annotated[int, typer.Option(min=2, help="Galleries drawn of each make-up.")] = 5,
+    face: Annotated[Face, typer.Option(help="Which face of a photo counts.")] = Face.central,
+    minimum_face: Annotated[float, typer.Option(min=12, help="Side in pixels of the smallest face looked for.")] = 40,
+    report: Annotated[
+        Path | None,
+        typer.Option(metavar="HTML", parser=named_path, help="Write the report here, and JSON of all of it beside it."),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option(help="Replace reports that are there already.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print all of it as JSON.")] = False,
+) -> None:
+    """Audit a face identification system: who is missed how often, and what the make-up of gallery and test set does.
+
+    Every face is looked for among all the others. Galleries of other make-ups are drawn to see what imbalance does, and
+    whether a test set made up like the train set would have hidden bias.
+
+    Example: fairveil audit faces.parquet --group gender --report audit.html
+    """
+    from fairveil.audit.auditing import audit as audit_one
+    from fairveil.report.audit import audit_record, write_audit
+
+    if (embeddings is None) == (images is None):
+        raise typer.BadParameter("Give either a file of embeddings or --images.", param_hint="FILE")
+    machines = None if report is None else _beside(report, overwrite=overwrite)
+    ranks = ranks_of(k)
+    without_face: dict[str, int] | None = None
+    if images is not None:
+        faces, column, without_face = _embedded(images, labels, recognizer, group, face, minimum_face)
+    else:
+        faces = _read(Path(str(embeddings)), labels)
+        column = _column(faces.groups, group)
+    names = _chosen(faces, recognizer)
+    shares = _train_shares(train_set, column)
+    audits: list[Audit] = []
+    with progress_bar() as progress:
+        task = progress.add_task("auditing", total=len(names))
+        for name in names:
+            progress.update(task, description=escape(name))
+            audits.append(
+                audit_one(
+                    faces, column, recognizer=name, ranks=ranks, seeds=draws, train=shares,
+                    without_face=without_face,
+                )
+            )  # fmt: skip
+            progress.advance(task)
+    about = {name: _about(name, faces, recognizer) for name in names}
+    source = images or embeddings
+    records = {"data": source, "recognizers": [{"about": about[one.recognizer], **audit_record(one)} for one in audits]}
+    if report is not None and machines is not None:
+        today = datetime.now().astimezone().date().isoformat()
+        title = f"Audit of face identification by {column}"
+        write_audit(report, audits, title=title, date=today, about=about, overwrite=overwrite)
+        _write_json(machines, records, overwrite=overwrite)
+    if as_json:
+        typer.echo(json.dumps(records, indent=1))
+        return
+    for one in audits:
+        _print(one)
+    if report is not None:
+        results.print(f"{escape(str(report))}, {escape(str(machines))}", soft_wrap=True)
+
+
+def audit_power(
+    ratio: Annotated[float, typer.Option(help="How many times as often one group is missed.")] = 1.5,
+    error: Annotated[float, typer.Option(help="The error rate of the other group.")] = 0.05,
+    images: Annotated[float, typer.Option(help="Images of each person.")] = 10,
+    correlation: Annotated[
+        float | None, typer.Option(help="How alike the images of one person fare, 0 to 1; an audit measures it.")
+    ] = None,
+    power: Annotated[float, typer.Option(help="How probable it shall be that the difference is seen.")] = 0.8,
+    confidence: Annotated[float, typer.Option(help="Of the interval that shall not hold 1.")] = 0.95,
+    as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
+) -> None:
+    """How many people of each group an audit needs, to see that one group is missed so much more often.
+
+    Example: fairveil audit-power --ratio 1.5 --error 0.04 --images 17
+    """
+    from fairveil.audit.power import CORRELATION, identities_needed
+
+    within = CORRELATION if correlation is None else correlation
+    needed = identities_needed(ratio, error, images=images, correlation=within, power=power, confidence=confidence)
+    if as_json:
+        asked = {"ratio": ratio, "error": error, "images": images, "correlation": within, "power": power}
+        typer.echo(json.dumps({"identities": needed, **asked, "confidence": confidence}))
+        return
+    results.print(
+        f"{needed:,} people of each group, with {images:g} images each, show with a probability of {power:.0%} that "
+        f"one group is missed {ratio:g} times as often as another with an error of {error:.1%} "
+        f"(images of one person faring alike with a correlation of {within:g}).",
+        soft_wrap=True,
+    )
+
+
+def _beside(report: Path, *, overwrite: bool) -> Path:
+    """Where the JSON goes; found out before the work that neither file can be written."""
+    machines = report.with_suffix(".json")
+    if report == machines:
+        raise typer.BadParameter("The JSON goes beside the report: end its name with .html.", param_hint="--report")
+    for target in (report, machines):
+        check_target(target, overwrite=overwrite)
+    return machines
+
+
+def _print(audit: "Audit") -> None:
+    from fairveil.report.audit import accuracy_table, reading, sensitivity_reading
+    from fairveil.report.rendering import to_terminal
+
+    for part in to_terminal(accuracy_table(audit), width=results.width):
+        results.print(part)
+    for sentence in (*audit.left_out, *reading(audit), *sensitivity_reading(audit), *audit.without_curve.values()):
+        results.print(Text(f"- {sentence}"), soft_wrap=True)
+    if audit.masked is not None and audit.masked.warning:
+        results.print(Text("Warning: ", "bold red"), Text(audit.masked.warning), sep="", soft_wrap=True)
+
+
+def _read(file: Path, labels: Path | None) -> "Embeddings":
+    """Embeddings from a file, with labels from another where they are apart."""
+    from fairveil.data.table import read_strings
+    from fairveil.faces.vectors import Embeddings
+    from fairveil.photos import shown
+
+    if file.suffix.lower() == ".npy":
+        if labels is None:
+            raise FairveilError(f"{shown(file)} holds vectors only: give their labels with --labels, a row for each.")
+        return Embeddings.from_array(file, read_strings(labels))
+    if file.suffix.lower() != ".parquet":
+        raise FairveilError(
+            f"{shown(file)} is no file of embeddings (.parquet, .npy): give photos with --images, or embed them first."
+        )
+    faces = Embeddings.read(file)
+    return faces if labels is None else faces.with_labels(read_strings(labels), shown(labels))
+
+
+def _embedded(
+    images: str, labels: Path | None, names: list[str] | None, group: str | None, face: Face, minimum_face: float
+) -> "tuple[Embeddings, str, dict[str, int]]":
+    """Photos embedded, the column to compare by, and how many photos of each group have no face that was embedded."""
+    from fairveil.data.table import FaceTable
+
+    table = photos_of(images) if labels is None else FaceTable.from_csv(labels, root=named_path(images))
+    column = _column(table.groups, group)
+    recognizers = load_recognizers(names or [DEFAULT_RECOGNIZER], everything=False)
+    faces = embed_with_progress(table, recognizers, face, minimum_face, None)
+    for line in left_out_lines(faces):
+        talk.print(Text(line), soft_wrap=True)
+    lost = {*faces.without_face, *faces.unreadable}
+    values = table.frame.filter(table.frame["image"].is_in(list(lost)))[column].drop_nulls()
+    return faces, column, {str(value): int((values == value).sum()) for value in values.unique()}
+
+
+def _column(groups: tuple[str, ...], asked: str | None) -> str:
+    if asked is not None:
+        return asked
+    if len(groups) != 1:
+        there = f"the columns {', '.join(groups)}" if groups else "no column of groups"
+        raise FairveilError(f"The labels have {there}: say with --group what is to be compared.")
+    return groups[0]
+
+
+def _chosen(faces: "Embeddings", names: list[str] | None) -> list[str]:
+    """Names of the recognisers to audit: those asked for, or all that there are."""
+    wanted = [Path(name).stem if name.endswith((".onnx", ".safetensors")) else name for name in names or ()]
+    for name in wanted:
+        faces.vectors(name)  # says which there are
+    return wanted or list(faces.recognizers)
+
+
+def _train_shares(text: str | None, column: str) -> "Shares | None":
+    """Shares of the train set as stated; None where unknown."""
+    from fairveil.audit.auditing import in_percent, shares_of
+    from fairveil.audit.imbalance import Population, Shares
+    from fairveil.data.table import read_strings
+
+    if text is not None and text.lower().endswith(".csv"):
+        return shares_of(Population.of(read_strings(named_path(text)), column))
+    if text is not None:
+        try:
+            parts = {key.strip(): float(value) for key, value in (part.split("=") for part in text.split(","))}
+            return Shares.of("identities", in_percent(parts))
+        except (ValueError, ZeroDivisionError):
+            raise typer.BadParameter(
+                f"{text!r} are no shares: write them like F=30,M=70.", param_hint="--train-set"
+            ) from None
+    return None
+
+
+def _about(name: str, faces: "Embeddings", names: list[str] | None) -> str:
+    """What is known of a recogniser, in a sentence."""
+    from fairveil import assets
+
+    files = [artifact for artifact in assets.CATALOGUE.values() if artifact.name.rpartition(".")[0] == name
+             or artifact.name == name]  # fmt: skip
+    told = f"{name}: {faces.vectors(name).shape[1]} dimensions"
+    if faces.provenance and name in faces.provenance.recognizers:
+        told += f", network and crop {faces.provenance.recognizers[name][:12]}"
+        if name in faces.provenance.thresholds:
+            told += f", a match from a similarity of {faces.provenance.thresholds[name]:.2f}"
+    file = next((one for one in names or () if Path(one).stem == name and one != name), None)
+    if file is not None:
+        return f"{told}; from the file {Path(file).name}."
+    if not files:
+        return f"{told}; nothing else is known of it."
+    first = files[0]
+    return f"{told}; {first.package} ({first.package.licence}). {first.provenance}"
+
+
+def _write_json(path: Path, records: object, *, overwrite: bool) -> None:
+    from fairveil.files import atomic_path
+    from fairveil.photos import shown
+
+    try:
+        with atomic_path(path, overwrite=overwrite) as temporary:
+            temporary.write_text(json.dumps(records, indent=1), encoding="utf-8")
+    except OSError as error:
+        raise FairveilError(f"{shown(path)} cannot be written: {error.strerror or error}.") from error

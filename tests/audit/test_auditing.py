@@ -1,0 +1,170 @@
+"""The audit as a whole: what is counted, compared, warned of, and refused."""
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+import torch.nn.functional as F
+from fairlearn.metrics import MetricFrame
+
+from fairveil.audit.auditing import audit, in_percent, metric_frame
+from fairveil.audit.imbalance import Shares
+from fairveil.errors import FairveilError
+from fairveil.faces.searching import searches
+from fairveil.faces.vectors import Embeddings, vector_column
+from fairveil.report.audit import audit_record, reading, sections_of, sensitivity_reading
+
+
+def embeddings_of(women, men, *, images=6, spread=(1.5, 1.5), seed=0, names=("net",)):
+    """Faces of women and men who are hardly taken for each other, harder to tell apart the larger the spread."""
+    generator = torch.Generator().manual_seed(seed)
+    who = torch.arange(women + men).repeat_interleave(images)
+    group = (who >= women).long()
+    frame = pl.DataFrame(
+        {
+            "image": [f"{row}.jpg" for row in range(len(who))],
+            "identity": [f"person {person}" for person in who.tolist()],
+            "gender": np.array(["F", "M"])[group.numpy()],
+        }
+    )
+    for name in names:
+        centres = torch.randn(women + men, 24, generator=generator)
+        centres[:, 0] += 8.0 * (2 * (torch.arange(women + men) >= women) - 1)
+        noise = torch.randn(len(who), 24, generator=generator) * torch.tensor(spread)[group, None]
+        frame = frame.with_columns(vector_column(name, F.normalize(centres[who] + noise, dim=1).numpy()))
+    return Embeddings(frame)
+
+
+def test_the_harder_group_is_found_out_and_its_ratio_leaves_out_one():
+    found = audit(embeddings_of(60, 60, spread=(2.0, 1.2)), "gender")
+    assert found.versus == ("F", "M")
+    assert found.error_ratio.low > 1
+    assert found.curves["identities"].response.error_ratio(5, ("F", "M")).low > 1
+    assert any("leaves out 1" in sentence for sentence in reading(found))
+
+
+def test_equally_hard_groups_are_not_told_apart():
+    found = audit(embeddings_of(60, 60, images=10), "gender")
+    assert found.error_ratio.low < 1 < found.error_ratio.high
+    assert any("no difference can be told from chance" in sentence for sentence in reading(found))
+    assert found.masked.warning is None
+    assert abs(found.curves["images"].fair_point.share - 0.5) < 0.15
+
+
+def test_a_test_set_like_the_train_set_hides_the_bias_that_a_balanced_one_shows():
+    """Women are harder, and were few in training; few of them in the test set make up for it."""
+    faces = embeddings_of(150, 150, spread=(1.9, 1.4), images=4)
+    found = audit(faces, "gender", train=Shares.of("identities", {"F": 1, "M": 9}), seeds=10)
+    assert found.masked.stated
+    assert found.masked.balanced.value > 1.2 * found.masked.matched.value
+    assert "hides bias" in found.masked.warning
+    assert found.masked.change.high < 1
+
+
+def test_rates_are_those_of_a_metric_frame_that_auditors_can_go_on_with():
+    faces = embeddings_of(20, 30, spread=(2.0, 1.2))
+    found = audit(faces, "gender", ranks=(1, 3))
+    assert isinstance(found.metrics, MetricFrame)
+    search = searches(faces, faces, leave_one_out=True)[0]
+    expected = search.accuracy((1, 3), group="gender")
+    for group in ("F", "M"):
+        for k in (1, 3):
+            assert found.accuracy(group, k) == expected[group][k]
+    assert found.metrics.by_group["probes"].to_dict() == {"F": 120, "M": 180}
+    assert metric_frame(search, "gender").difference()["rank-1"] > 0
+
+
+def test_lone_images_copies_missing_groups_and_identities_are_counted():
+    frame = embeddings_of(20, 20).frame
+    lone = frame[:1].with_columns(image=pl.lit("lone.jpg"), identity=pl.lit("lone"))
+    copy = frame[:1].with_columns(image=pl.lit("copy.jpg"))
+    renamed = frame[1:2].with_columns(image=pl.lit("renamed.jpg"), identity=pl.lit("person 3"))
+    unnamed = frame[2:3].with_columns(image=pl.lit("unnamed.jpg"), identity=pl.lit(None, pl.String))
+    nobody = frame[-12:].with_columns(gender=pl.lit(" "))
+    found = audit(Embeddings(pl.concat([frame[:-12], nobody, lone, copy, renamed, unnamed])), "gender")
+    assert found.groups["F"].identities == 21
+    assert found.groups["F"].lone == 1
+    assert found.groups["F"].copies == 2  # a picture and its copy
+    assert found.groups["M"].identities == 18
+    assert found.search.renamed_copies == 5  # the lone one is a third picture of person 0
+    assert len(found.search.probes) == 243
+    assert "1 faces without an identity" in found.left_out[0]
+    assert "12 faces have no gender" in found.left_out[1]
+
+
+def test_a_group_of_one_person_is_left_out_and_said_so():
+    frame = embeddings_of(20, 20).frame
+    one = frame[:3].with_columns(pl.lit("only").alias("identity"), pl.lit("X").alias("gender"))
+    found = audit(Embeddings(pl.concat([frame, one])), "gender")
+    assert set(found.groups) == {"F", "M"}
+    assert found.left_out[0].startswith("X: fewer than two people")
+
+
+def test_more_than_two_groups_are_audited():
+    frame = embeddings_of(40, 20).frame
+    third = pl.when(pl.col("identity").is_in([f"person {n}" for n in range(20)])).then(pl.lit("N"))
+    found = audit(Embeddings(frame.with_columns(third.otherwise(pl.col("gender")).alias("gender"))), "gender")
+    assert set(found.metrics.by_group.index) == {"F", "M", "N"}
+    assert set(found.curves["identities"].response.groups) == {"F", "M", "N"}
+    assert sections_of([found], {"net": "a network"})[4].plots
+
+
+def test_what_the_data_cannot_give_is_said_instead_of_a_curve():
+    found = audit(embeddings_of(10, 10, images=2), "gender")
+    assert "cannot be drawn" in found.without_curve["images"]
+    assert "images" not in found.curves
+    assert audit_record(found)["without_curve"]
+
+
+def test_the_record_holds_what_the_page_says():
+    found = audit(embeddings_of(30, 30), "gender")
+    record = audit_record(found)
+    assert [point["share"] for point in record["curves"]["identities"]["points"]] == [part / 10 for part in range(11)]
+    assert record["reading"] == [*reading(found), *sensitivity_reading(found)]
+    titles = [section.title for section in sections_of([found], {"net": "a network"})]
+    assert titles == [
+        "Data and their make-up",
+        "Recogniser",
+        "Protocol",
+        "Results by group",
+        "Sensitivity to the make-up of the gallery",
+        "Caveats",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (lambda frame: frame.drop("identity"), "No identities are known"),
+        (lambda frame: frame.drop("gender"), "no column 'gender'"),
+        (lambda frame: frame.with_columns(gender=pl.lit("F")), "only 'F'"),
+        (lambda frame: frame.unique("identity"), "fewer than two people with two images"),
+        (
+            lambda frame: frame.with_columns(
+                gender=pl.when(pl.col("image") == "0.jpg").then(pl.lit("M")).otherwise("gender")
+            ),
+            "several groups",
+        ),
+    ],
+)
+def test_labels_that_allow_no_audit_are_a_sentence(change, complaint):
+    with pytest.raises(FairveilError, match=complaint):
+        audit(Embeddings(change(embeddings_of(5, 5).frame)), "gender")
+
+
+def test_of_several_recognisers_one_has_to_be_named():
+    faces = embeddings_of(10, 10, names=("one", "two"))
+    with pytest.raises(FairveilError, match="say which"):
+        audit(faces, "gender")
+    assert audit(faces, "gender", recognizer="two").recognizer == "two"
+
+
+def test_a_train_set_that_the_data_cannot_imitate_is_refused():
+    with pytest.raises(FairveilError, match="Nobody is 'X'"):
+        audit(embeddings_of(10, 10), "gender", train=Shares.of("identities", {"F": 1, "M": 1, "X": 1}))
+
+
+def test_shares_in_per_cent_add_up():
+    shares = in_percent({"a": 1, "b": 1, "c": 1})
+    assert sum(shares.values()) == 1
+    assert max(shares.values()) - min(shares.values()) <= 0.01

@@ -1,0 +1,155 @@
+"""Errors by group and gallery, against a search written out, and with answers that are known."""
+
+import itertools
+import math
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+import torch.nn.functional as F
+
+from fairveil.audit.bias import Interplay, Response, Tally, respond, worst_and_best
+from fairveil.audit.imbalance import MakeUp, Population, draw, sweep
+from fairveil.errors import FairveilError
+from fairveil.faces.rates import Rate
+
+
+def people(count, images, *, spread=1.2, dimensions=12, seed=0, apart=4.0):
+    """As many people of two groups, equally hard, who are hardly ever taken for somebody of the other group."""
+    generator = torch.Generator().manual_seed(seed)
+    group = torch.arange(2 * count) % 2
+    centres = torch.randn(2 * count, dimensions, generator=generator)
+    centres[:, 0] += apart * (2 * group - 1)
+    who = torch.arange(2 * count).repeat_interleave(images)
+    vectors = centres[who] + spread * torch.randn(len(who), dimensions, generator=generator)
+    frame = pl.DataFrame({"identity": who.numpy(), "gender": np.array(["F", "M"])[group[who].numpy()]})
+    return F.normalize(vectors, dim=1), Population.of(frame, "gender")
+
+
+def test_errors_are_those_of_a_search_written_out():
+    vectors, population = people(12, 5)
+    make_ups = sweep(population, "identities", "M", parts=[2, 5])
+    found = respond(vectors, population, make_ups, seeds=3, ranks=(1, 2))
+    for place, make_up in enumerate(make_ups):
+        for k, group in itertools.product((1, 2), ("F", "M")):
+            errors = probes = own = 0
+            for seed in range(3):
+                rows = draw(population, make_up, seed=seed).tolist()
+                for probe in rows:
+                    if population.groups[population.group[probe]] != group:
+                        continue
+                    others = [row for row in rows if row != probe]
+                    order = sorted(others, key=lambda row: -float(vectors[row] @ vectors[probe]))
+                    names = [int(population.identity[row]) for row in order[:k]]
+                    missed = int(population.identity[probe]) not in names
+                    errors, probes = errors + missed, probes + 1
+                    own += missed and k == 1 and bool(population.group[order[0]] == population.group[probe])
+            rate = found.error(place, group, k)
+            assert rate.value == pytest.approx(errors / probes)
+            assert rate.probes == probes
+            if k == 1 and errors:
+                assert found.supplied_by_own(place, group).value == pytest.approx(own / errors)
+
+
+def test_more_people_of_a_group_in_the_gallery_make_its_people_harder_to_find():
+    """The field's sanity oracle: two equally hard groups; the share of one from 0.1 to 0.9 raises its error."""
+    vectors, population = people(100, 8, spread=1.9)
+    found = respond(vectors, population, sweep(population, "identities", "M", parts=[1, 5, 9]), seeds=10)
+    men = [found.error(place, "M").value for place in range(3)]
+    women = [found.error(place, "F").value for place in range(3)]
+    assert men[0] + 0.03 < men[1] < men[2] - 0.02
+    assert women[0] - 0.02 > women[1] > women[2] + 0.03
+    assert found.supplied_by_own(1, "M").value > 0.9
+
+
+def test_more_images_of_each_person_make_a_group_easier_to_find_and_the_groups_meet_in_the_middle():
+    vectors, population = people(60, 10, spread=1.6, dimensions=40)
+    make_ups = sweep(population, "images", "M")
+    found = respond(vectors, population, make_ups, seeds=5)
+    men = [found.error(place, "M").value for place in range(len(make_ups))]
+    assert men == sorted(men, reverse=True)
+    assert men[0] > men[-1] + 0.2
+    shares = [make_up.images["M"] / sum(make_up.images.values()) for make_up in make_ups]
+    point = found.fair_point(shares, ("F", "M"))
+    assert point.low < 0.5 < point.high
+    assert point.share == pytest.approx(0.5, abs=0.08)
+    assert point.certainty > 0.95
+    change = found.ratio_change(0, 3, ("M", "F"))
+    assert change.low > 1
+
+
+def test_an_absent_group_has_no_error_and_no_ratio():
+    vectors, population = people(20, 4)
+    found = respond(vectors, population, sweep(population, "identities", "M", parts=[0, 5]), seeds=2)
+    assert found.error(0, "M") is None
+    assert found.error_ratio(0, ("F", "M")) is None
+    assert found.spread(0, "M") is None
+    assert found.ratio_change(0, 1, ("F", "M")) is None
+
+
+def response_with(gaps):
+    """Two people a group; women err as often as men and some more, make-up by make-up: errors of 100 probes."""
+    tallies = []
+    for gap in gaps:
+        errors = np.array([50 + gap, 50 + gap, 50, 50])
+        probes = np.full(4, 100)
+        by_draw = np.array([[100, 100]]), np.array([[200, 200]])
+        make_up = MakeUp({"F": 2, "M": 2}, {"F": 200, "M": 200})
+        tallies.append(Tally(make_up, probes, {1: errors}, errors, np.zeros((2, 2), np.int64), by_draw))
+    return Response("gender", ("F", "M"), np.array([0, 0, 1, 1]), 1, tuple(tallies))
+
+
+@pytest.mark.parametrize(
+    ("gaps", "point", "nearest"),
+    [((10, -10, -20), 0.3, 0.2), ((5, 0, -5), 0.4, 0.4), ((30, 20, 10), None, 0.6), ((0, 5, 5), 0.2, 0.2)],
+)
+def test_the_fair_point_lies_where_the_line_between_make_ups_crosses_zero(gaps, point, nearest):
+    found = response_with(gaps).fair_point([0.2, 0.4, 0.6], ("F", "M"))
+    assert found.share == (None if point is None else pytest.approx(point))
+    assert found.nearest == nearest
+
+
+def test_the_change_of_a_ratio_is_that_of_the_ratios_with_half_an_error_added():
+    found = response_with((25, 0)).ratio_change(0, 1, ("F", "M"))
+    expected = (150.5 / 201) / (100.5 / 201)
+    assert found.value == pytest.approx(expected)
+    assert found.low == pytest.approx(expected)  # everybody of a group fares alike, so no resample differs
+    assert math.isclose(found.high, expected)
+
+
+def test_a_ratio_that_moves_with_people_has_an_interval_that_covers_the_truth():
+    """Errors of people are drawn from beta distributions; the true ratio of ratios is 2."""
+    random, covered = np.random.default_rng(0), 0
+    for _ in range(60):
+        tallies = []
+        hard = random.beta(2, 6, 80), random.beta(2, 6, 80)  # mean 0.25, of the same people in both make-ups
+        for women in (2.0, 1.0):
+            errors = np.concatenate([random.binomial(10, hard[0] * women / 2.2), random.binomial(10, hard[1] / 2.2)])
+            make_up = MakeUp({"F": 80, "M": 80}, {"F": 800, "M": 800})
+            by_draw = np.ones((1, 2)), np.ones((1, 2))
+            tallies.append(Tally(make_up, np.full(160, 10), {1: errors}, errors, np.zeros((2, 2), np.int64), by_draw))
+        found = Response("g", ("F", "M"), np.repeat([0, 1], 80), 1, tuple(tallies)).ratio_change(0, 1, ("F", "M"))
+        covered += found.low <= 2 <= found.high
+    assert covered >= 51  # of 60: 95 % expected, 85 % at the least
+
+
+def test_interplay_tells_what_pulls_the_same_way():
+    assert Interplay.of(1.6, 3.0, 4.0, 7.0).verdict == "amplify"
+    cancelling = Interplay.of(1.6, 2.0, 1.4, 1.7)
+    assert cancelling.verdict == "cancel"
+    assert cancelling.expected == pytest.approx(2.0 * 1.4 / 1.6**2)
+
+
+def test_the_groups_furthest_apart_are_set_in_relation():
+    rates = {name: Rate(value, 0, 1, 10, 5) for name, value in {"a": 0.2, "b": 0.5, "c": 0.1}.items()}
+    assert worst_and_best(rates) == ("b", "c")
+
+
+def test_embeddings_and_labels_that_do_not_fit_are_refused():
+    vectors, population = people(5, 3)
+    with pytest.raises(FairveilError, match="labels of 30"):
+        respond(vectors[:-1], population, sweep(population, "identities", "M", parts=[5]))
+    vectors[3] = torch.nan
+    with pytest.raises(FairveilError, match="zero, infinite or missing"):
+        respond(vectors, population, sweep(population, "identities", "M", parts=[0, 10]))
