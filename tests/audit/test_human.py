@@ -260,7 +260,7 @@ def test_what_is_wrong_with_a_file_is_told(tmp_path, old, new, complaint):
         read_questions(written(tmp_path, CSV.replace(old, new, 1)))
 
 
-@pytest.mark.parametrize("counts", ["5,4", "1,0", "-1,4", ",4", "nan,4"])
+@pytest.mark.parametrize("counts", ["5,4", "1,0", "0,0", "-1,4", "-1,-4", "1,inf", ",4", "nan,4"])
 def test_counts_that_are_no_share_are_told(tmp_path, counts):
     with pytest.raises(FairveilError, match="in 'correct' of 'answers': give some or none"):
         read_questions(written(tmp_path, f"question,probe,true,false,correct,answers\n1,a,b,c,{counts}\n"))

@@ -310,7 +310,8 @@ def _accuracy(frame: pl.DataFrame, name: str) -> pl.Series:
     given = ["human_accuracy"] if "human_accuracy" in frame.columns else ["correct", "answers"]
     numbers = [frame[column].cast(pl.Float64, strict=False) for column in given]
     share = numbers[0] if len(numbers) == 1 else numbers[0] / numbers[1]
-    wrong = ~share.is_between(0, 1).fill_null(False)
+    counted = numbers[-1].is_between(0, np.inf, closed="none") if len(numbers) > 1 else True
+    wrong = ~(share.is_between(0, 1) & counted).fill_null(False)
     if wrong.any():
         row = wrong.arg_max() or 0
         entries = " of ".join(repr(frame[column][row] or "") for column in given)
