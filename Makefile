@@ -32,6 +32,7 @@ bench: $(READY)  ## speed and memory, as ratios within one run
 	$(BIN)/python bench/protect.py --sizes 4000 --literal-steps 5
 	$(BIN)/python bench/identify.py
 	$(BIN)/python bench/training.py
+	$(BIN)/python bench/recognizers.py
 	$(BIN)/python bench/augmentations.py
 
 clean:

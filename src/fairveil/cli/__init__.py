@@ -17,6 +17,7 @@ from fairveil.cli.sanitize import sanitize_app
 from fairveil.cli.studies import study_app
 from fairveil.cli.synthetic import generate
 from fairveil.cli.terminal import talk
+from fairveil.cli.training import train
 from fairveil.errors import FairveilError
 from fairveil.version import __version__
 
@@ -25,7 +26,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Photos that face recognition can no longer match, and honest tests of what it does to whom.",
 )
-for command in (protect, check, embed, identify, audit):
+for command in (protect, check, embed, identify, audit, train):
     app.command()(command)
 app.command("audit-power")(audit_power)
 app.add_typer(models_app, name="models")

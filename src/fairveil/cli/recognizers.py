@@ -24,14 +24,16 @@ def load_recognizers(names: list[str] | None, *, everything: bool) -> list["Reco
 def _load_one(name: str) -> "Recognizer":
     from fairveil.faces import zoo
     from fairveil.faces.recognizers import Recognizer
+    from fairveil.faces.trained import load_trained
 
-    if name.endswith(".onnx"):
+    from_file = {".onnx": Recognizer.from_onnx, ".safetensors": load_trained}.get(Path(name).suffix)
+    if from_file is not None:
         if (stem := Path(name).stem) in zoo.ZOO:
             raise typer.BadParameter(
                 f"{name} would be called {stem}, like a recogniser of the zoo: rename the file.",
                 param_hint="--recognizer",
             )
-        return Recognizer.from_onnx(name)
+        return from_file(Path(name))
     try:
         return zoo.load_recognizer(name)
     except FairveilError as error:

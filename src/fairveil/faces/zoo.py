@@ -13,6 +13,7 @@ from fairveil.faces.backbones import DlibResNet
 from fairveil.faces.frbench import PREFIX, load_frbench
 from fairveil.faces.graphs import read_onnx, read_tfjs, read_tfjs_weights, read_tflite
 from fairveil.faces.recognizers import Framing, MatchThreshold, Recognizer
+from fairveil.faces.trained import RANDOM, random_recognizer
 
 
 def _measured(similarity: float, false_non_match_rate: float) -> MatchThreshold:
@@ -97,15 +98,21 @@ DEFAULT_ENSEMBLE = ("mobilefacenet-512", "mobilefacenet-192", "faceres", "dlib-r
 """The recognisers `protect` attacks unless told otherwise."""
 
 
+_BY_PREFIX = {PREFIX: load_frbench, RANDOM: random_recognizer}
+
+
 @lru_cache(maxsize=len(ZOO))
 def load_recognizer(name: str) -> Recognizer:
-    """A recogniser of the zoo, or of frbench (see `fairveil.faces.frbench`), by name; weights are fetched on first use.
+    """A recogniser by name: of the zoo or of frbench, whose weights are fetched on first use, or of random weights.
+
+    `fairveil.faces.frbench` and `fairveil.faces.trained.random_recognizer` say what their names look like.
 
     Raises:
         FairveilError: there is no recogniser of this name, or its weights cannot be had.
     """
-    if name.startswith(PREFIX):
-        return load_frbench(name)
+    for prefix, load in _BY_PREFIX.items():
+        if name.startswith(prefix):
+            return load(name)
     if name not in ZOO:
         raise FairveilError(f"The zoo has no recogniser {name!r}.{did_you_mean(name, ZOO)} It has {', '.join(ZOO)}.")
     entry = ZOO[name]

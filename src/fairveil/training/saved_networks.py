@@ -4,16 +4,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
-
-from fairveil.errors import FairveilError
-from fairveil.files import atomic_path
-from fairveil.photos import shown
+from fairveil.tensor_files import read_tensors, write_tensors
 from fairveil.training.networks import ResidualNetwork, build_network
 
-_FORMAT = "fairveil network 1"
+_KIND = {"format": "fairveil network 1", "what": "network", "maker": "fairveil sanitize train"}
 
 
 def save_network(
@@ -29,15 +23,10 @@ def save_network(
         about: how it was trained and how good it is: what JSON can hold.
 
     Raises:
-        FairveilError: the file is there already.
+        FairveilError: the file is there already or cannot be written.
     """
-    tensors = {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
-    metadata = {"format": _FORMAT, "network": name, "classes": json.dumps(classes), "about": json.dumps(about)}
-    try:
-        with atomic_path(path) as temporary:
-            temporary.write_bytes(save(tensors, metadata))
-    except FileExistsError as error:
-        raise FairveilError(f"{shown(path)} is there already: choose another name.") from error
+    metadata = {"network": name, "classes": json.dumps(classes), "about": json.dumps(about)}
+    write_tensors(path, network.state_dict(), metadata, format=_KIND["format"])
 
 
 def load_network(path: Path) -> tuple[ResidualNetwork, tuple[str, ...], dict[str, Any]]:
@@ -46,19 +35,10 @@ def load_network(path: Path) -> tuple[ResidualNetwork, tuple[str, ...], dict[str
     Raises:
         FairveilError: there is no such file, or it holds no network of fairveil's.
     """
-    try:
-        with safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
-            if metadata.get("format") != _FORMAT:
-                raise FairveilError(f"{shown(path)} holds no network that this version of fairveil reads.")
-            tensors: dict[str, torch.Tensor] = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    with read_tensors(path, **_KIND) as (tensors, metadata):
         classes = tuple(json.loads(metadata["classes"]))
         channels = tensors["features.1.weight"].shape[1]
         network = build_network(metadata["network"], len(classes), seed=0, channels=channels)
         network.load_state_dict(tensors)
         about: dict[str, Any] = json.loads(metadata["about"])
-    except (SafetensorError, OSError, KeyError, ValueError, RuntimeError) as error:
-        raise FairveilError(
-            f"{shown(path)} is not there or is damaged: give a file of fairveil sanitize train."
-        ) from error
     return network.eval(), classes, about
