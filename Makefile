@@ -31,6 +31,7 @@ bench: $(READY)  ## speed and memory, as ratios within one run
 	$(BIN)/python bench/protect.py --sizes 640,1600
 	$(BIN)/python bench/protect.py --sizes 4000 --literal-steps 5
 	$(BIN)/python bench/identify.py
+	$(BIN)/python bench/audit.py
 	$(BIN)/python bench/training.py
 	$(BIN)/python bench/recognizers.py
 	$(BIN)/python bench/augmentations.py

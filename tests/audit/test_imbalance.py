@@ -179,3 +179,11 @@ WOMEN_AND_MEN = {"F": [3, 4, 1], "M": [5, 5, 5]}
 def test_what_cannot_be_is_a_sentence(call, complaint):
     with pytest.raises(FairveilError, match=complaint):
         call()
+
+
+def test_sets_that_are_proposed_can_be_drawn_however_few_people_there_are():
+    """Of six people with four images each, shares of 2:1 came to five images of one person."""
+    population = population_of({"F": [4] * 3, "M": [4] * 3})
+    for parts in ({"F": 2, "M": 1}, {"F": 1, "M": 3}, {"F": 1, "M": 1}):
+        make_up = largest(population, [Shares.of("identities", parts)])[0]
+        assert counted(population, draw(population, make_up, seed=0)) == (make_up.identities, make_up.images)

@@ -31,6 +31,7 @@ class GroupMakeUp:
     Attributes:
         identities: people.
         images: of them, with a face that was embedded.
+        mates: how many other images of its person a probe has, on average: what makes it easy to find.
         lone: people of one image, of whom nobody can be looked for.
         copies: images with a copy of themselves among the others of the same person.
         without_face: images in which no face was found, or that could not be read; None where nobody knows.
@@ -38,6 +39,7 @@ class GroupMakeUp:
 
     identities: int
     images: int
+    mates: float
     lone: int
     copies: int
     without_face: int | None
@@ -94,19 +96,28 @@ class MaskedBias:
         return self.response.ratio_change(1, 0, self.versus)
 
     @property
+    def whose(self) -> str:
+        """Whose make-up the matched gallery has."""
+        return "the train set" if self.stated else "these data"
+
+    @property
     def warning(self) -> str | None:
         """What an audit on a test set like the train set would get wrong; None if it could not be told to do so."""
         balanced, matched, change = self.balanced, self.matched, self.change
-        if balanced is None or matched is None or change is None or change.high is None:
+        if balanced is None or matched is None or change is None:
             return None
-        if balanced.value is None or matched.value is None or change.low <= 1 <= change.high:
+        if not balanced.value or not matched.value or change.high is None or change.low <= 1 <= change.high:
             return None
-        what = "hides" if abs(np.log(max(matched.value, 1e-9))) < abs(np.log(max(balanced.value, 1e-9))) else "distorts"
-        whose = "the train set" if self.stated else "these data"
+        shown = balanced.low > 1 or (balanced.high is not None and balanced.high < 1)
+        turned = (balanced.value - 1) * (matched.value - 1) < 0
+        less = abs(np.log(matched.value)) < abs(np.log(balanced.value))
+        what = "turns the ratio of errors round" if turned else f"{'hides' if less else 'exaggerates'} bias"
+        what = what if shown or turned else "shows another ratio of errors"
         return (
-            f"A test set made up like {whose} {what} bias: on it {self.versus[0]} is missed {matched.value:.2f} times "
+            f"A test set made up like {self.whose} {what}: on it {self.versus[0]} is missed {matched.value:.2f} times "
             f"as often as {self.versus[1]}, on a balanced gallery {balanced.value:.2f} times "
-            f"(the one is {change.value:.2f} [{change.low:.2f}–{change.high:.2f}] times the other, on the same people)."
+            f"(the one is {change.value:.2f} [{change.low:.2f}–{change.high:.2f}] times the other, people redrawn "
+            "together)."
         )
 
 
@@ -126,6 +137,7 @@ class Audit:
         without_curve: why there is no curve, by kind.
         masked: the check against a test set made up like the train set; None where it cannot be drawn.
         correlation: within identities, of rank-1 errors (see `power`); None where it cannot be told.
+        draws: galleries of each make-up.
     """
 
     search: Search
@@ -139,6 +151,7 @@ class Audit:
     without_curve: Mapping[Kind, str]
     masked: MaskedBias | None
     correlation: float | None
+    draws: int
 
     @property
     def recognizer(self) -> str:
@@ -147,16 +160,19 @@ class Audit:
 
     def accuracy(self, group: str, k: int) -> Rate:
         """Rank-k accuracy of a group among all labelled faces, as in `metrics`."""
-        row = self.metrics.by_group.loc[group]
-        name = f"rank-{k}"
-        value, low, high = (float(row[column]) for column in (name, f"{name} low", f"{name} high"))
-        return Rate(value, low, high, int(row["probes"]), int(row["identities"]))
+        return rate_of(self.metrics.by_group.loc[group], k)
 
     @property
     def error_ratio(self) -> Ratio:
         """How many times as often the first group of `versus` is missed as the second, among all labelled faces."""
         first, second = (complement(self.accuracy(group, 1)) for group in self.versus)
         return ratio(first, second)
+
+
+def rate_of(row: Mapping[str, float], k: int) -> Rate:
+    """Rank-k accuracy out of a row of `metric_frame`, of its `by_group`, say."""
+    value, low, high = (float(row[f"rank-{k}{end}"]) for end in ("", " low", " high"))
+    return Rate(value, low, high, int(row["probes"]), int(row["identities"]))
 
 
 def metric_frame(search: Search, column: str, ranks: Sequence[int] = RANKS) -> MetricFrame:
@@ -217,9 +233,9 @@ def audit(
     labelled, left_out = _labelled(embeddings, column)
     population = Population.of(labelled.frame, column)
     search = next(s for s in searches(labelled, labelled, leave_one_out=True) if s.recognizer == (name or s.recognizer))
-    metrics = metric_frame(search, column, ranks)
+    metrics = metric_frame(search, column, sorted({1, *ranks}))
     vectors = labelled.vectors(search.recognizer)
-    versus = _versus(vectors, population, metrics, ranks[0], seeds)
+    versus = _versus(vectors, population, metrics, seeds)
     curves: dict[Kind, Curve] = {}
     without_curve: dict[Kind, str] = {}
     kinds: tuple[Kind, ...] = ("identities", "images")
@@ -242,6 +258,7 @@ def audit(
         without_curve=without_curve,
         masked=_masked(vectors, population, versus, train, seeds),
         correlation=correlation,
+        draws=seeds,
     )
 
 
@@ -255,7 +272,7 @@ def _labelled(embeddings: Embeddings, column: str) -> tuple[Embeddings, tuple[st
             said.append(f"{without:,} faces without an identity are left out: they may be of anybody.")
             frame = frame.filter(pl.col("identity").is_not_null())
         if missing := frame[column].null_count():
-            said.append(f"{missing:,} faces have no {column}: they are in the gallery, and nobody looks for them.")
+            said.append(f"{missing:,} faces have no {column}: they are in the gallery of the first results only.")
         able = frame.group_by("identity", column).len().filter(pl.col("len") > 1).group_by(column).agg(people=pl.len())
         enough = able.filter(pl.col("people") > 1)[column].drop_nulls()
         few = [value for value in frame[column].drop_nulls().unique().sort() if value not in enough]
@@ -282,19 +299,22 @@ def _groups(
     for number, group in enumerate(population.groups):
         images = population.images_of(group)
         copies = int((search.copied & (population.group == number)).sum())
-        enrolled = without_face.get(group, 0) if known else None
-        found[group] = GroupMakeUp(len(images), int(images.sum()), int((images == 1).sum()), copies, enrolled)
+        mates = float((images * (images - 1)).sum() / max(1, images[images > 1].sum()))
+        not_enrolled = without_face.get(group, 0) if known else None
+        found[group] = GroupMakeUp(
+            len(images), int(images.sum()), mates, int((images == 1).sum()), copies, not_enrolled
+        )
     return found
 
 
-def _versus(vectors: torch.Tensor, population: Population, metrics: MetricFrame, k: int, seeds: int) -> tuple[str, str]:
+def _versus(vectors: torch.Tensor, population: Population, metrics: MetricFrame, seeds: int) -> tuple[str, str]:
     """The groups missed most and least often: on a balanced gallery if one can be drawn, else among all faces."""
     try:
         response = respond(vectors, population, largest(population, [Shares.balanced(population.groups)]), seeds=seeds)
+        rates = {group: response.error(0, group) for group in population.groups}
     except FairveilError:
-        errors = {group: 1 - row[f"rank-{k}"] for group, row in metrics.by_group.iterrows()}
-        return max(errors, key=errors.__getitem__), min(errors, key=errors.__getitem__)
-    rates = {group: response.error(0, group) for group in population.groups}
+        rows = metrics.by_group
+        rates = {group: complement(rate_of(rows.loc[group], 1)) for group in rows.index}
     return worst_and_best({group: rate for group, rate in rates.items() if rate is not None})
 
 
@@ -329,16 +349,17 @@ def shares_of(population: Population) -> Shares:
 
 
 def in_percent(counts: Mapping[str, float]) -> dict[str, Fraction]:
-    """Shares in whole per cents that add up to 1.
+    """Shares in whole per cents that add up to 1; a group that is there has one per cent at least.
 
     >>> in_percent({"F": 1, "M": 2})
     {'F': Fraction(33, 100), 'M': Fraction(67, 100)}
     """
     total = sum(counts.values())
     exact = {group: Fraction(count) / Fraction(total) * _PERCENT for group, count in counts.items()}
-    whole = {group: int(share) for group, share in exact.items()}
-    for group in sorted(exact, key=lambda group: whole[group] - exact[group])[: _PERCENT - sum(whole.values())]:
-        whole[group] += 1
+    whole = {group: max(int(share), int(share > 0)) for group, share in exact.items()}
+    while (rest := _PERCENT - sum(whole.values())) != 0:  # what is furthest from its share comes nearer to it
+        group = min(whole, key=lambda group: (whole[group] - exact[group]) * (1 if rest > 0 else -1))
+        whole[group] += 1 if rest > 0 else -1
     return {group: Fraction(share, _PERCENT) for group, share in whole.items()}
 
 

@@ -1,7 +1,7 @@
 """How often each group is not found, how the make-up of the gallery moves that, and what a naive audit would hide."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -95,36 +95,44 @@ class Response:
             shares: of a group in each make-up, rising.
             versus: the two groups.
         """
-        gaps = self._resampled(lambda error, place: error(place, versus[0]) - error(place, versus[1]), versus)
-        crossing = np.array([_crossing(shares, gap) for gap in gaps])
-        found = crossing[1:][~np.isnan(crossing[1:])]
-        low, high = np.quantile(found, [0.025, 0.975]) if len(found) >= len(gaps) / 2 else (None, None)
+        first, second = (self._resampled(group) for group in versus)
+        gaps = np.where((first == 0) & (second == 0), np.nan, first - second)  # who errs nowhere tells nothing
+        measured = _crossing(shares, gaps[0])
         known = np.flatnonzero(~np.isnan(gaps[0]))
-        nearest = known[np.abs(gaps[0][known]).argmin()] if len(known) else None
+        points = np.array([_crossing(shares, gap) for gap in gaps[1:]])
+        # Where a resample does not cross, its point lies beyond the shares, on the side to which the gap closes.
+        rises = len(known) > 0 and gaps[0][known[-1]] > gaps[0][known[0]]
+        positive = np.nansum(gaps[1:], axis=1) > 0
+        beyond = np.where(positive == rises, -np.inf, np.inf)
+        low, high = np.quantile(np.where(np.isnan(points), beyond, points), [0.025, 0.975], method="nearest")
         return FairPoint(
-            share=None if np.isnan(crossing[0]) else float(crossing[0]),
-            low=None if low is None else float(low),
-            high=None if high is None else float(high),
-            certainty=len(found) / max(1, len(gaps) - 1),
-            nearest=None if nearest is None else float(shares[nearest]),
+            share=None if np.isnan(measured) else float(measured),
+            low=float(low) if np.isfinite(low) else None,
+            high=float(high) if np.isfinite(high) else None,
+            certainty=float(np.mean(~np.isnan(points))),
+            nearest=float(shares[known[np.abs(gaps[0][known]).argmin()]]) if len(known) else None,
         )
 
-    def ratio_change(self, place: int, other: int, versus: tuple[str, str]) -> Ratio | None:
-        """How many times the error ratio of one make-up is that of another, of the same people; None where unknown.
+    def ratio_change(self, make_up: int, against: int, versus: tuple[str, str]) -> Ratio | None:
+        """How many times the error ratio of one make-up is that of another; None where one of them is unknown.
 
-        Both are measured on the same identities, which are resampled together. Half an error is added to each group,
-        so that groups without any do not make the ratio infinite.
+        Both are measured on the same identities redrawn together. In resamples half an error of the smallest sample is
+        added to every rate alike, so that groups that happen to have none do not make a ratio infinite.
         """
-
-        def log_ratio(error: _Error, place: int) -> NDArray[np.float64]:
-            return np.log(error(place, versus[0])) - np.log(error(place, versus[1]))
-
-        logs = self._resampled(log_ratio, versus, add=0.5)
-        change = logs[:, place] - logs[:, other]
-        if np.isnan(change[0]):
+        errors = np.stack([self._resampled(group)[:, [make_up, against]] for group in versus])  # (2, 1 + R, 2)
+        measured = errors[:, 0]
+        if np.isnan(measured).any() or (measured == 0).any():
             return None
-        low, high = np.nanquantile(change[1:], [0.025, 0.975])
-        return Ratio(math.exp(change[0]), math.exp(low), math.exp(high))
+        fewest = min(
+            self.tallies[place].probes[self.group == self.groups.index(group)].sum()
+            for place in (make_up, against)
+            for group in versus
+        )
+        padded = errors[:, 1:] + 0.5 / fewest
+        changes = np.log(padded[0, :, 0] / padded[1, :, 0]) - np.log(padded[0, :, 1] / padded[1, :, 1])
+        change = (measured[0, 0] / measured[1, 0]) / (measured[0, 1] / measured[1, 1])
+        low, high = np.exp(np.nanquantile(changes, [0.025, 0.975]))
+        return Ratio(float(change), float(min(low, change)), float(max(high, change)))
 
     def _rate(self, group: str, hits: NDArray[np.int64], trials: NDArray[np.int64]) -> Rate | None:
         """A rate of the people of a group, from hits and trials of every identity; None without any trial."""
@@ -136,42 +144,21 @@ class Response:
         nth = torch.arange(len(people)) - (counted.cumsum(0) - counted)[people]
         return rate(nth < succeeded[people], people)
 
-    def _resampled(
-        self,
-        statistic: Callable[["_Error", int], NDArray[np.float64]],
-        versus: tuple[str, str],
-        *,
-        add: float = 0.0,
-    ) -> NDArray[np.float64]:
-        """A statistic of each make-up, first as measured, then for identities drawn anew within their groups.
-
-        Args:
-            statistic: of the error of a group in a make-up; both have one value for each resample.
-            versus: the groups it is of.
-            add: errors added to every rate.
+    def _resampled(self, group: str) -> NDArray[np.float64]:
+        """The error of a group in each make-up, first as measured, then for its identities drawn anew.
 
         Returns:
-            (1 + RESAMPLES, make-ups); NaN where a group is absent.
+            (1 + RESAMPLES, make-ups); NaN where the group is absent.
         """
-        random = np.random.default_rng(0)
-        weights: dict[str, NDArray[np.float64]] = {}
-        for group in versus:
-            people = int((self.group == self.groups.index(group)).sum())
-            drawn = random.multinomial(people, np.full(people, 1 / people), RESAMPLES)
-            weights[group] = np.concatenate([np.ones((1, people)), drawn])
-
-        def error(place: int, group: str) -> NDArray[np.float64]:
-            mine, tally = self.group == self.groups.index(group), self.tallies[place]
-            probes = weights[group] @ tally.probes[mine]
-            with np.errstate(invalid="ignore", divide="ignore"):
-                share = (weights[group] @ tally.errors[1][mine] + add) / (probes + 2 * add)
-            return np.where(probes > 0, share, np.nan)
-
-        with np.errstate(divide="ignore"):
-            return np.stack([statistic(error, place) for place in range(len(self.tallies))], 1)
-
-
-_Error = Callable[[int, str], NDArray[np.float64]]
+        mine, random = self.group == self.groups.index(group), np.random.default_rng([0, self.groups.index(group)])
+        people = int(mine.sum())
+        drawn = random.multinomial(people, np.full(people, 1 / people), RESAMPLES)
+        weights = np.concatenate([np.ones((1, people)), drawn])
+        errors, probes = (
+            weights @ np.stack([counts[mine] for counts in some], 1)
+            for some in ([tally.errors[1] for tally in self.tallies], [tally.probes for tally in self.tallies])
+        )
+        return np.where(probes > 0, errors / np.maximum(probes, 1), np.nan)
 
 
 @dataclass(frozen=True)
@@ -180,8 +167,8 @@ class FairPoint:
 
     Attributes:
         share: of the group; None if nowhere within the shares that were tried.
-        low: lower end of its 95 % interval, over resamples that have such a point; None if fewer than half have.
-        high: upper end.
+        low: lower end of its 95 % interval; None where it lies beyond the shares that were tried.
+        high: upper end, likewise.
         certainty: the share of resamples in which there is such a point.
         nearest: at which of the shares tried the two are nearest to each other; None if they never met in a gallery.
     """
@@ -218,8 +205,12 @@ class Interplay:
 
     @property
     def verdict(self) -> str:
-        """Whether the two "amplify" each other, pulling the same way, or "cancel" each other, pulling apart."""
-        return "amplify" if (self.train > 1) == (self.gallery > 1) else "cancel"
+        """Whether the two "amplify" each other, pulling the same way, or "cancel" each other, pulling apart.
+
+        These are the signs of two estimates: without several runs that agree they may be chance.
+        """
+        pull = math.log(self.train) * math.log(self.gallery)
+        return "amplify" if pull > 0 else "cancel" if pull < 0 else "neither"
 
     @property
     def expected(self) -> float:
@@ -286,8 +277,9 @@ def respond(
 
 
 def worst_and_best(errors: Mapping[str, Rate]) -> tuple[str, str]:
-    """The groups that are missed most and least often; the first of equals."""
-    return max(errors, key=lambda group: errors[group].value), min(errors, key=lambda group: errors[group].value)
+    """The groups that are missed most and least often, of two or more; two different ones, however equal."""
+    fewest, *_, most = sorted(errors, key=lambda group: errors[group].value)
+    return most, fewest
 
 
 def _counted(numbers: Tensor, length: int) -> NDArray[np.int64]:
@@ -295,11 +287,12 @@ def _counted(numbers: Tensor, length: int) -> NDArray[np.int64]:
 
 
 def _crossing(shares: Sequence[float], gaps: NDArray[np.float64]) -> float:
-    """Where the line through the gaps first meets zero; NaN if nowhere."""
-    known = [(share, gap) for share, gap in zip(shares, gaps, strict=True) if not np.isnan(gap)]
-    for (left, before), (right, after) in pairwise(known):
-        if before == 0:
-            return left
+    """Where the line through the gaps first changes its sign; in the middle of a stretch of zeros; NaN if nowhere."""
+    signed = [(share, gap) for share, gap in zip(shares, gaps, strict=True) if not np.isnan(gap) and gap != 0]
+    for (left, before), (right, after) in pairwise(signed):
         if before * after < 0:
+            zeros = [share for share, gap in zip(shares, gaps, strict=True) if left < share < right and gap == 0]
+            if zeros:
+                return (zeros[0] + zeros[-1]) / 2
             return float(left + (right - left) * before / (before - after))
-    return known[-1][0] if known and known[-1][1] == 0 else math.nan
+    return math.nan

@@ -1,7 +1,8 @@
 """Sets of faces of any make-up, drawn from a set that is there (sections 5.4 and 5.5).
 
 Imbalance is of two kinds: a group may have fewer identities, or fewer images of each identity. Sets of either kind are
-drawn so that nothing else differs between them: the totals of identities and of images are the same in all, exactly.
+drawn with the same totals of identities and of images, exactly. How images are spread over identities is as even as the
+data allow, and where some people have far more of them than others, no more than that.
 """
 
 import math
@@ -238,7 +239,7 @@ def draw(population: Population, make_up: MakeUp, *, seed: int) -> Tensor:
 
     Identities are drawn at random, and of their images as many as give the total: equally many of each as far as they
     have them, so that those with most give up images first. Where the identities drawn have too few together, some are
-    exchanged, at random, for others with more. With one seed, sets of rising shares hold each other.
+    exchanged, at random, for others with more.
 
     Args:
         population: what to draw from.
@@ -347,16 +348,25 @@ def _largest_totals(images: Mapping[str, NDArray[np.int64]], wanted: Sequence[Sh
         scarce = min(images, key=lambda group: len(images[group]))
         return 0, 0, f"{scarce} has {len(images[scarce])} identities with enough images"
     total = rounded(min(identities * people * means[group] / share for group, people, share in uses if share))
-    for group, people, share in uses:
-        if share * total < LEAST_IMAGES * people * identities:
-            return (
-                0,
-                0,
-                (
-                    f"{group} would have {math.floor(share * total)} images of {math.floor(people * identities)} "
-                    f"identities, and each needs {LEAST_IMAGES}"
-                ),
-            )
+    richest = {group: np.concatenate([[0], np.cumsum(np.sort(some)[::-1])]) for group, some in images.items()}
+    step = whole if total % whole == 0 else 1
+    make_ups: list[MakeUp] = []
+    while total > 0:
+        make_ups = [MakeUp.of(shares, identities=identities, images=total) for shares in wanted]
+        if all(made.images[group] <= richest[group][made.identities[group]] for made in make_ups for group in images):
+            break  # rounded to whole people, a group may need more than these have
+        total -= step
+    if total <= 0:
+        return 0, 0, "one of the groups would have images and no identities, or the other way round"
+    for made in make_ups:
+        for group, people in made.identities.items():
+            if made.images[group] < LEAST_IMAGES * people:
+                return (
+                    0,
+                    0,
+                    f"{group} would have {made.images[group]} images of {people} identities, and each needs "
+                    f"{LEAST_IMAGES}",
+                )
     return identities, total, ""
 
 

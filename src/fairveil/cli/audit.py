@@ -39,7 +39,10 @@ def audit(
         Path | None,
         typer.Option(metavar="CSV", parser=named_path, help="Labels: columns image, identity and groups."),
     ] = None,
-    recognizer: Annotated[list[str] | None, typer.Option(help="A name of the zoo or an ONNX file; repeatable.")] = None,
+    recognizer: Annotated[
+        list[str] | None,
+        typer.Option(help="A name of the zoo, an ONNX file, or a model of `fairveil train`; repeatable."),
+    ] = None,
     group: Annotated[str | None, typer.Option(help="What to compare: a column; by default the only one.")] = None,
     k: Annotated[str, typer.Option(metavar="RANKS", help="How many of the nearest count.")] = "1,5,20",
     train_set: Annotated[
@@ -77,7 +80,7 @@ def audit(
         faces = _read(Path(str(embeddings)), labels)
         column = _column(faces.groups, group)
     names = _chosen(faces, recognizer)
-    shares = _train_shares(train_set, column)
+    shares = {name: _train_shares(train_set, name, recognizer, column) for name in names}
     audits: list[Audit] = []
     with progress_bar() as progress:
         task = progress.add_task("auditing", total=len(names))
@@ -85,7 +88,7 @@ def audit(
             progress.update(task, description=escape(name))
             audits.append(
                 audit_one(
-                    faces, column, recognizer=name, ranks=ranks, seeds=draws, train=shares,
+                    faces, column, recognizer=name, ranks=ranks, seeds=draws, train=shares[name],
                     without_face=without_face,
                 )
             )  # fmt: skip
@@ -212,8 +215,8 @@ def _chosen(faces: "Embeddings", names: list[str] | None) -> list[str]:
     return wanted or list(faces.recognizers)
 
 
-def _train_shares(text: str | None, column: str) -> "Shares | None":
-    """Shares of the train set as stated; None where unknown."""
+def _train_shares(text: str | None, name: str, names: list[str] | None, column: str) -> "Shares | None":
+    """Shares of the train set: as stated, or as a model of `fairveil train` says of itself; None where unknown."""
     from fairveil.audit.auditing import in_percent, shares_of
     from fairveil.audit.imbalance import Population, Shares
     from fairveil.data.table import read_strings
@@ -228,7 +231,15 @@ def _train_shares(text: str | None, column: str) -> "Shares | None":
             raise typer.BadParameter(
                 f"{text!r} are no shares: write them like F=30,M=70.", param_hint="--train-set"
             ) from None
-    return None
+    file = next((one for one in names or () if one.endswith(".safetensors") and Path(one).stem == name), None)
+    if file is None:
+        return None
+    from fairveil.faces.trained import read_pedigree
+
+    counts = read_pedigree(Path(file)).make_up.get(column)
+    if not counts or len(counts) < 2:
+        return None
+    return Shares(*(in_percent({value: of[what] for value, of in counts.items()}) for what in ("identities", "images")))
 
 
 def _about(name: str, faces: "Embeddings", names: list[str] | None) -> str:

@@ -46,7 +46,10 @@ def embed(
         str, typer.Argument(metavar="FOLDER|CSV|PACK", help="Photos: a folder, a table with a column image, a pack.")
     ],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", parser=named_path, help="A Parquet file.")],
-    recognizer: Annotated[list[str] | None, typer.Option(help="A name of the zoo or an ONNX file; repeatable.")] = None,
+    recognizer: Annotated[
+        list[str] | None,
+        typer.Option(help="A name of the zoo, an ONNX file, or a model of `fairveil train`; repeatable."),
+    ] = None,
     face: Annotated[
         Face, typer.Option(help="The face nearest the centre, the largest, all; or photos are aligned crops already.")
     ] = Face.central,
@@ -100,7 +103,10 @@ def identify(
     probes: Annotated[
         str, typer.Option(metavar="PHOTO|FOLDER|CSV|PACK|PARQUET", help="Who to look for, likewise; or a single photo.")
     ],
-    recognizer: Annotated[list[str] | None, typer.Option(help="A name of the zoo or an ONNX file; repeatable.")] = None,
+    recognizer: Annotated[
+        list[str] | None,
+        typer.Option(help="A name of the zoo, an ONNX file, or a model of `fairveil train`; repeatable."),
+    ] = None,
     k: Annotated[
         str | None,
         typer.Option(

@@ -219,7 +219,7 @@ def _outcome_among(mask: Tensor, others: Tensor, near: Neighbours, likeness: Ten
     nearer = inside & ((near.similarity > mate[:, None]) | tied)
     rank = (nearer.sum(1) + 1).masked_fill(mate == -torch.inf, 0)
     last = near.similarity[:, -1]  # what lies beyond it is not known: at the most as similar
-    unsettled = ((last > -torch.inf) & (rank > 0) & ((other == -torch.inf) | (last >= mate))).nonzero().flatten()
+    unsettled = ((last > -torch.inf) & ((other == -torch.inf) | ((rank > 0) & (last >= mate)))).nonzero().flatten()
     found = Outcome(rank, mate, other, other_index)
     if len(unsettled):
         columns = mask.nonzero().flatten()

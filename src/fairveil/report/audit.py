@@ -10,6 +10,7 @@ from markupsafe import Markup
 
 from fairveil.audit.auditing import Audit, Curve
 from fairveil.audit.bias import Response
+from fairveil.audit.imbalance import Kind
 from fairveil.audit.power import ratio_visible
 from fairveil.faces.rates import Rate, Ratio
 from fairveil.photos import shown
@@ -23,8 +24,8 @@ from fairveil.version import __version__
 _FPIRS = (0.01, 0.1)
 
 CAVEATS = (
-    "Rates are of these people and photos. Intervals say what other people drawn in the same way might give; they know "
-    "nothing of other cameras, countries or times.",
+    "Rates are of these people and photos. Intervals say what other people looked for in these galleries might give. "
+    "They know nothing of other people in the gallery, other cameras, countries or times.",
     "Labels of groups are taken as they are. Gender presentation, as data sets record it, is no gender.",
     "The recogniser may have seen these people in training, which makes it look better than it is.",
     "Groups differ in more than the recogniser's fairness: in light, pose, age, and how many photos of them are alike. "
@@ -135,6 +136,7 @@ def data_table(audit: Audit) -> Table:
         "people": "count",
         "images": "count",
         "images each": "ratio",
+        "to be found by": "ratio",
         "people of one image": "count",
         "images with a copy": "count",
         "without a face": "count",
@@ -146,6 +148,7 @@ def data_table(audit: Audit) -> Table:
                 Cell(one.identities),
                 Cell(one.images),
                 Cell(one.images / one.identities),
+                Cell(one.mates),
                 Cell(one.lone),
                 Cell(one.copies),
                 Cell() if one.without_face is None else Cell(one.without_face),
@@ -158,9 +161,10 @@ def data_table(audit: Audit) -> Table:
         columns=tuple(columns),
         rows=tuple(rows),
         unit=tuple(columns.values()),
-        caption="People of one image are in the gallery, and nobody looks for them. A copy is a picture of the same "
-        "person that the recogniser cannot tell from it, which makes it easy to find. Images without a face were not "
-        "enrolled; – where nobody counted them.",
+        caption="People of one image cannot be found, and are only in the gallery. To be found by: how many other "
+        "images of its person a probe has, on average; where groups differ in this, one is easier to find for that "
+        "alone. A copy is a picture of the same person that the recogniser cannot tell from it, which makes it easy to "
+        "find. Images without a face were not enrolled; – where nobody counted them.",
         row_name="group",
     )
 
@@ -199,7 +203,7 @@ def curve_table(audit: Audit, curve: Curve) -> Table:
         cells.append(ratio_cell(response.error_ratio(place, audit.versus)))
         cells += [_cell(response.supplied_by_own(place, group)) for group in groups]
         cells += [Cell(response.spread(place, group)) for group in groups]
-        rows.append((make_up_name(response, place), tuple(cells)))
+        rows.append((make_up_name(response, place, curve.kind), tuple(cells)))
     sizes = response.tallies[0].make_up
     return Table(
         title=f"{audit.recognizer}: galleries with unequal {curve.kind} ({' : '.join(groups)})",
@@ -254,20 +258,22 @@ def masked_tables(audits: Sequence[Audit]) -> list[Table]:
     for audit, masked in known:
         name = f"{audit.recognizer}, {audit.versus[0]} to {audit.versus[1]}"
         rows.append((name, tuple(map(ratio_cell, (masked.balanced, masked.matched, masked.change)))))
-    masked = known[0][1]
-    shares = "; ".join(
-        f"{group} {float(people):.0%} of people and {float(masked.train.images[group]):.0%} of images"
-        for group, people in masked.train.identities.items()
-    )
-    whose = "the train set" if masked.stated else "these data (how the train set is made up was not said)"
+    told = {
+        f"{masked.whose}: "
+        + "; ".join(
+            f"{group} {float(people):.0%} of people and {float(masked.train.images[group]):.0%} of images"
+            for group, people in masked.train.identities.items()
+        )
+        for _, masked in known
+    }
     return [
         Table(
             title="The same bias on a balanced test set and on one made up like the train set",
             columns=("balanced", "like the train set", "change"),
             rows=tuple(rows),
             unit="ratio",
-            caption=f"How many times as often the first group is missed as the second. Made up like {whose}: {shares}. "
-            "The change is the second ratio over the first, on the same people.",
+            caption=f"How many times as often the first group is missed as the second. Made up like "
+            f"{', or '.join(sorted(told))}. The change is the second ratio over the first, people redrawn together.",
             row_name="recogniser, errors of",
         )
     ]
@@ -278,7 +284,8 @@ def reading(audit: Audit) -> Iterator[str]:
     worst, best = audit.versus
     times = audit.error_ratio
     if times.value is None:
-        yield f"nobody of {best} is missed at rank 1, so there is no ratio of errors."
+        least = f"; it would be {times.low:.1f} at the least" if times.low > 1 else ""
+        yield f"nobody of {best} is missed at rank 1, so there is no ratio of errors{least}."
     else:
         sure = times.low > 1 or (times.high is not None and times.high < 1)
         yield (
@@ -296,15 +303,26 @@ def sensitivity_reading(audit: Audit) -> Iterator[str]:
     for curve in audit.curves.values():
         point = curve.fair_point
         if point.share is None:
-            yield f"{worst} and {best} are missed equally often at no share of {curve.focus} among {curve.kind}."
+            yield (
+                f"{worst} and {best} are missed equally often at no share of {curve.focus} among {curve.kind} that was "
+                f"tried (in {1 - point.certainty:.0%} of resamples neither)."
+            )
             continue
-        ends = "" if point.low is None or point.high is None else f" [{point.low:.0%}–{point.high:.0%}]"
+        low = "below the shares tried" if point.low is None else f"{point.low:.0%}"
+        high = "above the shares tried" if point.high is None else f"{point.high:.0%}"
+        ends = f" [{low}–{high}]" if point.low is not None and point.high is not None else f" [{low} to {high}]"
         yield (
             f"{worst} and {best} are missed equally often where {point.share:.0%}{ends} of the {curve.kind} are "
-            f"{curve.focus}: not for want of bias, but since the gallery makes up for it."
+            f"{curve.focus} (in {point.certainty:.0%} of resamples there is such a point)."
         )
-    if audit.masked is not None and audit.masked.warning is None:
-        yield "a test set made up like the train set shows no other bias than a balanced one, as far as can be told."
+    masked = audit.masked
+    if masked is None or masked.change is None:
+        yield "whether a test set made up like the train set would hide bias cannot be told: too few people or errors."
+    elif masked.warning is None:
+        yield (
+            f"a test set made up like {masked.whose} shows the ratio of a balanced one {_times(masked.change)} "
+            "times: no difference can be told from chance."
+        )
 
 
 def copies_told(audit: Audit) -> Iterator[str]:
@@ -387,11 +405,10 @@ def ratio_cell(times: Ratio | None) -> Cell:
     return Cell(times.value, times.low, math.inf if times.high is None else times.high)
 
 
-def make_up_name(response: Response, place: int) -> str:
-    """A make-up as "81 : 325" people, or images of as many people."""
+def make_up_name(response: Response, place: int, kind: Kind) -> str:
+    """A make-up as "81 : 325" people or images, whichever are unequal."""
     make_up = response.tallies[place].make_up
-    people = list(make_up.identities.values())
-    counts = make_up.images if len(set(people)) == 1 and len(set(make_up.images.values())) > 1 else make_up.identities
+    counts = make_up.identities if kind == "identities" else make_up.images
     return " : ".join(f"{counts[group]:,}" for group in response.groups)
 
 
@@ -404,7 +421,7 @@ def _protocol(audit: Audit) -> list[str]:
         "Intervals of 95 % take people, not photos, for what was sampled: Wilson's with Student's quantile for as many "
         "independent trials as the photos of each person are worth. Ratios of two groups' errors have intervals put "
         "together from those (MOVER-R); what is compared on the same people resamples them.",
-        f"Galleries of another make-up are drawn at random, each {audit.masked.response.draws if audit.masked else 0} "
+        f"Galleries of another make-up are drawn at random, each {audit.draws} "
         "times, with equal totals of people and images throughout; a person counts with all draws.",
     ]
 

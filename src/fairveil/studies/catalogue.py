@@ -3,6 +3,15 @@
 from typing import Any
 
 from fairveil.errors import FairveilError, did_you_mean
+from fairveil.studies.imbalance.galleries import GALLERY_IDENTITIES, GALLERY_IMAGES, RANDOM_EXTRACTORS
+from fairveil.studies.imbalance.human_agreement import HUMAN_AGREEMENT
+from fairveil.studies.imbalance.train_sets import (
+    MATCHED_IDENTITIES,
+    MATCHED_IMAGES,
+    TRAIN_IDENTITIES,
+    TRAIN_IMAGES,
+    WITHOUT_BALANCED_SAMPLING,
+)
 from fairveil.studies.lowkey.chapter import CHAPTER_3
 from fairveil.studies.lowkey.runtime import RUNTIME
 from fairveil.studies.plugins import imported
@@ -12,7 +21,18 @@ from fairveil.studies.poisoning.trigger_map import TRIGGER_MAP
 from fairveil.studies.study import Study
 
 CHAPTER_4 = (BACKDOOR_DEFENSES, GRADIENT_MATCHING_DEFENSES, TRIGGER_MAP, TRANSFER_DEFENSES)
-STUDIES: dict[str, Study[Any, Any]] = {study.name: study for study in (*CHAPTER_3, RUNTIME, *CHAPTER_4)}
+CHAPTER_5 = (
+    TRAIN_IDENTITIES,
+    TRAIN_IMAGES,
+    GALLERY_IDENTITIES,
+    GALLERY_IMAGES,
+    MATCHED_IDENTITIES,
+    MATCHED_IMAGES,
+    RANDOM_EXTRACTORS,
+    WITHOUT_BALANCED_SAMPLING,
+    HUMAN_AGREEMENT,
+)
+STUDIES: dict[str, Study[Any, Any]] = {study.name: study for study in (*CHAPTER_3, RUNTIME, *CHAPTER_4, *CHAPTER_5)}
 """The studies of the dissertation and beyond."""
 
 

@@ -1,0 +1,250 @@
+"""Galleries of other make-ups for recognisers that are there: tables 5.4 and 5.5, figures 5.3 and 5.5."""
+
+from collections.abc import Sequence
+from operator import attrgetter
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from fairveil.audit.bias import respond
+from fairveil.audit.imbalance import Kind, sweep
+from fairveil.report.study import Figure
+from fairveil.report.tables import Cell, Table
+from fairveil.studies.imbalance.curves import (
+    PARTS,
+    Point,
+    curves_of,
+    measured,
+    plots_of,
+    ratio_name,
+    tables_beside,
+)
+from fairveil.studies.imbalance.subjects import SYNTHETIC, Subjects, embedded, generated, resolve
+from fairveil.studies.study import Measurement, Results, Study, Trial
+from fairveil.studies.workbench import Workbench
+
+
+class Galleries(BaseModel):
+    """Settings.
+
+    Attributes:
+        subjects: who is looked for among whom.
+        kind: what the groups have unequal shares of.
+        recognizers: their names; in a Parquet file of embeddings, the columns.
+        draws: galleries of each make-up (section 5.5.1: 5).
+        identities: in every gallery; with `images`, or as many as can be.
+        images: in every gallery.
+        random: whether the recognisers are one random network each, to be shown as one (figure 5.5).
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    subjects: Subjects = Subjects()
+    kind: Kind = "identities"
+    recognizers: tuple[str, ...] = ("mobilefacenet-512", "faceres-deep", "mobileface", "dlib-resnet")
+    draws: int = Field(5, ge=1)
+    identities: int | None = None
+    images: int | None = None
+    random: bool = False
+
+
+class GallerySweep(Trial):
+    """One recogniser on galleries of all make-ups; see `Galleries`."""
+
+    subjects: Subjects
+    kind: Kind
+    recognizer: str
+    draws: int
+    identities: int | None
+    images: int | None
+
+    @property
+    def label(self) -> str:
+        """The recogniser."""
+        return self.recognizer
+
+
+def trials(settings: Galleries) -> list[GallerySweep]:
+    """One for each recogniser."""
+    common = {name: getattr(settings, name) for name in ("subjects", "kind", "draws", "identities", "images")}
+    return [GallerySweep(recognizer=name, **common) for name in settings.recognizers]
+
+
+def run(trial: GallerySweep, bench: Workbench) -> list[Measurement]:
+    """Embed everybody, draw the galleries, and look for each photo among the others of its gallery."""
+    with bench.timed("embed"):
+        vectors, population = embedded(trial.subjects, trial.recognizer, bench)
+    parts = PARTS[trial.kind]
+    make_ups = sweep(
+        population, trial.kind, trial.subjects.focus, parts=parts, identities=trial.identities, images=trial.images
+    )
+    with bench.timed("search"):
+        response = respond(vectors, population, make_ups, seeds=trial.draws)
+    found = []
+    for place, part in enumerate(parts):
+        labels = {"ratio": ratio_name(part)}
+        found += measured(response, place, trial.subjects, labels)
+        for group in (trial.subjects.focus, trial.subjects.other):
+            own = response.supplied_by_own(place, group)
+            if own is not None:
+                what = {"what": f"wrong matches of the own group, {group}"}
+                found.append(Measurement(labels=labels | what, value=own.value, low=own.low, high=own.high))
+    sizes = make_ups[0]
+    found += [
+        Measurement(labels={"ratio": "all", "what": what}, value=sum(counts.values()))
+        for what, counts in (("identities", sizes.identities), ("images", sizes.images))
+    ]
+    return found
+
+
+def tables(settings: Galleries, results: Results[GallerySweep]) -> list[Table]:
+    """Ours beside table 5.4 or 5.5, and who supplied the wrong matches."""
+    curves = _curves(settings, results)
+    number = "5.4" if settings.kind == "identities" else "5.5"
+    what = "Random networks, galleries" if settings.random else "Galleries"
+    title = f"{what} with unequal {settings.kind}"
+    beside = tables_beside(
+        curves, number, settings.subjects, PARTS[settings.kind], caption=_caption(settings, results), title=title
+    )
+    return [*beside, _suppliers(settings, curves)]
+
+
+def figures(settings: Galleries, results: Results[GallerySweep]) -> Sequence[Figure]:
+    """Figure 5.3; for random networks figure 5.5."""
+    x_name = f"share of {settings.kind} that are {settings.subjects.column} {settings.subjects.focus}"
+    return plots_of(_curves(settings, results), settings.subjects, PARTS[settings.kind], x_name=x_name)
+
+
+def differences(settings: Galleries) -> list[str]:
+    """What differs from section 5.5."""
+    said = []
+    if settings.subjects.data == SYNTHETIC:
+        said.append("Faces: generated ones, whose groups are shapes of heads: they say that everything runs, no more.")
+    elif "Male" not in settings.subjects.column:
+        said.append(
+            f"Faces: {settings.subjects.data} instead of CelebA's 812 identities with 17 photos each, and smaller "
+            "galleries. Recognisers may have been trained on people of Labeled Faces in the Wild."
+        )
+    if settings.random:
+        said.append("Networks: the text names none of the two; ours are named.")
+    else:
+        said.append("Recognisers: small pretrained ones instead of networks trained on balanced parts of CelebA.")
+    said.append(
+        "Intervals are ours: 95 %, people taken for the sample, each with all draws. Random networks: from the lowest "
+        "to the highest of the initialisations."
+    )
+    return said
+
+
+def rehearsal(settings: Galleries) -> Galleries:
+    """The same on a few generated faces and two recognisers, one draw each."""
+    subjects = generated(settings.subjects).model_copy(update={"people": 16, "photos": 10, "size": 64})
+    few = settings.recognizers if settings.random else ("random:resnet-18:0", "random:mobilefacenet:0")
+    return settings.model_copy(
+        update={"subjects": subjects, "recognizers": few[:2], "draws": 1, "identities": None, "images": None}
+    )
+
+
+def _name(settings: Galleries, recognizer: str) -> str:
+    """Random networks of one kind are one recogniser, of which each is a run."""
+    return recognizer.rpartition(":")[0] if settings.random else recognizer
+
+
+def _curves(settings: Galleries, results: Results[GallerySweep]) -> dict[tuple[str, str, str], Point]:
+    return curves_of((_name(settings, trial.recognizer), one) for trial, found in results.items() for one in found)
+
+
+def _caption(settings: Galleries, results: Results[GallerySweep]) -> str:
+    sizes = {one.labels["what"]: one.value for one in next(iter(results.values())) if one.labels["ratio"] == "all"}
+    brackets = "lowest and highest initialisation" if settings.random else "95 % intervals over people"
+    return (
+        f"Ours: galleries of {sizes['identities']:.0f} people and {sizes['images']:.0f} photos, {settings.draws} draws "
+        f"of each make-up; in brackets {brackets}."
+    )
+
+
+def _suppliers(settings: Galleries, curves: dict[tuple[str, str, str], Point]) -> Table:
+    recognizers = list(dict.fromkeys(name for name, *_ in curves))
+    groups = (settings.subjects.focus, settings.subjects.other)
+    rows = []
+    for part in PARTS[settings.kind]:
+        found = [
+            curves.get((name, f"wrong matches of the own group, {group}", ratio_name(part)))
+            for name in recognizers
+            for group in groups
+        ]
+        rows.append(
+            (ratio_name(part), tuple(Cell() if one is None else Cell(one.value, one.low, one.high) for one in found))
+        )
+    return Table(
+        title="Who the wrong matches are: share of the probe's own group, ours",
+        columns=groups * len(recognizers),
+        groups=tuple((name, 2) for name in recognizers),
+        rows=tuple(rows),
+        caption="Of probes whose nearest photo is of somebody else, how many find somebody of their own group.",
+        row_name=f"{settings.subjects.focus} : {settings.subjects.other}",
+    )
+
+
+_CELEBA = Subjects(data="celeba", column="Male", focus="yes", other="no")
+_TEXT: dict[Kind, tuple[str, str, Literal["5.4", "5.5"]]] = {
+    "identities": ("gallery-identities", "more people of a group in the gallery", "5.4"),
+    "images": ("gallery-images", "more photos of each person of a group in the gallery", "5.5"),
+}
+
+
+def _study(kind: Kind) -> Study[Galleries, GallerySweep]:
+    name, what, number = _TEXT[kind]
+    small = Galleries(kind=kind)
+    paper = Galleries(subjects=_CELEBA, kind=kind, identities=406 if kind == "identities" else 812, images=7000)
+    return Study(
+        name=name,
+        title=f"Galleries with unequal {kind}",
+        question=f"What do {what} do to its error, and to the ratio of two groups' errors?",
+        source=f"table {number}, figure 5.3",
+        presets={"smoke": rehearsal(small), "small": small, "paper": paper},
+        trials=trials,
+        run=run,
+        tables=tables,
+        differences=differences,
+        rehearsal=rehearsal,
+        figures=figures,
+        resolve=resolve,
+        data=attrgetter("subjects.data"),
+    )
+
+
+def _random(backbones: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(f"random:{backbone}:{seed}" for backbone in backbones for seed in range(10))
+
+
+_RANDOM = Galleries(kind="images", recognizers=_random(("mobilefacenet", "resnet-18")), random=True)
+
+GALLERY_IDENTITIES, GALLERY_IMAGES = _study("identities"), _study("images")
+
+RANDOM_EXTRACTORS = Study(
+    name="random-extractors",
+    title="Recognisers that were never trained",
+    question="Do networks with random weights err equally on groups, in galleries of any make-up?",
+    source="figure 5.5",
+    presets={
+        "smoke": rehearsal(_RANDOM),
+        "small": _RANDOM,
+        "paper": _RANDOM.model_copy(
+            update={
+                "subjects": _CELEBA,
+                "identities": 812,
+                "images": 7000,
+                "recognizers": _random(("mobilefacenet", "resnet-152")),
+            }
+        ),
+    },
+    trials=trials,
+    run=run,
+    tables=tables,
+    differences=differences,
+    rehearsal=rehearsal,
+    figures=figures,
+    resolve=resolve,
+    data=attrgetter("subjects.data"),
+)
