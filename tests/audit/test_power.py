@@ -59,6 +59,8 @@ def test_what_an_audit_could_have_seen_follows_from_its_interval():
         ({"images": 0}, "one image or more"),
         ({"correlation": 2}, "correlation is a number"),
         ({"power": 1}, "power is a number"),
+        ({"power": 0.02}, "chance alone would do"),
+        ({"images": float("nan")}, "one image or more"),
     ],
 )
 def test_numbers_out_of_range_are_told(numbers, complaint):

@@ -11,7 +11,7 @@ import torch
 from fairlearn.metrics import MetricFrame
 
 from fairveil.audit.bias import SEEDS, FairPoint, Response, respond, worst_and_best
-from fairveil.audit.imbalance import Kind, Population, Shares, largest, sweep
+from fairveil.audit.imbalance import Kind, Population, Shares, check_names, largest, one_group_each, sweep
 from fairveil.audit.power import correlation_within
 from fairveil.errors import FairveilError
 from fairveil.faces.rates import Rate, Ratio, complement, rank_accuracy, ratio
@@ -232,6 +232,8 @@ def audit(
     embeddings.vectors(name)  # refuses a recogniser that is not there, or none named of several
     labelled, left_out = _labelled(embeddings, column)
     population = Population.of(labelled.frame, column)
+    if train is not None:
+        check_names(population.groups, train.identities, column)
     search = next(s for s in searches(labelled, labelled, leave_one_out=True) if s.recognizer == (name or s.recognizer))
     metrics = metric_frame(search, column, sorted({1, *ranks}))
     vectors = labelled.vectors(search.recognizer)
@@ -267,6 +269,7 @@ def _labelled(embeddings: Embeddings, column: str) -> tuple[Embeddings, tuple[st
     frame, said = embeddings.frame, []
     if "identity" in frame.columns and column in frame.columns:
         frame = frame.with_columns(pl.col("identity", column).cast(pl.String).str.strip_chars().replace("", None))
+        one_group_each(frame, column)
         without = frame["identity"].null_count()
         if without and without < len(frame):
             said.append(f"{without:,} faces without an identity are left out: they may be of anybody.")
@@ -277,9 +280,10 @@ def _labelled(embeddings: Embeddings, column: str) -> tuple[Embeddings, tuple[st
         enough = able.filter(pl.col("people") > 1)[column].drop_nulls()
         few = [value for value in frame[column].drop_nulls().unique().sort() if value not in enough]
         if few and len(enough) < 2:
+            have = "has" if len(few) == 1 else "have"
             raise FairveilError(
-                f"Of {column}, {', '.join(few)} has fewer than two people with two images each, and without two groups "
-                "that have them nothing can be compared: add people, or join groups."
+                f"Of {column}, {' and '.join(few)} {have} fewer than two people with two images each, and without two "
+                "groups that have them nothing can be compared: add people, or join groups."
             )
         if few:
             said.append(
@@ -329,6 +333,8 @@ def _masked(
     vectors: torch.Tensor, population: Population, versus: tuple[str, str], train: Shares | None, seeds: int
 ) -> MaskedBias | None:
     shares = train or shares_of(population)
+    if train is None and shares == Shares.balanced(population.groups):
+        return None  # there is nothing to compare it with
     try:
         make_ups = largest(population, [Shares.balanced(population.groups), shares])
         response = respond(vectors, population, make_ups, seeds=seeds)
@@ -357,9 +363,10 @@ def in_percent(counts: Mapping[str, float]) -> dict[str, Fraction]:
     total = sum(counts.values())
     exact = {group: Fraction(count) / Fraction(total) * _PERCENT for group, count in counts.items()}
     whole = {group: max(int(share), int(share > 0)) for group, share in exact.items()}
-    while (rest := _PERCENT - sum(whole.values())) != 0:  # what is furthest from its share comes nearer to it
-        group = min(whole, key=lambda group: (whole[group] - exact[group]) * (1 if rest > 0 else -1))
-        whole[group] += 1 if rest > 0 else -1
+    while sum(whole.values()) < _PERCENT:  # what is furthest below its share comes nearer to it
+        whole[min(whole, key=lambda group: whole[group] - exact[group])] += 1
+    while sum(whole.values()) > _PERCENT:  # what groups have beyond their shares is the largest group's
+        whole[max(whole, key=whole.__getitem__)] -= 1
     return {group: Fraction(share, _PERCENT) for group, share in whole.items()}
 
 

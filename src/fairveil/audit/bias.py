@@ -107,8 +107,8 @@ class Response:
         low, high = np.quantile(np.where(np.isnan(points), beyond, points), [0.025, 0.975], method="nearest")
         return FairPoint(
             share=None if np.isnan(measured) else float(measured),
-            low=float(low) if np.isfinite(low) else None,
-            high=float(high) if np.isfinite(high) else None,
+            low=float(np.fmin(low, measured)) if np.isfinite(low) else None,
+            high=float(np.fmax(high, measured)) if np.isfinite(high) else None,
             certainty=float(np.mean(~np.isnan(points))),
             nearest=float(shares[known[np.abs(gaps[0][known]).argmin()]]) if len(known) else None,
         )

@@ -56,21 +56,21 @@ class Population:
         """
         if "identity" not in frame.columns or frame["identity"].null_count() == len(frame):
             raise FairveilError("No identities are known, so nobody could tell right from wrong: label the images.")
-        others = [name for name in frame.columns if name not in ("image", "identity")]
+        others = [
+            name
+            for name, kind in frame.schema.items()
+            if name not in ("image", "identity") and not kind.is_nested()  # embeddings are no groups
+        ]
         if column not in frame.columns or column in ("image", "identity"):
             hint = did_you_mean(column, others)
-            raise FairveilError(f"There is no column {column!r} of groups.{hint} There are {', '.join(others)}.")
+            raise FairveilError(
+                f"There is no column {column!r} of groups.{hint} There are {', '.join(others) or 'none'}."
+            )
         labels = frame.select(identity=pl.col("identity"), group=pl.col(column)).with_columns(
             pl.all().cast(pl.String).str.strip_chars().replace("", None)
         )
         known = labels.drop_nulls()
-        several = known.group_by("identity").agg(pl.col("group").unique()).filter(pl.col("group").list.len() > 1)
-        if len(several):
-            who, values = several.sort("identity").row(0)
-            more = f", and so are {len(several) - 1} others" if len(several) > 1 else ""
-            raise FairveilError(
-                f"{who} is in several groups of {column} ({', '.join(sorted(values))}){more}: give each person one."
-            )
+        one_group_each(known, "group", column)
         groups = tuple(known["group"].unique().sort())
         if len(groups) < 2:
             there = f"only {groups[0]!r}" if groups else "none"
@@ -93,6 +93,27 @@ class Population:
         """How many images each identity of a group has, in the order of their numbers."""
         rows = self.known & (self.group == self.groups.index(group))
         return np.asarray(torch.unique(self.identity[rows], return_counts=True)[1].numpy())
+
+
+def one_group_each(labels: pl.DataFrame, column: str, name: str | None = None) -> None:
+    """Refuse people who are in several groups.
+
+    Args:
+        labels: with the columns `identity` and `column`; rows that lack one of them say nothing.
+        column: of groups.
+        name: what complaints call it.
+
+    Raises:
+        FairveilError: a person is in several groups.
+    """
+    known = labels.drop_nulls(["identity", column])
+    several = known.group_by("identity").agg(pl.col(column).unique()).filter(pl.col(column).list.len() > 1)
+    if len(several):
+        who, values = several.select("identity", column).sort("identity").row(0)
+        more = f", and so are {len(several) - 1} others" if len(several) > 1 else ""
+        raise FairveilError(
+            f"{who} is in several groups of {name or column} ({', '.join(sorted(values))}){more}: give each person one."
+        )
 
 
 @dataclass(frozen=True)
@@ -158,6 +179,18 @@ class MakeUp:
         return cls(_shared_out(shares.identities, identities), _shared_out(shares.images, images), least)
 
 
+def check_names(groups: Sequence[str], named: Mapping[str, object], column: str) -> None:
+    """Refuse names that are not those of the groups.
+
+    Raises:
+        FairveilError: a name is unknown, or a group is not named.
+    """
+    if unknown := [name for name in named if name not in groups]:
+        raise FairveilError(f"Nobody is {unknown[0]!r} by {column}.{did_you_mean(unknown[0], groups)}")
+    if missing := [group for group in groups if group not in named]:
+        raise FairveilError(f"No share is given for {missing[0]!r} of {column}: give one for each group.")
+
+
 def largest(population: Population, wanted: Sequence[Shares]) -> list[MakeUp]:
     """The largest sets of some make-ups that a population can give, all with the same totals.
 
@@ -172,13 +205,7 @@ def largest(population: Population, wanted: Sequence[Shares]) -> list[MakeUp]:
         FairveilError: there are no such sets; the sentence says which group lacks what.
     """
     for shares in wanted:
-        if missing := [group for group in population.groups if group not in shares.identities]:
-            raise FairveilError(
-                f"No share is given for {missing[0]!r} of {population.column}: give one for each group."
-            )
-        if unknown := [group for group in shares.identities if group not in population.groups]:
-            hint = did_you_mean(unknown[0], population.groups)
-            raise FairveilError(f"Nobody is {unknown[0]!r} by {population.column}.{hint}")
+        check_names(population.groups, shares.identities, population.column)
     counts = {group: population.images_of(group) for group in population.groups}
     complaint = ""
     for least in range(LEAST_IMAGES, _MOST_LEAST + 1):
@@ -187,7 +214,7 @@ def largest(population: Population, wanted: Sequence[Shares]) -> list[MakeUp]:
         if not why:
             return [MakeUp.of(shares, identities=identities, images=images, least=least) for shares in wanted]
         complaint = complaint or why
-    raise FairveilError(f"The sets asked for cannot be drawn: {complaint}. Add images, or ask for less imbalance.")
+    raise FairveilError(f"Such sets cannot be drawn: {complaint}. More people or images are needed, or less imbalance.")
 
 
 def sweep(

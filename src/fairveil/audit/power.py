@@ -113,8 +113,12 @@ def _reach(power: float, confidence: float) -> float:
 
 
 def _check(images: float, correlation: float, power: float, confidence: float) -> None:
-    if images < 1:
+    if not 1 <= images < math.inf:
         raise FairveilError(f"An identity has one image or more, not {images:g}.")
     for what, number in (("correlation", correlation), ("power", power), ("confidence", confidence)):
         if not (0 <= number <= 1 if what == "correlation" else 0 < number < 1):
             raise FairveilError(f"The {what} is a number between 0 and 1, not {number:g}.")
+    if _reach(power, confidence) <= 0:
+        raise FairveilError(
+            f"With a power of {power:g} chance alone would do: give more than {(1 - confidence) / 2:g}."
+        )

@@ -30,7 +30,7 @@ if TYPE_CHECKING:  # torch takes seconds to import: --help should not wait for i
 
 def audit(
     embeddings: Annotated[
-        str | None, typer.Argument(metavar="[FILE]", help="Embeddings: a Parquet file, or .npy with --labels.")
+        str | None, typer.Argument(metavar="FILE", help="Embeddings: a Parquet file, or .npy with --labels.")
     ] = None,
     images: Annotated[
         str | None, typer.Option(metavar="FOLDER|CSV|PACK", help="Photos instead of embeddings, to be embedded.")
@@ -152,12 +152,13 @@ def _beside(report: Path, *, overwrite: bool) -> Path:
 
 
 def _print(audit: "Audit") -> None:
-    from fairveil.report.audit import accuracy_table, reading, sensitivity_reading
+    from fairveil.report.audit import accuracy_table, copies_told, curves_missing, reading, sensitivity_reading
     from fairveil.report.rendering import to_terminal
 
     for part in to_terminal(accuracy_table(audit), width=results.width):
         results.print(part)
-    for sentence in (*audit.left_out, *reading(audit), *sensitivity_reading(audit), *audit.without_curve.values()):
+    before = (*audit.left_out, *copies_told(audit))
+    for sentence in (*before, *reading(audit), *sensitivity_reading(audit), *curves_missing(audit)):
         results.print(Text(f"- {sentence}"), soft_wrap=True)
     if audit.masked is not None and audit.masked.warning:
         results.print(Text("Warning: ", "bold red"), Text(audit.masked.warning), sep="", soft_wrap=True)
@@ -225,7 +226,10 @@ def _train_shares(text: str | None, name: str, names: list[str] | None, column: 
         return shares_of(Population.of(read_strings(named_path(text)), column))
     if text is not None:
         try:
-            parts = {key.strip(): float(value) for key, value in (part.split("=") for part in text.split(","))}
+            pairs = [part.split("=") for part in text.split(",")]
+            parts = {key.strip(): float(value) for key, value in pairs}
+            if len(parts) < len(pairs) or not all(0 <= value < 1e9 for value in parts.values()):
+                raise ValueError(text)
             return Shares.of("identities", in_percent(parts))
         except (ValueError, ZeroDivisionError):
             raise typer.BadParameter(

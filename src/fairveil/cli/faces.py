@@ -194,7 +194,7 @@ def ranks_of(text: str) -> list[int]:
         ranks = sorted({int(number) for number in text.split(",")})
     except ValueError:
         ranks = [0]
-    if ranks[0] < 1:
+    if not 1 <= ranks[0] <= ranks[-1] < 1 << 31:
         raise typer.BadParameter(f"{text!r} are no ranks; write them like 1,5,50.", param_hint="--k")
     return ranks
 

@@ -103,7 +103,7 @@ def sections_of(audits: Sequence[Audit], about: Mapping[str, str]) -> list[Secti
         results += filter(None, [miss_table(search, _FPIRS, audit.column), wrong_matches_table(search, audit.column)])
         sensitivity += [curve_table(audit, curve) for curve in audit.curves.values()]
     data = (*first.left_out, *copies_told(first))
-    without = [f"{audit.recognizer}: {why}" for audit in audits for why in audit.without_curve.values()]
+    without = [f"{audit.recognizer}: {sentence}" for audit in audits for sentence in curves_missing(audit)]
     warnings = [f"{a.recognizer}: {a.masked.warning}" for a in audits if a.masked and a.masked.warning]
     return [
         Section("Data and their make-up", tables=[data_table(first)], points=data),
@@ -317,12 +317,21 @@ def sensitivity_reading(audit: Audit) -> Iterator[str]:
         )
     masked = audit.masked
     if masked is None or masked.change is None:
-        yield "whether a test set made up like the train set would hide bias cannot be told: too few people or errors."
+        yield (
+            "whether a test set made up like the train set would hide bias cannot be told: say how that is made up, "
+            "unless people or errors are too few."
+        )
     elif masked.warning is None:
         yield (
-            f"a test set made up like {masked.whose} shows the ratio of a balanced one {_times(masked.change)} "
-            "times: no difference can be told from chance."
+            f"a test set made up like {masked.whose} shows {_times(masked.change)} times the ratio that a balanced one "
+            "shows: no difference can be told from chance."
         )
+
+
+def curves_missing(audit: Audit) -> Iterator[str]:
+    """Which galleries could not be drawn, in sentences."""
+    for kind, why in audit.without_curve.items():
+        yield f"nothing is said of galleries with unequal {kind}. {why}"
 
 
 def copies_told(audit: Audit) -> Iterator[str]:

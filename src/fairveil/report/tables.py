@@ -136,7 +136,7 @@ _NUMBERS: Mapping[Unit, Callable[[float], str]] = {
     "cosine": lambda value: f"{value:+.2f}",
     "LPIPS": lambda value: f"{value:.3f}",
     "dB": lambda value: f"{value:.1f}",
-    "ratio": lambda value: f"{value:.2f}",
+    "ratio": lambda value: "∞" if value == float("inf") else f"{value:.2f}",
     "count": lambda value: f"{value:,.0f}",
 }
 
