@@ -101,7 +101,7 @@ def test_random_networks_of_one_kind_are_shown_as_one(tmp_path):
     settings = study.presets["smoke"]
     found = run_all(study, settings, tmp_path)
     men, *_ = study.tables(settings, found)
-    assert men.columns[0] == "random:mobilefacenet"
+    assert men.columns[0] == "random:resnet-18"
     assert all(cell.low <= cell.value <= cell.high for _, (cell, *_) in men.rows)
 
 

@@ -141,7 +141,7 @@ def rehearsal(settings: Galleries) -> Galleries:
     subjects = generated(settings.subjects).model_copy(update={"people": 16, "photos": 10, "size": 64})
     few = settings.recognizers if settings.random else ("random:resnet-18:0", "random:mobilefacenet:0")
     return settings.model_copy(
-        update={"subjects": subjects, "recognizers": few[:2], "draws": 1, "identities": None, "images": None}
+        update={"subjects": subjects, "recognizers": few[-2:], "draws": 1, "identities": None, "images": None}
     )
 
 
