@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from operator import attrgetter
-from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -19,7 +18,7 @@ from fairveil.studies.imbalance.curves import (
     ratio_name,
     tables_beside,
 )
-from fairveil.studies.imbalance.subjects import SYNTHETIC, Subjects, embedded, generated, resolve
+from fairveil.studies.imbalance.subjects import CELEBA, SYNTHETIC, Subjects, embedded, generated, resolve
 from fairveil.studies.study import Measurement, Results, Study, Trial
 from fairveil.studies.workbench import Workbench
 
@@ -186,22 +185,20 @@ def _suppliers(settings: Galleries, curves: dict[tuple[str, str, str], Point]) -
     )
 
 
-_CELEBA = Subjects(data="celeba", column="Male", focus="yes", other="no")
-_TEXT: dict[Kind, tuple[str, str, Literal["5.4", "5.5"]]] = {
-    "identities": ("gallery-identities", "more people of a group in the gallery", "5.4"),
-    "images": ("gallery-images", "more photos of each person of a group in the gallery", "5.5"),
+_QUESTIONS: dict[Kind, str] = {
+    "identities": "What do more people of a group in the gallery do to its errors, and to their ratio?",
+    "images": "What do more photos of each person of a group in the gallery do to its errors, and to their ratio?",
 }
 
 
-def _study(kind: Kind) -> Study[Galleries, GallerySweep]:
-    name, what, number = _TEXT[kind]
-    small = Galleries(kind=kind)
-    paper = Galleries(subjects=_CELEBA, kind=kind, identities=406 if kind == "identities" else 812, images=7000)
+def _study(
+    name: str, title: str, question: str, source: str, small: Galleries, paper: Galleries
+) -> Study[Galleries, GallerySweep]:
     return Study(
         name=name,
-        title=f"Galleries with unequal {kind}",
-        question=f"What do {what} do to its error, and to the ratio of two groups' errors?",
-        source=f"table {number}, figure 5.3",
+        title=title,
+        question=question,
+        source=source,
         presets={"smoke": rehearsal(small), "small": small, "paper": paper},
         trials=trials,
         run=run,
@@ -214,37 +211,30 @@ def _study(kind: Kind) -> Study[Galleries, GallerySweep]:
     )
 
 
+def _of_kind(kind: Kind, source: str) -> Study[Galleries, GallerySweep]:
+    paper = Galleries(subjects=CELEBA, kind=kind, identities=406 if kind == "identities" else 812, images=7000)
+    title = f"Galleries with unequal {kind}"
+    return _study(f"gallery-{kind}", title, _QUESTIONS[kind], source, Galleries(kind=kind), paper)
+
+
 def _random(backbones: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(f"random:{backbone}:{seed}" for backbone in backbones for seed in range(10))
 
 
-_RANDOM = Galleries(kind="images", recognizers=_random(("mobilefacenet", "resnet-18")), random=True)
-
-GALLERY_IDENTITIES, GALLERY_IMAGES = _study("identities"), _study("images")
-
-RANDOM_EXTRACTORS = Study(
-    name="random-extractors",
-    title="Recognisers that were never trained",
-    question="Do networks with random weights err equally on groups, in galleries of any make-up?",
-    source="figure 5.5",
-    presets={
-        "smoke": rehearsal(_RANDOM),
-        "small": _RANDOM,
-        "paper": _RANDOM.model_copy(
-            update={
-                "subjects": _CELEBA,
-                "identities": 812,
-                "images": 7000,
-                "recognizers": _random(("mobilefacenet", "resnet-152")),
-            }
-        ),
-    },
-    trials=trials,
-    run=run,
-    tables=tables,
-    differences=differences,
-    rehearsal=rehearsal,
-    figures=figures,
-    resolve=resolve,
-    data=attrgetter("subjects.data"),
+GALLERY_IDENTITIES = _of_kind("identities", "table 5.4, figure 5.3")
+GALLERY_IMAGES = _of_kind("images", "table 5.5, figure 5.3")
+RANDOM_EXTRACTORS = _study(
+    "random-extractors",
+    "Recognisers that were never trained",
+    "Do networks with random weights err equally on groups, in galleries of any make-up?",
+    "figure 5.5",
+    Galleries(kind="images", recognizers=_random(("mobilefacenet", "resnet-18")), random=True),
+    Galleries(
+        subjects=CELEBA,
+        kind="images",
+        recognizers=_random(("mobilefacenet", "resnet-152")),
+        identities=812,
+        images=7000,
+        random=True,
+    ),
 )

@@ -54,6 +54,10 @@ class Subjects(BaseModel):
     content: str | None = None
 
 
+CELEBA = Subjects(data="celeba", column="Male", focus="yes", other="no")
+"""The dissertation's, in the folder that is called so."""
+
+
 def generated(subjects: Subjects) -> Subjects:
     """As many generated people, whose groups are shapes of heads."""
     return subjects.model_copy(update={"data": SYNTHETIC, "column": "shape", "focus": "long", "other": "round"})

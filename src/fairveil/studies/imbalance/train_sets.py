@@ -32,7 +32,7 @@ from fairveil.studies.imbalance.curves import (
     ratio_name,
     tables_beside,
 )
-from fairveil.studies.imbalance.subjects import SYNTHETIC, Subjects, crops_of, generated, resolve
+from fairveil.studies.imbalance.subjects import CELEBA, SYNTHETIC, Subjects, crops_of, generated, resolve
 from fairveil.studies.study import Measurement, Results, Study, Trial
 from fairveil.studies.workbench import Workbench
 from fairveil.training import Training
@@ -323,7 +323,6 @@ def _interplay(settings: TrainSets, results: Results[TrainedOn]) -> list[Table]:
     ]
 
 
-_CELEBA = Subjects(data="celeba", column="Male", focus="yes", other="no")
 _PUBLISHED_MODELS = {
     f"{short} {head}": Model(backbone=backbone, head="cosface" if head == "CosFace" else "arcface", training=PAPER)
     for short, backbone in (("MFN", "mobilefacenet"), ("ResNet-152", "resnet-152"))
@@ -351,7 +350,7 @@ def _study(name: str, kind: Kind, source: str, *, matched: bool = False) -> Stud
         update={"kind": kind, "matched": matched, "parts": (0, 2, 5, 8, 10) if kind == "identities" else (2, 5, 8)}
     )
     paper = TrainSets(
-        subjects=_CELEBA, kind=kind, models=_PUBLISHED_MODELS, parts=parts, runs=1, test_people=406, matched=matched,
+        subjects=CELEBA, kind=kind, models=_PUBLISHED_MODELS, parts=parts, runs=1, test_people=406, matched=matched,
         identities=3967 if kind == "identities" else 7934, images=70_000,
     )  # fmt: skip
     where = "in train set and gallery" if matched else "in the train set"
