@@ -25,6 +25,10 @@ Kind = Literal["identities", "images"]
 LEAST_IMAGES = 2
 """Images that an identity needs: one to look for, and one to find."""
 
+PARTS: Mapping[Kind, tuple[int, ...]] = {"identities": tuple(range(11)), "images": tuple(range(2, 9))}
+"""Of ten, what a group has in the sweeps of tables 5.2 to 5.7: 0:10 to 10:0 of identities, 2:8 to 8:2 of images, beyond
+which identities would be left with too few images (section 5.4.2)."""
+
 _MOST_LEAST = 20  # how many images per identity are at the most demanded so that imbalance of images is possible
 
 
@@ -223,7 +227,6 @@ def sweep(
     focus: str,
     *,
     parts: Sequence[int] | None = None,
-    of: int = 10,
     identities: int | None = None,
     images: int | None = None,
 ) -> list[MakeUp]:
@@ -235,9 +238,7 @@ def sweep(
         population: what to draw from.
         kind: what is unequal.
         focus: the group whose share rises.
-        parts: of the focus group, out of `of`; by default all of 0 to 10 for identities and 2 to 8 for images (beyond
-            which identities would be left with too few images: section 5.4.2).
-        of: how many parts there are.
+        parts: of the focus group, out of ten; by default all of `PARTS`.
         identities: in every set; by default as many as can be (see `largest`).
         images: in every set, likewise; given if and only if `identities` is.
 
@@ -249,12 +250,11 @@ def sweep(
         raise FairveilError(f"Nobody is {focus!r} by {population.column}.{hint}")
     if (identities is None) != (images is None):
         raise FairveilError("Give both totals, of identities and of images, or neither.")
-    parts = parts if parts is not None else range(of + 1) if kind == "identities" else range(of // 5, of - of // 5 + 1)
     others = [group for group in population.groups if group != focus]
     wanted = [
-        Shares.of(kind, {group: Fraction(part if group == focus else Fraction(of - part, len(others)))
+        Shares.of(kind, {group: Fraction(part if group == focus else Fraction(10 - part, len(others)))
                          for group in population.groups})
-        for part in parts
+        for part in (PARTS[kind] if parts is None else parts)
     ]  # fmt: skip
     if identities is None or images is None:
         return largest(population, wanted)
@@ -372,7 +372,7 @@ def _largest_totals(images: Mapping[str, NDArray[np.int64]], wanted: Sequence[Sh
     ]
     identities = rounded(min(len(images[group]) / people for group, people, _ in uses if people))
     if identities < len(images):
-        scarce = min(images, key=lambda group: len(images[group]))
+        scarce = min(uses, key=lambda use: len(images[use[0]]) / use[1] if use[1] else math.inf)[0]
         return 0, 0, f"{scarce} has {len(images[scarce])} identities with enough images"
     total = rounded(min(identities * people * means[group] / share for group, people, share in uses if share))
     richest = {group: np.concatenate([[0], np.cumsum(np.sort(some)[::-1])]) for group, some in images.items()}

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from fairveil.audit.bias import Response
-from fairveil.audit.imbalance import Kind
 from fairveil.report.plots import Series, lines
 from fairveil.report.study import Figure
 from fairveil.report.tables import Cell, Table, Unit
@@ -15,9 +14,6 @@ from fairveil.studies.study import Measurement
 
 FOCUS, OTHER, RATIO = "M Acc", "F Acc", "Error Ratio"
 """What the tables call the accuracies of the two groups, men and women, and the ratio of their errors, women to men."""
-
-PARTS: Mapping[Kind, tuple[int, ...]] = {"identities": tuple(range(11)), "images": tuple(range(2, 9))}
-"""Of ten, what the first group has: 0:10 to 10:0 of identities, 2:8 to 8:2 of images."""
 
 MODELS = ("MFN CosFace", "MFN ArcFace", "ResNet-152 CosFace", "ResNet-152 ArcFace")
 """The published recognisers."""

@@ -6,11 +6,10 @@ from operator import attrgetter
 from pydantic import BaseModel, ConfigDict, Field
 
 from fairveil.audit.bias import respond
-from fairveil.audit.imbalance import Kind, sweep
+from fairveil.audit.imbalance import PARTS, Kind, sweep
 from fairveil.report.study import Figure
 from fairveil.report.tables import Cell, Table
 from fairveil.studies.imbalance.curves import (
-    PARTS,
     Point,
     curves_of,
     measured,

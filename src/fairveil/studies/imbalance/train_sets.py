@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from fairveil.audit.bias import Interplay, Response, respond
-from fairveil.audit.imbalance import Kind, MakeUp, Population, Shares, draw, largest, sweep
+from fairveil.audit.imbalance import PARTS, Kind, MakeUp, Population, Shares, draw, largest, sweep
 from fairveil.errors import FairveilError
 from fairveil.faces.crops import FaceCrops
 from fairveil.faces.heads import HeadKind
@@ -23,7 +23,6 @@ from fairveil.report.study import Figure
 from fairveil.report.tables import Cell, Table
 from fairveil.sharing import make_files
 from fairveil.studies.imbalance.curves import (
-    PARTS,
     RATIO,
     Point,
     curves_of,
@@ -91,6 +90,12 @@ class TrainSets(BaseModel):
     identities: int | None = None
     images: int | None = None
     matched: bool = False
+
+    @model_validator(mode="after")
+    def _known_parts(self) -> "TrainSets":
+        if unknown := [part for part in self.parts if part not in PARTS[self.kind]]:
+            raise ValueError(f"of {self.kind}, a group has one of {PARTS[self.kind]} parts of ten, not {unknown[0]}")
+        return self
 
 
 SettingsType = TypeVar("SettingsType", bound=TrainSets)
