@@ -140,3 +140,28 @@ def test_the_power_calculator_says_how_many_people_it_takes(run_fairveil):
     code, _, err = run_fairveil("audit-power", "--ratio", "0.5")
     assert code == 1
     assert "above 1" in err
+
+
+def test_questions_that_people_answered_are_set_beside_the_recogniser(run_fairveil, faces, tmp_path):
+    random, rows = np.random.default_rng(0), []
+    for person in range(40):
+        others = [other for other in range(40) if other % 2 == person % 2 and other != person][:8]
+        false = ";".join(f"{10 * other}.jpg" for other in others)
+        rows.append(
+            {
+                "question": person, "probe": f"{10 * person}.jpg", "true": f"{10 * person + 1}.jpg", "false": false,
+                "human_accuracy": round(float(random.uniform(0.3, 1)), 2), "gender": "FM"[person % 2],
+            }
+        )  # fmt: skip
+    survey = tmp_path / "survey.csv"
+    pl.DataFrame(rows).write_csv(survey)
+    code, out, _ = run_fairveil("audit-questions", survey, faces)
+    assert code == 0
+    assert all(name in out for name in ("all questions", "gender F", "gender M", "within gender"))
+    code, out, _ = run_fairveil("audit-questions", survey, faces, "--json")
+    record = json.loads(out)[0]
+    assert len(record["by_question"]) == 40
+    assert -1 <= record["overall"]["low"] <= record["overall"]["value"] <= record["overall"]["high"] <= 1
+    code, _, err = run_fairveil("audit-questions", tmp_path / "none.csv", faces)
+    assert code == 1
+    assert "is not there" in err

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from fairveil.cli.audit import audit, audit_power
+from fairveil.cli.audit import audit, audit_power, audit_questions
 from fairveil.cli.faces import embed, identify
 from fairveil.cli.models import models_app
 from fairveil.cli.protection import check, protect
@@ -29,6 +29,7 @@ app = typer.Typer(
 for command in (protect, check, embed, identify, audit, train):
     app.command()(command)
 app.command("audit-power")(audit_power)
+app.command("audit-questions")(audit_questions)
 app.add_typer(models_app, name="models")
 app.add_typer(sanitize_app, name="sanitize")
 app.add_typer(study_app, name="study")

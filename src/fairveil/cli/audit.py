@@ -1,4 +1,4 @@
-"""The commands `fairveil audit` and `fairveil audit-power`."""
+"""The commands `fairveil audit`, `fairveil audit-power` and `fairveil audit-questions`."""
 
 import json
 from datetime import datetime
@@ -139,6 +139,42 @@ def audit_power(
         f"(images of one person faring alike with a correlation of {within:g}).",
         soft_wrap=True,
     )
+
+
+def audit_questions(
+    questions: Annotated[
+        Path,
+        typer.Argument(
+            metavar="CSV",
+            parser=named_path,
+            help="Columns question, probe, true, false (several between ;), human_accuracy, and groups.",
+        ),
+    ],
+    embeddings: Annotated[
+        Path, typer.Argument(metavar="PARQUET", parser=named_path, help="Embeddings of the images they are about.")
+    ],
+    recognizer: Annotated[list[str] | None, typer.Option(help="Whose embeddings; all by default; repeatable.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
+) -> None:
+    """Does a recogniser find hard what people find hard? Its L2 ratios against the share of people who were right.
+
+    Example: fairveil audit-questions survey.csv faces.parquet
+    """
+    from dataclasses import asdict
+
+    from fairveil.audit.human import agreement, read_questions
+    from fairveil.report.audit import agreement_table
+    from fairveil.report.rendering import to_terminal
+
+    asked, faces = read_questions(questions), _read(embeddings, None)
+    found = [agreement(faces, asked, recognizer=name) for name in _chosen(faces, recognizer)]
+    if as_json:
+        records = [asdict(one) | {"by_question": one.by_question.to_dicts()} for one in found]
+        typer.echo(json.dumps(records, indent=1))
+        return
+    for one in found:
+        for part in to_terminal(agreement_table(one), width=results.width):
+            results.print(part)
 
 
 def _beside(report: Path, *, overwrite: bool) -> Path:

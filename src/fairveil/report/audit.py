@@ -10,6 +10,7 @@ from markupsafe import Markup
 
 from fairveil.audit.auditing import Audit, Curve
 from fairveil.audit.bias import Response
+from fairveil.audit.human import Agreement
 from fairveil.audit.imbalance import Kind
 from fairveil.audit.power import ratio_visible
 from fairveil.faces.rates import Rate, Ratio
@@ -343,6 +344,33 @@ def copies_told(audit: Audit) -> Iterator[str]:
         yield (
             f"{search.renamed_copies:,} faces have a copy under another name: look at the labels, one of two is wrong."
         )
+
+
+def agreement_table(found: Agreement) -> Table:
+    """Correlations of L2 ratio and human accuracy: of all questions, of each group, and within groups."""
+    named = {"all questions": found.overall}
+    for column, values in found.by_group.items():
+        named |= {f"{column} {shown(value)}": one for value, one in values.items()}
+    named |= {f"within {column}": one for column, one in found.within.items()}
+    units: tuple[Unit, ...] = ("cosine", "count", "count")
+    left_out = [
+        f"{column} {shown(value)} is left out: {why}"
+        for column, values in found.left_out.items()
+        for value, why in values.items()
+    ]
+    return Table(
+        title=f"{found.recognizer}: correlation of L2 ratio and human accuracy",
+        columns=("Pearson's r", "questions", "people"),
+        rows=tuple(
+            (name, (Cell(one.value, one.low, one.high), Cell(one.questions), Cell(one.people)))
+            for name, one in named.items()
+        ),
+        unit=units,
+        caption="95 % intervals take people for the sample. What is lower within groups than overall is owed to groups "
+        "that both find harder, not to the same questions in them.",
+        notes=tuple(left_out),
+        row_name="questions",
+    )
 
 
 def audit_record(audit: Audit) -> dict[str, Any]:
