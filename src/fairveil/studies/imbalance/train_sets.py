@@ -227,8 +227,8 @@ def rehearsal(settings: SettingsType) -> SettingsType:
     tiny = first.model_copy(update={"training": training, "dimension": 16, "backbone": "resnet-18"})
     return settings.model_copy(
         update={
-            "subjects": subjects, "models": {"ResNet-18": tiny}, "runs": 1, "test_people": 12, "draws": 1, "parts": (2, 5),
-            "identities": None, "images": None,
+            "subjects": subjects, "models": {"ResNet-18": tiny}, "parts": (2, 5), "runs": 1, "test_people": 12,
+            "draws": 1, "identities": None, "images": None,
         }
     )  # fmt: skip
 
