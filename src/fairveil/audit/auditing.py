@@ -11,7 +11,7 @@ import torch
 from fairlearn.metrics import MetricFrame
 
 from fairveil.audit.bias import SEEDS, FairPoint, Response, respond, worst_and_best
-from fairveil.audit.imbalance import Kind, Population, Shares, check_names, largest, one_group_each, sweep
+from fairveil.audit.imbalance import PARTS, Kind, Population, Shares, check_names, largest, one_group_each, sweep
 from fairveil.audit.power import correlation_within
 from fairveil.errors import FairveilError
 from fairveil.faces.rates import Rate, Ratio, complement, rank_accuracy, ratio
@@ -240,8 +240,7 @@ def audit(
     versus = _versus(vectors, population, metrics, seeds)
     curves: dict[Kind, Curve] = {}
     without_curve: dict[Kind, str] = {}
-    kinds: tuple[Kind, ...] = ("identities", "images")
-    for kind in kinds:
+    for kind in PARTS:
         try:
             curves[kind] = _curve(vectors, population, kind, versus, seeds)
         except FairveilError as reason:

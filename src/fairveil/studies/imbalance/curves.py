@@ -105,7 +105,7 @@ def tables_beside(
             columns=(*recognizers, *MODELS),
             groups=(("ours", len(recognizers)), (f"published ({published.name}, men and women)", len(MODELS))),
             rows=tuple(
-                (row, (*(_ours(curves, name, what, row) for name in recognizers),
+                (row, (*(cell_of(curves, name, what, row) for name in recognizers),
                        *(_theirs(published, model, what, row) for model in MODELS)))
                 for row in rows
             ),
@@ -150,7 +150,8 @@ def _series(
     )
 
 
-def _ours(curves: Curves, recognizer: str, what: str, row: str) -> Cell:
+def cell_of(curves: Curves, recognizer: str, what: str, row: str) -> Cell:
+    """What was measured of a recogniser at a make-up, empty where nothing was."""
     point = curves.get((recognizer, what, row))
     return Cell() if point is None else Cell(point.value, point.low, point.high)
 

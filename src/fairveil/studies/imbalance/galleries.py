@@ -8,9 +8,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from fairveil.audit.bias import respond
 from fairveil.audit.imbalance import PARTS, Kind, sweep
 from fairveil.report.study import Figure
-from fairveil.report.tables import Cell, Table
+from fairveil.report.tables import Table
 from fairveil.studies.imbalance.curves import (
     Point,
+    cell_of,
     curves_of,
     measured,
     plots_of,
@@ -166,14 +167,12 @@ def _suppliers(settings: Galleries, curves: dict[tuple[str, str, str], Point]) -
     groups = (settings.subjects.focus, settings.subjects.other)
     rows = []
     for part in PARTS[settings.kind]:
-        found = [
-            curves.get((name, f"wrong matches of the own group, {group}", ratio_name(part)))
+        cells = [
+            cell_of(curves, name, f"wrong matches of the own group, {group}", ratio_name(part))
             for name in recognizers
             for group in groups
         ]
-        rows.append(
-            (ratio_name(part), tuple(Cell() if one is None else Cell(one.value, one.low, one.high) for one in found))
-        )
+        rows.append((ratio_name(part), tuple(cells)))
     return Table(
         title="Who the wrong matches are: share of the probe's own group, ours",
         columns=groups * len(recognizers),
