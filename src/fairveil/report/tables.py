@@ -6,7 +6,7 @@ from math import isnan
 from types import MappingProxyType
 from typing import Literal, Protocol
 
-Unit = Literal["%", "s", "cosine", "LPIPS", "dB", "ratio", "count"]
+Unit = Literal["%", "s", "cosine", "LPIPS", "dB", "ratio", "count", "AUC", "°"]
 """What the values of a table are. Shares are kept in [0, 1] and shown in per cent."""
 
 Shade = Literal["low is good", "high is good"]
@@ -112,7 +112,7 @@ def estimate(cell: Cell, unit: Unit) -> str:
         return cell.text
     if cell.value is None or not cell.measured:
         return "–"
-    sign = unit if unit in ("%", "s", "dB") else ""
+    sign = unit if unit in ("%", "s", "dB", "°") else ""
     return f"{_NUMBERS[unit](cell.value)} {sign}".rstrip()
 
 
@@ -138,6 +138,8 @@ _NUMBERS: Mapping[Unit, Callable[[float], str]] = {
     "dB": lambda value: f"{value:.1f}",
     "ratio": lambda value: "∞" if value == float("inf") else f"{value:.2f}",
     "count": lambda value: f"{value:,.0f}",
+    "AUC": lambda value: f"{value:.3f}",
+    "°": lambda value: f"{value:.1f}",
 }
 
 
