@@ -65,3 +65,12 @@ def sha256_of(file: Path) -> str:
     """The SHA-256 of a file's content, in hexadecimal digits."""
     with file.open("rb") as opened:
         return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def file_state(file: Path) -> tuple[int, int] | None:
+    """Size and date of a file, in nanoseconds, by which a changed one is told; None where there is none."""
+    try:
+        status = file.stat()
+    except OSError:
+        return None
+    return status.st_size, status.st_mtime_ns

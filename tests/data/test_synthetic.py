@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from fairveil.data.synthetic import GROUPS, Difficulty, SyntheticFaces, _deviates, _grain, _mixed
+from fairveil.data.keyed_random import deviates_of, mixed
+from fairveil.data.synthetic import GROUPS, Difficulty, SyntheticFaces, _grain
 from fairveil.errors import FairveilError
 from fairveil.faces.alignment import TEMPLATE
 
@@ -187,7 +188,7 @@ def test_random_words_are_those_of_splitmix64():
     # The first outputs of the reference implementation for the seed 1234567.
     state, gamma, words = 1234567, 0x9E3779B97F4A7C15, []
     for _ in range(5):
-        words.append(int(_mixed(torch.tensor(state - (1 << 64) if state >> 63 else state))) % (1 << 64))
+        words.append(int(mixed(torch.tensor(state - (1 << 64) if state >> 63 else state))) % (1 << 64))
         state = (state + gamma) % (1 << 64)
     assert words == [
         6457827717110365317,
@@ -199,7 +200,7 @@ def test_random_words_are_those_of_splitmix64():
 
 
 def test_deviates_are_normal_and_independent_between_keys():
-    values = _deviates(torch.arange(2000), 50)
+    values = deviates_of(torch.arange(2000), 50)
     assert abs(float(values.mean())) < 0.01 and abs(float(values.std()) - 1) < 0.01
     assert np.allclose(np.quantile(values.numpy(), [0.05, 0.25, 0.975]), [-1.645, -0.6745, 1.96], atol=0.03)
     assert np.abs(np.corrcoef(values[:, :10].T.numpy()) - np.eye(10)).max() < 0.1

@@ -217,3 +217,11 @@ def test_what_cannot_be_built_is_refused():
             build_backbone("ir-50", seed=0, size=size)
     with pytest.raises(FairveilError, match="at least 1"):
         build_backbone("ir-50", seed=0, dimension=0)
+
+
+def test_the_small_resnet_has_as_many_parameters_as_its_layers_say():
+    expected = 27 * 32 + 2 * 32
+    for inner, outer in ((32, 32), (32, 64), (64, 128)):
+        expected += 9 * inner * outer + 9 * outer * outer + inner * outer + 3 * 2 * outer
+    expected += 2 * 128 + (128 * 7 * 7 + 1) * 512 + 2 * 512
+    assert _parameters(_plan("resnet-8")) == expected

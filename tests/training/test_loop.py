@@ -43,17 +43,21 @@ class _StoppedError(Exception):
     pass
 
 
-def test_the_loop_agrees_with_one_written_by_hand():
-    seen = []
+@pytest.mark.parametrize("name", ["sgd", "adam"])
+def test_the_loop_agrees_with_one_written_by_hand(name):
+    seen, settings = [], FEW.model_copy(update={"optimizer": name})
 
     def noting(network, batch, generator):
         seen.append(batch.rows)
         return Classification()(network, batch, generator)
 
     network, by_hand = _network(), _network()
-    train(network, DATA, FEW, objective=noting)
+    train(network, DATA, settings, objective=noting)
     by_hand.to(memory_format=torch.channels_last).train()
-    optimizer = torch.optim.SGD(by_hand.parameters(), 0.05, momentum=0.9, nesterov=True, weight_decay=5e-4)
+    if name == "sgd":
+        optimizer = torch.optim.SGD(by_hand.parameters(), 0.05, momentum=0.9, nesterov=True, weight_decay=5e-4)
+    else:
+        optimizer = torch.optim.Adam(by_hand.parameters(), 0.05, weight_decay=5e-4)
     for step, rows in enumerate(seen):
         optimizer.param_groups[0]["lr"] = learning_rate_at((step + 0.5) / 3, FEW)
         images = (DATA.images[rows].float() / 255).contiguous(memory_format=torch.channels_last)

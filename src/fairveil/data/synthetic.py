@@ -16,6 +16,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
+from fairveil.data.keyed_random import deviates_of, evenly, mixed
 from fairveil.data.synthetic_faces import Placement, draw, landmarks_of
 from fairveil.data.synthetic_head import Conditions, Head, Traits, from_deviates, numbers
 from fairveil.data.table import FaceTable
@@ -166,14 +167,14 @@ class SyntheticFaces(BaseModel):
     def _groups(self) -> tuple[Tensor, Tensor]:
         """Positions in `GROUPS` of everyone's tone and shape, (identities,) each."""
         people = torch.arange(self.identities)
-        warm, warm_before = _evenly(people, self.warm_share)
-        long, _ = _evenly(torch.where(warm, warm_before, people - warm_before), self.long_share)
+        warm, warm_before = evenly(people, self.warm_share)
+        long, _ = evenly(torch.where(warm, warm_before, people - warm_before), self.long_share)
         return 1 - warm.long(), 1 - long.long()
 
     def _keys(self, indices: Tensor) -> tuple[Tensor, Tensor]:
         """What all numbers of the people and the photos come from, (B,) each."""
-        person = _mixed(_mixed(torch.tensor(self.seed)) + indices // self.per_identity)
-        return person, _mixed(_mixed(person) + indices % self.per_identity)
+        person = mixed(mixed(torch.tensor(self.seed)) + indices // self.per_identity)
+        return person, mixed(mixed(person) + indices % self.per_identity)
 
     def _scenes(self, indices: Tensor) -> tuple[Head, Placement, Tensor]:
         """Heads, where they are, and the standard deviation of noise, (B, 1, 1, 1)."""
@@ -181,7 +182,7 @@ class SyntheticFaces(BaseModel):
         tone, shape = (groups[indices // self.per_identity] for groups in self._groups())
         likeness, disturbance = (self._factor(name, tone, shape) for name in ("likeness", "disturbance"))
         apart = _PEOPLE_APART / likeness[:, None]
-        traits = from_deviates(Traits, apart * _deviates(people, numbers(Traits)).clamp(-_EXTREME, _EXTREME))
+        traits = from_deviates(Traits, apart * deviates_of(people, numbers(Traits)).clamp(-_EXTREME, _EXTREME))
         traits = replace(
             traits,
             skin_hue=traits.skin_hue + _HUE_OF_TONE * (1 - 2 * tone),
@@ -190,7 +191,7 @@ class SyntheticFaces(BaseModel):
         )
         apart = _PHOTOS_APART * disturbance[:, None]
         conditions = from_deviates(
-            Conditions, apart * _deviates(photos, numbers(Conditions)).clamp(-_EXTREME, _EXTREME)
+            Conditions, apart * deviates_of(photos, numbers(Conditions)).clamp(-_EXTREME, _EXTREME)
         )
         head = Head(traits, conditions)
         if self.framing == "photo":
@@ -221,42 +222,12 @@ class _DrawnTable(FaceTable):
         return self.faces.render([position])[0]
 
 
-def _evenly(positions: Tensor, share: float) -> tuple[Tensor, Tensor]:
-    """Which positions of a sequence are chosen so that any start of it has its share, and how many are before each."""
-    before = (positions * share + 1e-9).floor().long()
-    return ((positions + 1) * share + 1e-9).floor().long() > before, before
-
-
-def _mixed(keys: Tensor) -> Tensor:
-    """One step of SplitMix64 (Steele, Lea and Flood 2014): int64 to int64 that look random and independent."""
-
-    def shifted(bits: int) -> Tensor:
-        return (keys >> bits) & ((1 << (64 - bits)) - 1)  # a shift that brings in zeros
-
-    keys = keys + _signed(0x9E3779B97F4A7C15)
-    keys = (keys ^ shifted(30)) * _signed(0xBF58476D1CE4E5B9)
-    keys = (keys ^ shifted(27)) * _signed(0x94D049BB133111EB)
-    return keys ^ shifted(31)
-
-
-def _signed(word: int) -> int:
-    return word - (1 << 64) if word >> 63 else word
-
-
-def _deviates(keys: Tensor, count: int) -> Tensor:
-    """Standard normal deviates, (B, count), from keys (B,)."""
-    words = _mixed(_mixed(keys)[:, None] + torch.arange(1, count + 1))
-    uniform = (((words >> 11) & ((1 << 53) - 1)).double() + 0.5) / (1 << 53)
-    deviates: Tensor = torch.special.ndtri(uniform)
-    return deviates.float()
-
-
 def _grain(keys: Tensor, size: int) -> Tensor:
     """Noise of mean 0 and standard deviation 1 in every value of pictures, (B, 3, size, size).
 
     Near enough to normal, and much faster: the sum of the four quarters of a random word.
     """
-    words = _mixed(_mixed(keys + 1)[:, None] + torch.arange(3 * size * size))
+    words = mixed(mixed(keys + 1)[:, None] + torch.arange(3 * size * size))
     zero = torch.zeros((), dtype=torch.int64)
     quarters = sum(((words >> bits & 0xFFFF) for bits in (0, 16, 32, 48)), start=zero)
     return ((quarters / 0xFFFF - 2) * math.sqrt(3)).view(-1, 3, size, size)

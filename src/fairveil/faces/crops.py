@@ -21,6 +21,7 @@ from fairveil.faces.canvas import view_of_face
 from fairveil.faces.detection import Detector
 from fairveil.faces.embedding import MINIMUM_FACE, WhichFace, faces_that_count
 from fairveil.faces.recognizers import Framing
+from fairveil.files import file_state
 from fairveil.photos import shown
 from fairveil.sharing import make_files
 from fairveil.tensor_files import read_tensors, write_tensors
@@ -290,17 +291,8 @@ def _key(table: FaceTable, size: int, which: WhichFace, detector: Detector | Non
         *(detector.minimum_face, detector.thresholds, detector.factor),
         *(weights_fingerprint(network) for network in (detector.pnet, detector.rnet, detector.onet)),
     ]
-    about = [_FORMAT, source, table.frame.write_csv(), list(map(_state, files)), size, which, finder]
+    about = [_FORMAT, source, table.frame.write_csv(), list(map(file_state, files)), size, which, finder]
     return hashlib.sha256(json.dumps(about).encode()).hexdigest()[:24]
-
-
-def _state(file: Path) -> tuple[int, int] | None:
-    """Size and date of a file, None where there is none."""
-    try:
-        status = file.stat()
-    except OSError:
-        return None
-    return status.st_size, status.st_mtime_ns
 
 
 @torch.no_grad()

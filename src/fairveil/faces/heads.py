@@ -71,8 +71,8 @@ def arcface_logits(cosines: Tensor, labels: Tensor, *, margin: float | Tensor = 
     return scale * cosines.scatter(1, labels[:, None], falling)
 
 
-def focal_loss(logits: Tensor, labels: Tensor, *, gamma: float = 2.0) -> Tensor:
-    """The mean of −(1 − p)^γ·log p, p being the probability of the right class (Lin et al., ICCV 2017, equation 4).
+def focal_losses(logits: Tensor, labels: Tensor, *, gamma: float = 2.0) -> Tensor:
+    """Of each sample −(1 − p)^γ·log p, p being the probability of the right class (Lin et al., ICCV 2017, equation 4).
 
     It is taken of each sample, as in the paper: what a batch comes to is then the mean over any of its parts. The code
     of face.evoLVe weighs the mean cross entropy of the batch by the p that follows from it instead.
@@ -82,11 +82,14 @@ def focal_loss(logits: Tensor, labels: Tensor, *, gamma: float = 2.0) -> Tensor:
         labels: int64 (B,).
         gamma: γ, how much less is made of what is right already; 0 is cross entropy, and others start at 1.
 
-    >>> focal_loss(torch.zeros(1, 2), torch.tensor([0]))  # (1 - 1/2)² log 2
-    tensor(0.1733)
+    Returns:
+        (B,).
+
+    >>> focal_losses(torch.zeros(1, 2), torch.tensor([0]))  # (1 - 1/2)² log 2
+    tensor([0.1733])
     """
     log_p = -F.cross_entropy(logits, labels, reduction="none")
-    return (-((-log_p.expm1()) ** gamma) * log_p).mean()
+    return -((-log_p.expm1()) ** gamma) * log_p
 
 
 def margins_by_group(margins: Mapping[str, float], groups: Sequence[str]) -> Tensor:

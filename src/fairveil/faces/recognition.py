@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from fairveil.errors import FairveilError
 from fairveil.faces.backbones import build_backbone
 from fairveil.faces.crops import FaceCrops
-from fairveil.faces.heads import HeadKind, MarginHead, focal_loss
+from fairveil.faces.heads import HeadKind, MarginHead, focal_losses
 from fairveil.faces.identification import identify
 from fairveil.faces.rates import Rate, rank_accuracy
 from fairveil.faces.recognizers import Framing, Recognizer
@@ -61,6 +62,10 @@ class Recognition(nn.Module):
 
     def forward(self, network: nn.Module, batch: Batch, generator: torch.Generator) -> Tensor:
         """The mean loss of a batch of crops, of which each is mirrored or not."""
+        return self.losses(network, batch, generator).mean()
+
+    def losses(self, network: nn.Module, batch: Batch, generator: torch.Generator) -> Tensor:
+        """The loss of each crop, (B,), mirrored or not: what losses that compare groups are made of."""
         mirrored = torch.rand(len(batch), generator=generator, device=batch.images.device) < 0.5
         crops = torch.where(mirrored[:, None, None, None], batch.images.flip(-1), batch.images)
         logits = self.head(network(self.framing.normalize(crops)), batch.targets)
@@ -71,7 +76,10 @@ class Recognition(nn.Module):
         return f"{self.framing}, {self.loss!r}"
 
 
-_LOSSES: dict[Loss, Callable[[Tensor, Tensor], Tensor]] = {"cross-entropy": F.cross_entropy, "focal": focal_loss}
+_LOSSES: dict[Loss, Callable[[Tensor, Tensor], Tensor]] = {
+    "cross-entropy": partial(F.cross_entropy, reduction="none"),
+    "focal": focal_losses,
+}
 
 
 @torch.no_grad()

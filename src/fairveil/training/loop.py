@@ -178,13 +178,7 @@ class _Run:
             network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.whole = _Step(network, objective, settings.precision).to(accelerator.device)
         self.parameters = [parameter for parameter in self.whole.parameters() if parameter.requires_grad]
-        self.optimizer = torch.optim.SGD(
-            self.parameters,
-            settings.learning_rate,
-            momentum=settings.momentum,
-            nesterov=settings.nesterov,
-            weight_decay=settings.weight_decay,
-        )
+        self.optimizer = _optimizer(self.parameters, settings)
         self.batches = Batches(
             data,
             settings.batch_size,
@@ -322,6 +316,13 @@ class _Run:
             f"{what} at step {step} of epoch {len(self.epochs) + 1}: lower the learning rate "
             f"({self.settings.learning_rate:g}) or give it a warm-up. {kept}."
         )
+
+
+def _optimizer(parameters: Sequence[nn.Parameter], settings: Training) -> torch.optim.Optimizer:
+    rate, decay = settings.learning_rate, settings.weight_decay
+    if settings.optimizer == "adam":
+        return torch.optim.Adam(parameters, rate, weight_decay=decay)
+    return torch.optim.SGD(parameters, rate, momentum=settings.momentum, nesterov=settings.nesterov, weight_decay=decay)
 
 
 def _scorer(

@@ -1,4 +1,4 @@
-"""Orders in which some rows come more often than others."""
+"""Orders in which some rows come more often than others, or some come together."""
 
 import hashlib
 from collections.abc import Sequence
@@ -33,11 +33,7 @@ class ClassBalanced:
         Raises:
             FairveilError: the data have another number of rows than there are labels.
         """
-        if count != len(self.labels):
-            raise FairveilError(
-                f"The order of training was made for {len(self.labels)} rows, but the data have {count}: make it from "
-                "their own labels."
-            )
+        _check_count(count, self.labels)
         size = min(batch_size, count)
         by_class = self.labels.argsort(stable=True)
         rows_of = torch.bincount(self.labels)
@@ -50,5 +46,55 @@ class ClassBalanced:
 
     def __repr__(self) -> str:
         """The same in every process: checkpoints tell orders apart by it."""
-        digest = hashlib.sha256(self.labels.cpu().contiguous().numpy().data).hexdigest()
-        return f"ClassBalanced({len(self.labels)} labels, {digest})"
+        return f"ClassBalanced({_digest(self.labels)})"
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class GroupStratified:
+    """Every row once, in whole batches that hold each group in proportion to its share of the data. An `Order`.
+
+    A loss that compares groups within a batch then finds all of them there, but for groups of fewer rows than batches.
+
+    Attributes:
+        groups: the group of each row of the data, int64 (N,); those of no known group are one more.
+
+    >>> groups = torch.tensor([0, 0, 0, 0, 1, 1])
+    >>> [groups[rows].sum().item() for rows in GroupStratified(groups)(6, 3, torch.Generator())]
+    [1, 1]
+    """
+
+    groups: Tensor
+
+    def __call__(self, count: int, batch_size: int, generator: torch.Generator) -> Sequence[Tensor]:
+        """The rows of each batch of an epoch, int64 (B,) each; the remainder that fills no batch is left out.
+
+        Raises:
+            FairveilError: the data have another number of rows than there are groups.
+        """
+        _check_count(count, self.groups)
+        size = min(batch_size, count)
+        mixed = torch.randperm(count, generator=generator)
+        group = self.groups[mixed]
+        place = torch.empty(count, dtype=torch.float64)
+        for one in torch.unique(group):
+            rows = (group == one).nonzero().flatten()
+            # spread evenly over the epoch, from where the group's first row happens to lie
+            start = torch.rand((), generator=generator, dtype=torch.float64)
+            place[rows] = (torch.arange(len(rows)) + start) / len(rows)
+        batches = torch.split(mixed[place.argsort(stable=True)][: count // size * size], size)
+        return [batches[number] for number in torch.randperm(len(batches), generator=generator)]
+
+    def __repr__(self) -> str:
+        """The same in every process: checkpoints tell orders apart by it."""
+        return f"GroupStratified({_digest(self.groups)})"
+
+
+def _check_count(count: int, rows: Tensor) -> None:
+    if count != len(rows):
+        raise FairveilError(
+            f"The order of training was made for {len(rows)} rows, but the data have {count}: make it from their own."
+        )
+
+
+def _digest(rows: Tensor) -> str:
+    return f"{len(rows)} rows, {hashlib.sha256(rows.cpu().contiguous().numpy().data).hexdigest()}"

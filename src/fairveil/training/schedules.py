@@ -9,12 +9,13 @@ Share = Annotated[float, Field(gt=0, lt=1)]
 
 
 class Training(BaseModel):
-    """The settings of a run of stochastic gradient descent.
+    """The settings of a run of gradient descent.
 
     Attributes:
         epochs: how often the data are gone through.
         batch_size: pictures a step, over all processes together.
         learning_rate: the highest.
+        optimizer: stochastic gradient descent, or Adam, which takes neither momentum nor nesterov.
         momentum: how much of the last step each step keeps.
         nesterov: whether momentum looks ahead.
         weight_decay: pulls all parameters towards zero.
@@ -38,6 +39,7 @@ class Training(BaseModel):
     epochs: int = Field(default=40, ge=1)
     batch_size: int = Field(default=128, ge=1)
     learning_rate: float = Field(default=0.1, gt=0)
+    optimizer: Literal["sgd", "adam"] = "sgd"
     momentum: float = Field(default=0.9, ge=0, lt=1)
     nesterov: bool = True
     weight_decay: float = Field(default=5e-4, ge=0)

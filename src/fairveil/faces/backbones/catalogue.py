@@ -11,6 +11,7 @@ from fairveil.faces.alignment import TEMPLATE_SIZE
 from fairveil.faces.backbones.improved_residual import ImprovedResNet
 from fairveil.faces.backbones.mobilefacenet import MobileFaceNet
 from fairveil.faces.backbones.residual import BasicBlock, BottleneckBlock, FaceResNet
+from fairveil.faces.backbones.small_residual import SmallFaceResNet
 
 
 class Backbone(Protocol):
@@ -21,6 +22,7 @@ class Backbone(Protocol):
 
 
 BACKBONES: dict[str, Backbone] = {
+    "resnet-8": SmallFaceResNet,
     "mobilefacenet": MobileFaceNet,
     "resnet-18": partial(FaceResNet, BasicBlock, (2, 2, 2, 2)),
     "resnet-50": partial(FaceResNet, BottleneckBlock, (3, 4, 6, 3)),
@@ -29,8 +31,8 @@ BACKBONES: dict[str, Backbone] = {
     "ir-101": partial(ImprovedResNet, (3, 13, 30, 3)),
     "ir-152": partial(ImprovedResNet, (3, 8, 36, 3)),
 }
-"""The networks of face.evoLVe (ZhaoJ9014/face.evoLVe), of 1.2 to 75 million parameters, and a ResNet-18 in their manner
-for small studies."""
+"""The networks of face.evoLVe (ZhaoJ9014/face.evoLVe), of 1.2 to 75 million parameters, a ResNet-18 in their manner,
+and a ResNet-8 for what two processor cores can train in minutes."""
 
 
 def build_backbone(name: str, *, seed: int, dimension: int = 512, size: int = TEMPLATE_SIZE) -> nn.Module:

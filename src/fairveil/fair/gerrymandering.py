@@ -1,0 +1,134 @@
+"""Who paid: what an intervention for some groups did to others, which nobody asked about (section 6.7).
+
+Fairness is gerrymandered where groups come closer along the column that was looked at and drift apart along another
+(Kearns et al., 2018).
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import polars as pl
+from fairlearn.metrics import MetricFrame
+
+from fairveil.fair.comparing import Comparison, Estimate, estimate
+from fairveil.fair.scores import BOTH
+
+Effect = Literal["gained", "paid", ""]
+
+
+@dataclass(frozen=True)
+class Bystander:
+    """A group that an intervention was not about, or an intersection with one that it was.
+
+    Attributes:
+        intervention: which.
+        column: of the group.
+        group: which.
+        before: how well it fared at the baseline.
+        change: what the intervention did to it, run by run.
+    """
+
+    intervention: str
+    column: str
+    group: str
+    before: Estimate
+    change: Estimate
+
+    @property
+    def effect(self) -> Effect:
+        """Whether it gained or paid, as far as runs tell it from chance."""
+        if not self.change.told:
+            return ""
+        return "gained" if self.change.value > 0 else "paid"
+
+
+@dataclass(frozen=True)
+class Drift:
+    """What an intervention did to the spread within a column: the best-off group less the worst-off one.
+
+    Attributes:
+        intervention: which.
+        column: of groups.
+        before: the spread at the baseline.
+        change: run by run; above zero, groups drifted apart.
+        gerrymandered: whether groups came closer along the column that was asked for, and drifted apart along this.
+    """
+
+    intervention: str
+    column: str
+    before: Estimate
+    change: Estimate
+    gerrymandered: bool
+
+
+def bystanders(comparison: Comparison, *, split: str = "test") -> Iterator[Bystander]:
+    """The matrix of who gained and who paid: every intervention, and every group of the untargeted columns."""
+    for intervention in comparison.interventions:
+        baseline = comparison.baselines[intervention]
+        for column, group in _untargeted(comparison, split):
+            mine = comparison.by_seed(intervention, split, column, group)
+            theirs = comparison.by_seed(baseline, split, column, group)
+            both = sorted(mine.keys() & theirs.keys())
+            if both:
+                before = estimate([theirs[seed] for seed in both])
+                change = estimate([mine[seed] - theirs[seed] for seed in both])
+                yield Bystander(intervention, column, group, before, change)
+
+
+def drifts(comparison: Comparison, *, split: str = "test") -> Iterator[Drift]:
+    """What became of the spread within every untargeted column."""
+    columns = list(dict.fromkeys(column for column, _ in _untargeted(comparison, split)))
+    for intervention in comparison.interventions:
+        closer = comparison.narrowing(intervention, split).value > 0
+        for column in columns:
+            mine = _spreads(comparison, intervention, split, column)
+            theirs = _spreads(comparison, comparison.baselines[intervention], split, column)
+            both = sorted(mine.keys() & theirs.keys())
+            if both:
+                change = estimate([mine[seed] - theirs[seed] for seed in both])
+                before = estimate([theirs[seed] for seed in both])
+                yield Drift(intervention, column, before, change, closer and change.told and change.value > 0)
+
+
+def frame_of(comparison: Comparison, intervention: str, column: str, *, split: str = "test") -> MetricFrame:
+    """The same figures as fairlearn's `MetricFrame`, to go on with in one's own notebook.
+
+    Its "samples" are the runs' figures of each group, so that `by_group`, `difference` and the like are of their means.
+    """
+    found = {
+        group: comparison.by_seed(intervention, split, column, group) for group in _groups(comparison, column, split)
+    }
+    values = [(value, group) for group, figures in found.items() for value in figures.values()]
+    measure = comparison.measures[split]
+    return MetricFrame(
+        metrics={measure: lambda y_true, y_pred: float(y_pred.mean())},
+        y_true=[0.0] * len(values),
+        y_pred=[value for value, _ in values],
+        sensitive_features={column: [group for _, group in values]},
+    )
+
+
+def _untargeted(comparison: Comparison, split: str) -> list[tuple[str, str]]:
+    """Columns and groups that were scored, but for everybody and the targeted column's own."""
+    found = comparison.scores.filter(
+        (pl.col("split") == split)
+        & (pl.col("measure") == comparison.measures[split])
+        & ~pl.col("column").is_in(["", comparison.column])
+    )
+    return found.select("column", "group").unique(maintain_order=True).rows()
+
+
+def _groups(comparison: Comparison, column: str, split: str) -> list[str]:
+    found = comparison.scores.filter((pl.col("column") == column) & (pl.col("split") == split))
+    return found["group"].unique(maintain_order=True).to_list()
+
+
+def _spreads(comparison: Comparison, intervention: str, split: str, column: str) -> dict[int, float]:
+    figures = [comparison.by_seed(intervention, split, column, group) for group in _groups(comparison, column, split)]
+    figures = [one for one in figures if one]
+    seeds = set.intersection(*(set(one) for one in figures)) if figures else set()
+    return {seed: max(one[seed] for one in figures) - min(one[seed] for one in figures) for seed in seeds}
+
+
+__all__ = ["BOTH", "Bystander", "Drift", "Effect", "bystanders", "drifts", "frame_of"]

@@ -1,0 +1,134 @@
+"""Means over groups: what every penalty is made of, right where a group is absent and over several processes."""
+
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from fairveil.errors import FairveilError
+
+Absent = Literal["refuse", "skip"]
+"""What to do with a batch in which fewer than two groups are: refuse it, or count its gap as none."""
+
+
+@dataclass(frozen=True)
+class GroupMeans:
+    """The mean of something within each of G groups, over the batches of all processes.
+
+    Attributes:
+        means: (G,), or (G, K) for K labels each; zero where nobody is counted.
+        counts: how many each mean is over, of the same shape.
+    """
+
+    means: Tensor
+    counts: Tensor
+
+    @property
+    def present(self) -> Tensor:
+        """Which means there are, bool, of the same shape."""
+        return self.counts > 0
+
+    @property
+    def compared(self) -> Tensor:
+        """Whether two groups at least are there to be compared: bool, scalar or (K,)."""
+        return self.present.sum(0) > 1
+
+    def highest(self) -> Tensor:
+        """The highest mean of the groups that are there, scalar or (K,); minus infinity where nobody is."""
+        return self.means.masked_fill(~self.present, -torch.inf).amax(0)
+
+    def lowest(self) -> Tensor:
+        """The lowest one; infinity where nobody is."""
+        return self.means.masked_fill(~self.present, torch.inf).amin(0)
+
+    def gap(self, absent: Absent = "refuse") -> Tensor:
+        """The highest mean less the lowest: for two groups |m₀ − m₁|. Averaged over the labels that can be compared.
+
+        Args:
+            absent: with fewer than two groups, for all labels: "refuse", or "skip", which gives zero.
+
+        Raises:
+            FairveilError: fewer than two groups are there, and that is refused.
+        """
+        compared = self.check(absent)
+        gaps = torch.where(compared, self.highest() - self.lowest(), 0.0)
+        return gaps.sum() / compared.sum().clamp_min(1)
+
+    def check(self, absent: Absent) -> Tensor:
+        """`compared`, once it is settled that something can be, or that nothing need be.
+
+        Raises:
+            FairveilError: fewer than two groups are there, and that is refused; or there is no such choice.
+        """
+        if absent not in get_args(Absent):
+            raise FairveilError(f"absent is {absent!r}: choose from {', '.join(get_args(Absent))}.")
+        compared = self.compared
+        if absent == "refuse" and not bool(compared.any()):
+            there = self.present.flatten(1).any(1) if self.present.ndim > 1 else self.present
+            groups = ", ".join(map(str, there.nonzero().flatten().tolist())) or "none"
+            raise FairveilError(
+                f"Of {len(self.means)} groups the batch holds {groups}, so that none can be compared: take larger "
+                "batches or such as hold all groups (`GroupStratified`), or skip such batches (absent='skip')."
+            )
+        return compared
+
+
+def group_means(values: Tensor, groups: Tensor, group_count: int, *, known: Tensor | None = None) -> GroupMeans:
+    """Means of values within groups. Where processes train together, over the batches of all of them.
+
+    Gradients then reach each process's own values as if it held the others' as well, so that averaging gradients over
+    processes, as data-parallel training does, gives the gradient of one process with the whole batch.
+
+    Args:
+        values: of each sample, float (B,), or of each of its labels, (B, K).
+        groups: int64 (B,), from 0 to G − 1; -1 for samples whose group is unknown, which do not count.
+        group_count: G. A batch alone cannot say which groups it lacks.
+        known: bool (B, K), which labels count; all by default.
+
+    Raises:
+        FairveilError: shapes do not fit, or a group is out of range.
+
+    >>> group_means(torch.tensor([1.0, 2.0, 4.0]), torch.tensor([0, 0, 2]), 3).means
+    tensor([1.5000, 0.0000, 4.0000])
+    """
+    if (
+        values.ndim not in (1, 2)
+        or groups.shape != values.shape[:1]
+        or (known is not None and known.shape != values.shape)
+    ):
+        raise FairveilError(
+            f"Values of shape {tuple(values.shape)} and groups of shape {tuple(groups.shape)} do not fit"
+            f"{'' if known is None else f' with known {tuple(known.shape)}'}: give (B,) or (B, K) and (B,)."
+        )
+    if len(groups) and not -1 <= int(groups.min()) <= int(groups.max()) < group_count:
+        raise FairveilError(
+            f"Groups from {int(groups.min())} to {int(groups.max())} are not {group_count} groups: number them from 0, "
+            "and give -1 to samples of no known group."
+        )
+    member = (groups[:, None] == torch.arange(group_count, device=groups.device)).to(values.dtype)  # (B, G)
+    counted = torch.ones_like(values) if known is None else known.to(values.dtype)
+    # A value that does not count may be NaN, which zero times it still would be.
+    sums = member.T @ (values if known is None else torch.where(known, values, 0.0))
+    counts = member.T @ counted
+    if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
+        sums = _SumOverProcesses.apply(sums)  # type: ignore[no-untyped-call]
+        dist.all_reduce(counts)
+    return GroupMeans(sums / counts.clamp_min(1), counts)
+
+
+class _SumOverProcesses(torch.autograd.Function):
+    """Sum over processes, differentiable: each process's loss depends on the values of all."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:
+        total = values.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        total = gradients[0].clone()
+        dist.all_reduce(total)
+        return total

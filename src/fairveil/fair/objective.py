@@ -1,0 +1,73 @@
+"""An intervention as the objective of the training loop."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from fairveil.fair.groups import Groups
+from fairveil.fair.interventions import Intervention, Outputs
+from fairveil.training import Batch
+from fairveil.training.batches import Batches, Examples
+
+Forward = Callable[[nn.Module, Batch, Tensor, torch.Generator], Outputs]
+"""A network, a batch, the groups of its samples, int64 (B,), and a generator, to what the network makes of it."""
+
+
+@dataclass(frozen=True, eq=False)
+class Aside:
+    """Data put aside, of which a penalty is taken.
+
+    Attributes:
+        data: the samples.
+        groups: of each.
+    """
+
+    data: Examples
+    groups: Groups
+
+
+class FairObjective(nn.Module):
+    """The loss of a task under an intervention: an `Objective`.
+
+    Args:
+        task: what the network makes of a batch; trained along with the network where it is a module.
+        intervention: what is done for fairness.
+        groups: of each row of the data trained on.
+        aside: data put aside, for a penalty that is taken on such; of these a random batch is drawn in each step.
+
+    Attributes:
+        steps: how many batches there were so far.
+        lacking: in how many of them one group or none was there, so that nothing could be compared.
+    """
+
+    def __init__(
+        self, task: Forward, intervention: Intervention, groups: Groups, *, aside: Aside | None = None
+    ) -> None:
+        super().__init__()
+        self.task, self.intervention, self.groups, self.aside = task, intervention, groups, aside
+        self.steps = self.lacking = 0
+
+    def forward(self, network: nn.Module, batch: Batch, generator: torch.Generator) -> Tensor:
+        """The loss of a batch."""
+        outputs = self._outputs(network, batch, self.groups, generator)
+        aside = None
+        if self.aside is not None:
+            rows = torch.randint(
+                len(self.aside.data.images), (len(batch),), generator=generator, device=generator.device
+            )
+            batches = Batches(self.aside.data, len(batch), device=batch.images.device)
+            aside = self._outputs(network, batches.batch(rows), self.aside.groups, generator)
+        compared = (outputs if aside is None else aside).groups
+        self.steps += 1
+        self.lacking += len(torch.unique(compared[compared >= 0])) < 2
+        return self.intervention.loss(outputs, aside)
+
+    def _outputs(self, network: nn.Module, batch: Batch, groups: Groups, generator: torch.Generator) -> Outputs:
+        return self.task(network, batch, groups.numbers.to(batch.rows.device)[batch.rows], generator)
+
+    def extra_repr(self) -> str:
+        """What checkpoints tell objectives apart by, beside the task."""
+        aside = "" if self.aside is None else f", aside={self.aside.data.fingerprint()}"
+        return f"{self.intervention!r}, {self.groups.column}, {self.groups.names}{aside}"

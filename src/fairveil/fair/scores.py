@@ -1,0 +1,225 @@
+"""How well a model does for each group and each intersection of groups, with intervals over people."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+import polars as pl
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fairveil.faces.rates import rate
+
+LEAST_PEOPLE = 5
+"""Of groups and intersections of fewer people nothing is told."""
+
+RESAMPLES = 400
+"""How often patients are drawn anew for the interval of an area under the curve."""
+
+BOTH = " × "
+"""Between the columns of an intersection, and between its groups."""
+
+SCORES = pl.Schema(
+    {
+        "split": pl.String,
+        "measure": pl.String,
+        "label": pl.String,
+        "column": pl.String,
+        "group": pl.String,
+        "value": pl.Float64,
+        "low": pl.Float64,
+        "high": pl.Float64,
+        "count": pl.Int64,
+        "people": pl.Int64,
+    }
+)
+"""A row a figure: on which split, what it is, of which label ("" for all), of which group ("" for everybody), the
+figure with its 95 % interval, and how many samples and people it is of."""
+
+MEAN = "mean"
+"""The label of an average over labels."""
+
+
+@dataclass(frozen=True)
+class Subset:
+    """The samples of a group, or of an intersection of two.
+
+    Attributes:
+        column: of groups; "" for everybody.
+        group: which.
+        rows: bool (N,).
+    """
+
+    column: str
+    group: str
+    rows: Tensor
+
+
+def subsets(
+    columns: Mapping[str, Sequence[str | None]], people: Tensor, *, least: int = LEAST_PEOPLE
+) -> Iterator[Subset]:
+    """Everybody, the groups of every column, and the intersections of every two columns.
+
+    Args:
+        columns: of groups, a value a sample each.
+        people: whose each sample is, int64 (N,).
+        least: how many people a group must have.
+
+    >>> groups = {"sex": ["F", "M"], "age": ["old", "old"]}
+    >>> [(one.group, int(one.rows.sum())) for one in subsets(groups, torch.tensor([0, 1]), least=1)]
+    [('', 2), ('F', 1), ('M', 1), ('old', 2), ('F × old', 1), ('M × old', 1)]
+    """
+    for one in _all_subsets(columns, len(people)):
+        if not one.column or len(torch.unique(people[one.rows])) >= least:
+            yield one
+
+
+def _all_subsets(columns: Mapping[str, Sequence[str | None]], count: int) -> Iterator[Subset]:
+    yield Subset("", "", torch.ones(count, dtype=torch.bool))
+    single = {
+        column: {
+            value: torch.tensor([one == value for one in values], dtype=torch.bool)
+            for value in sorted({value for value in values if value is not None})
+        }
+        for column, values in columns.items()
+    }
+    for column, groups in single.items():
+        for value, rows in groups.items():
+            yield Subset(column, value, rows)
+    for first, second in combinations(single, 2):
+        for one, rows in single[first].items():
+            for other, more in single[second].items():
+                yield Subset(first + BOTH + second, one + BOTH + other, rows & more)
+
+
+def share_scores(
+    right: Tensor, people: Tensor, columns: Mapping[str, Sequence[str | None]], *, split: str, measure: str
+) -> pl.DataFrame:
+    """Shares of right answers, such as rank-1 accuracy, with intervals that take people for the sample.
+
+    Args:
+        right: bool (N,).
+        people: whose each sample is, int64 (N,).
+        columns: of groups.
+        split: on which the answers were given.
+        measure: what right means.
+
+    Returns:
+        Rows of `SCORES`.
+    """
+    rows = []
+    for one in subsets(columns, people):
+        found = rate(right[one.rows], people[one.rows])
+        rows.append(
+            (split, measure, "", one.column, one.group, found.value, found.low, found.high, found.probes,
+             found.identities)
+        )  # fmt: skip
+    return pl.DataFrame(rows, schema=SCORES, orient="row")
+
+
+def auc_scores(
+    logits: Tensor,
+    targets: Tensor,
+    labels: Sequence[str],
+    patients: Tensor,
+    columns: Mapping[str, Sequence[str | None]],
+    *,
+    split: str,
+    seed: int = 0,
+) -> pl.DataFrame:
+    """Areas under the ROC curve of every label and their mean, with bootstrap intervals over patients.
+
+    A label without both presence and absence in a group has no area there and no row, and the mean is over the rest:
+    where groups lack different labels their means are of different things, so then neither label counts for any group.
+
+    Args:
+        logits: (N, K).
+        targets: 0, 1, or NaN where unknown, (N, K).
+        labels: what the K labels are called.
+        patients: whose each sample is, int64 (N,).
+        columns: of groups.
+        split: which samples these are.
+        seed: of the resampling.
+
+    Returns:
+        Rows of `SCORES`.
+    """
+    rows = []
+    everyone = list(subsets(columns, patients))
+    can = {(one.column, one.group): _can_be_ranked(targets[one.rows]) for one in everyone}
+    for one in everyone:
+        # a mean is compared with those of the column's other groups, so it is over what all of them have
+        within = torch.stack([usable for (column, _), usable in can.items() if column == one.column]).all(0)
+        mine, whose = targets[one.rows], patients[one.rows]
+        weights = _drawn_weights(whose, seed)
+        areas: dict[str, NDArray[np.float64]] = {}
+        for number, label in enumerate(labels):
+            known = ~mine[:, number].isnan()
+            if not bool(can[one.column, one.group][number]):
+                continue
+            drawn = areas_under_curve(
+                logits[one.rows][known, number].double().numpy(),
+                mine[known, number].numpy() > 0,
+                weights[:, known.numpy()],
+            )
+            if bool(within[number]):
+                areas[label] = drawn
+            rows.append(_auc_row(split, label, one, drawn, whose[known]))
+        if areas:
+            mean = np.mean(np.stack(list(areas.values())), axis=0)
+            rows.append(_auc_row(split, MEAN, one, mean, whose))
+    return pl.DataFrame(rows, schema=SCORES, orient="row")
+
+
+def areas_under_curve(
+    scores: NDArray[np.float64], present: NDArray[np.bool_], weights: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """The weighted area under the ROC curve: how often a present one scores above an absent one, ties counting half.
+
+    Args:
+        scores: (N,).
+        present: (N,).
+        weights: of the samples, in each of R resamples, (R, N).
+
+    Returns:
+        (R,); NaN where a resample has no present or no absent one.
+
+    >>> areas_under_curve(np.array([0.0, 1.0, 1.0]), np.array([False, True, False]), np.ones((1, 3)))
+    array([0.75])
+    """
+    order = np.argsort(scores, kind="stable")
+    _, first = np.unique(scores[order], return_index=True)
+    absent = weights[:, order] * ~present[order]
+    there = weights[:, order] * present[order]
+    absent_at = np.add.reduceat(absent, first, axis=1)  # (R, values)
+    there_at = np.add.reduceat(there, first, axis=1)
+    below = np.cumsum(absent_at, axis=1) - absent_at
+    pairs = absent_at.sum(1) * there_at.sum(1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray((there_at * (below + absent_at / 2)).sum(1) / pairs)
+
+
+def _can_be_ranked(targets: Tensor) -> Tensor:
+    """Labels that are present in some samples and absent in others, bool (K,)."""
+    return (targets == 1).any(0) & (targets == 0).any(0)
+
+
+def _drawn_weights(patients: Tensor, seed: int) -> NDArray[np.float64]:
+    """How often each sample counts in each resample of patients, (1 + R, N); the first is the sample itself."""
+    _, number = np.unique(patients.numpy(), return_inverse=True)
+    people = int(number.max()) + 1
+    generator = np.random.default_rng(seed)
+    times = generator.multinomial(people, np.full(people, 1 / people), size=RESAMPLES)
+    return np.concatenate([np.ones((1, len(number))), times[:, number].astype(np.float64)])
+
+
+def _auc_row(
+    split: str, label: str, subset: Subset, drawn: NDArray[np.float64], patients: Tensor
+) -> tuple[object, ...]:
+    low, high = np.nanquantile(drawn[1:], [0.025, 0.975]) if len(drawn) > 1 else (np.nan, np.nan)
+    return (
+        split, "AUC", label, subset.column, subset.group, float(drawn[0]), float(low), float(high), len(patients),
+        len(torch.unique(patients)),
+    )  # fmt: skip

@@ -1,0 +1,178 @@
+"""What is said of interventions whose effect is known, since the figures are made up."""
+
+import polars as pl
+import pytest
+
+from fairveil.errors import FairveilError
+from fairveil.fair.comparing import Estimate, compare, estimate
+from fairveil.fair.experiments import Measured
+from fairveil.fair.gerrymandering import bystanders, drifts, frame_of
+from fairveil.fair.interventions import (
+    Baseline,
+    DisparateImpact,
+    EqualLoss,
+    FairFeatures,
+    LabelFlipping,
+    MinMax,
+    everything,
+    intervention,
+)
+from fairveil.fair.scores import SCORES
+
+# by intervention, split and group: what a run comes to, but for what its seed adds
+FIGURES = {
+    "baseline": {"train": (0.9, 0.8), "validation": (0.7, 0.6), "test": (0.7, 0.6)},
+    # fair where it was trained, not elsewhere
+    "equal-loss 1": {"train": (0.85, 0.85), "validation": (0.7, 0.6), "test": (0.7, 0.6)},
+    # fair everywhere, since the better-off group lost
+    "min-max": {"train": (0.8, 0.8), "validation": (0.6, 0.6), "test": (0.6, 0.59)},
+    # fairer everywhere, since the other group gained
+    "label-flipping M=0.3": {"train": (0.85, 0.85), "validation": (0.7, 0.68), "test": (0.7, 0.68)},
+    "equal-loss 0 on holdout": {"train": (0.8, 0.7), "validation": (0.6, 0.5), "test": (0.6, 0.5)},
+    "equal-loss 2 on holdout": {"train": (0.8, 0.7), "validation": (0.6, 0.6), "test": (0.7, 0.4)},
+}
+OLD = {"min-max": 0.3, "label-flipping M=0.3": 0.7}  # how the old fare on the test; 0.5 with all others
+NOISE = (0.0, 0.01, -0.01)
+MADE = [EqualLoss(weight=1), MinMax(), LabelFlipping(group="M"), EqualLoss(weight=2, on="holdout")]
+
+
+class MadeUp:
+    task = "recognition"
+    column = "sex"
+    measures = dict.fromkeys(("train", "validation", "test"), "rank-1")
+
+    def __init__(self):
+        self.ran = []
+
+    def fingerprint(self):
+        return "made up"
+
+    def baseline_of(self, intervention):
+        return EqualLoss(weight=0, on="holdout") if intervention.place == "holdout" else Baseline()
+
+    def measure(self, intervention, *, seed, told):
+        self.ran.append((intervention.name, seed))
+        rows = []
+        for split, (men, women) in FIGURES[intervention.name].items():
+            figures = {("", ""): (men + women) / 2, ("sex", "M"): men, ("sex", "F"): women}
+            figures |= {("age", "old"): OLD.get(intervention.name, 0.5), ("age", "young"): 0.6}
+            wobble = 0.001 * (len(intervention.name) % 3) * (seed - 1)  # what an intervention does differs a little
+            rows += [
+                (split, "rank-1", "", column, group, value + NOISE[seed] + wobble, None, None, 10, 10)
+                for (column, group), value in figures.items()
+            ]
+        return Measured(pl.DataFrame(rows, schema=SCORES, orient="row"), 0.25 * (seed == 2))
+
+
+@pytest.fixture(scope="module")
+def comparison():
+    return compare(MadeUp(), MADE)
+
+
+def test_everything_is_run_beside_its_baseline_once_a_seed():
+    experiment = MadeUp()
+    found = compare(experiment, MADE, seeds=2)
+    assert experiment.ran == [(name, seed) for seed in (0, 1) for name in found.baselines]
+    assert found.baselines == {
+        "baseline": "baseline",
+        "equal-loss 0 on holdout": "equal-loss 0 on holdout",
+        "equal-loss 1": "baseline",
+        "min-max": "baseline",
+        "label-flipping M=0.3": "baseline",
+        "equal-loss 2 on holdout": "equal-loss 0 on holdout",
+    }
+    assert found.outcome("min-max") == "too few"
+    assert found.gap("baseline", "test") == Estimate(pytest.approx(0.1), None, None, 2)
+
+
+def test_runs_that_are_kept_are_not_run_again(tmp_path):
+    first = compare(MadeUp(), MADE, folder=tmp_path)
+    again = MadeUp()
+    second = compare(again, MADE, folder=tmp_path)
+    assert again.ran == []
+    assert second.scores.equals(first.scores)
+    assert second.lacking == first.lacking == dict.fromkeys(first.baselines, 0.25)
+
+
+def test_gaps_and_changes_are_paired_by_seed(comparison):
+    assert comparison.ends == ("M", "F")
+    assert comparison.gap("baseline", "train").value == pytest.approx(0.1)
+    change = comparison.change("label-flipping M=0.3", "test", "F")
+    assert change.value == pytest.approx(0.08)
+    assert change.high - change.low < 0.02  # what runs share is not in it
+    assert comparison.gap_change("equal-loss 2 on holdout", "test").value == pytest.approx(0.2)
+
+
+def test_what_carried_over_is_told_from_what_did_not(comparison):
+    assert {name: comparison.outcome(name) for name in comparison.interventions} == {
+        "equal-loss 1": "not seen off the train set",
+        "min-max": "carried over",
+        "label-flipping M=0.3": "carried over",
+        "equal-loss 2 on holdout": "worse off the train set",
+    }
+
+
+def test_levelling_down_is_flagged_where_some_lost_and_none_gained(comparison):
+    assert comparison.levelled_down("min-max") == "yes"
+    assert comparison.levelled_down("label-flipping M=0.3") == "no"
+    assert comparison.levelled_down("equal-loss 2 on holdout") == "no"
+
+
+def test_who_paid_is_told_of_groups_that_nobody_asked_about(comparison):
+    effects = {(one.intervention, one.group): one.effect for one in bystanders(comparison)}
+    assert effects["min-max", "old"] == "paid"
+    assert effects["label-flipping M=0.3", "old"] == "gained"
+    assert effects["equal-loss 1", "young"] == ""
+    flags = {one.intervention: one.gerrymandered for one in drifts(comparison)}
+    assert flags["min-max"]
+    assert not flags["equal-loss 1"]
+
+
+def test_the_same_figures_are_fairlearns_metric_frame(comparison):
+    frame = frame_of(comparison, "min-max", "age")
+    assert frame.by_group["rank-1"]["old"] == pytest.approx(0.3, abs=0.01)
+    assert frame.difference()["rank-1"] == pytest.approx(0.3)
+
+
+def test_intervals_are_students():
+    found = estimate([0.1, 0.2, 0.6])
+    assert (found.value, found.high - found.value) == (pytest.approx(0.3), pytest.approx(4.302653 * 0.2645751 / 3**0.5))
+    assert not found.told
+    assert not estimate([1.0, 2.0]).told
+    assert estimate([1.0, 1.1, 0.9]).told
+
+
+def test_an_intervention_for_another_task_is_refused_before_anything_is_run():
+    experiment = MadeUp()
+    with pytest.raises(FairveilError, match="is for findings, not for recognition"):
+        compare(experiment, [MinMax(), DisparateImpact()])
+    assert experiment.ran == []
+
+
+def test_of_every_kind_that_a_task_allows_there_is_one():
+    names = [one.name for one in everything("recognition", better="M", worse="F", weight=0.5)]
+    assert names == [
+        "baseline", "equal-loss 0.5", "equal-loss 0.5 on holdout", "min-max", "margins F=0.75",
+        "label-flipping M=0.3", "fair-features F=2",
+    ]  # fmt: skip
+    findings = {one.kind for one in everything("findings", better="M", worse="F")}
+    assert findings == {"baseline", "equal-loss", "equalized-odds", "disparate-impact", "min-max", "label-flipping"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "sentence"),
+    [
+        ("equal-los", {}, "Did you mean"),
+        ("equal-loss", {"wait": 1}, "does not take wait=1"),
+        ("equal-loss", {"weight": -1}, "does not take weight=-1"),
+        ("margins", {}, "does not take group=None"),
+        ("min-max", {"weight": 2}, "it takes nothing"),
+    ],
+)
+def test_interventions_and_settings_that_are_not_there_are_told_of(kind, settings, sentence):
+    with pytest.raises(FairveilError, match=sentence):
+        intervention(kind, **settings)
+
+
+def test_by_name_they_are_as_made():
+    assert intervention("fair-features", toward="F", weight=3) == FairFeatures(toward="F", weight=3)
