@@ -11,6 +11,7 @@ from rich.text import Text
 
 from fairveil.cli.audit import audit, audit_power, audit_questions
 from fairveil.cli.faces import embed, identify
+from fairveil.cli.fair import fair_app
 from fairveil.cli.models import models_app
 from fairveil.cli.protection import check, protect
 from fairveil.cli.sanitize import sanitize_app
@@ -33,6 +34,7 @@ app.command("audit-questions")(audit_questions)
 app.add_typer(models_app, name="models")
 app.add_typer(sanitize_app, name="sanitize")
 app.add_typer(study_app, name="study")
+app.add_typer(fair_app, name="fair")
 faces_app = typer.Typer(no_args_is_help=True, help="Faces to work with when no photos of people are to be used.")
 faces_app.command()(generate)
 app.add_typer(faces_app, name="faces")

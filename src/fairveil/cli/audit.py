@@ -12,13 +12,13 @@ from rich.text import Text
 from fairveil.cli.faces import (
     DEFAULT_RECOGNIZER,
     Face,
-    check_target,
     embed_with_progress,
     left_out_lines,
     photos_of,
     ranks_of,
 )
 from fairveil.cli.recognizers import load_recognizers
+from fairveil.cli.reports import json_beside, write_json
 from fairveil.cli.terminal import named_path, progress_bar, results, talk
 from fairveil.errors import FairveilError
 
@@ -71,7 +71,7 @@ def audit(
 
     if (embeddings is None) == (images is None):
         raise typer.BadParameter("Give either a file of embeddings or --images.", param_hint="FILE")
-    machines = None if report is None else _beside(report, overwrite=overwrite)
+    machines = None if report is None else json_beside(report, overwrite=overwrite)
     ranks = ranks_of(k)
     without_face: dict[str, int] | None = None
     if images is not None:
@@ -100,7 +100,7 @@ def audit(
         today = datetime.now().astimezone().date().isoformat()
         title = f"Audit of face identification by {column}"
         write_audit(report, audits, title=title, date=today, about=about, overwrite=overwrite)
-        _write_json(machines, records, overwrite=overwrite)
+        write_json(machines, records, overwrite=overwrite)
     if as_json:
         typer.echo(json.dumps(records, indent=1))
         return
@@ -175,16 +175,6 @@ def audit_questions(
     for one in found:
         for part in to_terminal(agreement_table(one), width=results.width):
             results.print(part)
-
-
-def _beside(report: Path, *, overwrite: bool) -> Path:
-    """Where the JSON goes; found out before the work that neither file can be written."""
-    machines = report.with_suffix(".json")
-    if report == machines:
-        raise typer.BadParameter("The JSON goes beside the report: end its name with .html.", param_hint="--report")
-    for target in (report, machines):
-        check_target(target, overwrite=overwrite)
-    return machines
 
 
 def _print(audit: "Audit") -> None:
@@ -300,14 +290,3 @@ def _about(name: str, faces: "Embeddings", names: list[str] | None) -> str:
         return f"{told}; nothing else is known of it."
     first = files[0]
     return f"{told}; {first.package} ({first.package.licence}). {first.provenance}"
-
-
-def _write_json(path: Path, records: object, *, overwrite: bool) -> None:
-    from fairveil.files import atomic_path
-    from fairveil.photos import shown
-
-    try:
-        with atomic_path(path, overwrite=overwrite) as temporary:
-            temporary.write_text(json.dumps(records, indent=1), encoding="utf-8")
-    except OSError as error:
-        raise FairveilError(f"{shown(path)} cannot be written: {error.strerror or error}.") from error

@@ -118,7 +118,7 @@ def train(
     warmup = min(base.warmup, (epochs or base.epochs) / 2)
     training = base.model_validate(base.model_dump() | chosen | {"warmup": warmup, "seed": seed})
     kept = out.with_name(f".{out.name}.crops")
-    crops = _cut(_grouped(photos_of(photos), group), size, face, kept)
+    crops = cut_with_progress(_grouped(photos_of(photos), group), size, face, kept)
     held: FaceCrops | None = None
     if validation and len(crops.classes) > 1:  # one identity alone is told of below
         crops, held = crops.hold_out(validation, seed=seed)
@@ -210,7 +210,7 @@ def _grouped(table: "FaceTable", groups: list[str] | None) -> "FaceTable":
     return table if groups is None else replace(table, groups=tuple(dict.fromkeys(groups)))
 
 
-def _cut(table: "FaceTable", size: int, face: TrainedFace, folder: Path) -> "FaceCrops":
+def cut_with_progress(table: "FaceTable", size: int, face: TrainedFace, folder: Path) -> "FaceCrops":
     """`cut_crops` with a progress bar, and a word on what it left out."""
     from fairveil.faces.crops import cut_crops
 

@@ -2,11 +2,9 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
-
-from markupsafe import Markup
 
 from fairveil.audit.auditing import Audit, Curve
 from fairveil.audit.bias import Response
@@ -16,11 +14,10 @@ from fairveil.audit.power import ratio_visible
 from fairveil.faces.rates import Rate, Ratio
 from fairveil.photos import shown
 from fairveil.report.plots import Series, lines
-from fairveil.report.rendering import environment, to_html, write_page
 from fairveil.report.searches import miss_table, wrong_matches_table
-from fairveil.report.study import Figure, picture_address
+from fairveil.report.sections import Section, write_sections
+from fairveil.report.study import Figure
 from fairveil.report.tables import Cell, Table, Unit
-from fairveil.version import __version__
 
 _FPIRS = (0.01, 0.1)
 
@@ -37,27 +34,6 @@ CAVEATS = (
     "count, look at the rates of misses (FNIR) at a fixed rate of false positives.",
 )
 """What a reader of any audit should know."""
-
-
-@dataclass(frozen=True)
-class Section:
-    """A section of the page.
-
-    Attributes:
-        title: of it.
-        paragraphs: at its head.
-        warnings: sentences that must not be overlooked.
-        points: sentences in a list.
-        tables: of figures.
-        plots: with captions.
-    """
-
-    title: str
-    paragraphs: Sequence[str] = ()
-    warnings: Sequence[str] = ()
-    points: Sequence[str] = ()
-    tables: Sequence[Table] = ()
-    plots: Sequence[Figure] = ()
 
 
 def write_audit(
@@ -82,16 +58,14 @@ def write_audit(
     Raises:
         FairveilError: the page is there already, or cannot be written.
     """
-    template = environment().get_template("audit.html")
-    html = template.render(
-        sections=sections_of(audits, about),
+    write_sections(
+        page,
+        sections_of(audits, about),
         title=title,
         date=date,
-        version=__version__,
-        table=lambda table: Markup(to_html(table)),
-        picture=picture_address,
+        note="The order of the sections is that of ISO/IEC 19795-10.",
+        overwrite=overwrite,
     )
-    write_page(page, html, overwrite=overwrite)
 
 
 def sections_of(audits: Sequence[Audit], about: Mapping[str, str]) -> list[Section]:

@@ -331,11 +331,12 @@ _PUBLISHED_MODELS = {
     for short, backbone in (("MFN", "mobilefacenet"), ("ResNet-152", "resnet-152"))
     for head in ("CosFace", "ArcFace")
 }
-_QUICK = Training(epochs=8, batch_size=32, learning_rate=0.02, nesterov=False, warmup=1.0)
+_QUICK = Training(epochs=12, batch_size=32, learning_rate=0.02, nesterov=False, warmup=1.0)
 _SMALL = TrainSets(
-    subjects=generated(Subjects(size=64, people=160)),
+    subjects=generated(Subjects(size=64, people=320)),
     test_people=40,
-    models={"MFN CosFace": Model(backbone="mobilefacenet", dimension=128, training=_QUICK)},
+    runs=3,
+    models={"ResNet-8 CosFace": Model(backbone="resnet-8", dimension=128, training=_QUICK)},
 )
 _QUESTIONS: dict[tuple[bool, Kind], str] = {
     (False, "identities"): "Does a group with more people in the train set come to be found more often?",

@@ -1,0 +1,264 @@
+"""The generalisation card: did the fairness survive off the train set, what did it cost, and who else paid."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from fairveil.fair.comparing import LEAST_SEEDS, SPLITS, Comparison, Estimate
+from fairveil.fair.gerrymandering import bystanders, drifts
+from fairveil.report.sections import Section, write_sections
+from fairveil.report.tables import Cell, Table, Unit
+
+CAVEATS = (
+    "Intervals are Student's over runs that differ in their seed, on the same people: they say what other runs would "
+    "give, not what other people would. With three runs they are wide, and a change that they do not tell from none "
+    "may still be there.",
+    "Nobody looked for the best strength of any intervention. One that does nothing here may do something at another.",
+    "Several interventions and groups are looked at: of twenty that do nothing, one is told apart by chance.",
+    "Labels of groups are taken as they are. Sex and age, as data sets record them, are not all that people are.",
+    "Equal figures are not fairness: who uses the system, on whom, and what a mistake costs is not in these data.",
+)
+"""What a reader of any card should know."""
+
+
+def write_card(
+    page: Path, comparison: Comparison, *, title: str, date: str, data: str, overwrite: bool = False
+) -> None:
+    """Write a comparison as one HTML page.
+
+    Args:
+        page: the file to write; its folder must exist.
+        comparison: what to tell of.
+        title: of the page.
+        date: when it was made, as readers see it.
+        data: what was trained on, in a sentence.
+        overwrite: replace a page that is there already.
+
+    Raises:
+        FairveilError: the page is there already, or cannot be written.
+    """
+    note = f"What was made fairer: {comparison.column}. {data}"
+    write_sections(page, sections_of(comparison), title=title, date=date, note=note, overwrite=overwrite)
+
+
+def sections_of(comparison: Comparison) -> list[Section]:
+    """The reading, the figures, who else paid, and caveats."""
+    lacking = [
+        f"{name}: in {share:.0%} of the batches fewer than two groups were there, so that nothing was compared."
+        for name, share in comparison.lacking.items()
+        if share
+    ]
+    levelled = [
+        f"{name} levelled down: groups came closer on the test because some lost, and none gained."
+        for name in comparison.interventions
+        if comparison.levelled_down(name) == "yes"
+    ]
+    drifted = [
+        f"{one.intervention} brought {comparison.column} closer and drove {one.column} apart, by "
+        f"{_told(one.change, comparison)}."
+        for one in drifts(comparison)
+        if one.gerrymandered
+    ]
+    tables = [gap_table(comparison), *(value_table(comparison, split) for split in SPLITS), change_table(comparison)]
+    matrix = gerrymandering_table(comparison)
+    return [
+        Section("What came of it", points=[reading(comparison, name) for name in comparison.interventions],
+                warnings=levelled),
+        Section("Figures", tables=tables, points=lacking),
+        Section(
+            "Who else gained or paid",
+            paragraphs=["Groups that nobody asked about, and intersections, on the test."] if matrix else
+                       ["The data have no other column of groups, so nobody can be seen to have paid."],
+            warnings=drifted,
+            tables=[matrix] if matrix else [],
+        ),
+        Section("Caveats", points=CAVEATS),
+    ]  # fmt: skip
+
+
+def reading(comparison: Comparison, intervention: str) -> str:
+    """What an intervention came to in plain words, no stronger than its intervals."""
+    baseline = comparison.baselines[intervention]
+    train, test = (comparison.gap(intervention, split) for split in ("train", "test"))
+    before = [comparison.gap(baseline, split) for split in ("train", "test")]
+    best, worst = comparison.ends
+    figures = (
+        f"{intervention}: the gap between {best} and {worst} went from {_mean(before[0], comparison)} to "
+        f"{_mean(train, comparison)} on the train set, and from {_mean(before[1], comparison)} to "
+        f"{_mean(test, comparison)} on the test."
+    )
+    cost = comparison.change(intervention, "test")
+    paid = ""
+    if cost.told:
+        paid = f" On the test everybody together {'gained' if cost.value > 0 else 'lost'} {_told(cost, comparison)}."
+    down = {
+        "yes": " It levelled down.",
+        "perhaps": " By the means it levelled down: no group gained.",
+        "no": "",
+    }[comparison.levelled_down(intervention)]
+    return f"{figures} {_verdict(comparison, intervention)}{paid}{down}"
+
+
+def _verdict(comparison: Comparison, intervention: str) -> str:
+    told = {
+        "carried over": "Groups came closer on people the model had never seen: the fairness carried over.",
+        "not seen off the train set": "What it bought on the train set is not seen off it: on the test the change "
+        "cannot be told from none.",
+        "worse off the train set": "On people the model had never seen, groups moved further apart.",
+        "no narrowing": "Groups cannot be told to have come closer, neither on the train set nor on the test.",
+        "too few": f"With fewer than {LEAST_SEEDS} runs nothing can be told.",
+    }
+    return told[comparison.outcome(intervention)]
+
+
+def gap_table(comparison: Comparison) -> Table:
+    """The gap on every split, and what became of it."""
+    best, worst = comparison.ends
+    rows = []
+    for name in comparison.baselines:
+        cells = [_cell(comparison.gap(name, split)) for split in SPLITS]
+        changes = [
+            Cell(text="") if name == comparison.baselines[name] else _cell(comparison.gap_change(name, split))
+            for split in SPLITS
+        ]
+        rows.append((name, (*cells, *changes)))
+    return Table(
+        title=f"The gap: {best} less {worst}",
+        columns=SPLITS * 2,
+        rows=tuple(rows),
+        unit=_unit(comparison),
+        groups=(("gap", len(SPLITS)), ("change from the baseline", len(SPLITS))),
+        caption=_caption(comparison) + " Changes are run by run against the baseline of the same seed.",
+        row_name="intervention",
+    )
+
+
+def value_table(comparison: Comparison, split: str) -> Table:
+    """How well models do for each group, on one split."""
+    rows = [
+        (name, tuple(_cell(comparison.value(name, split, group)) for group in ("", *comparison.groups)))
+        for name in comparison.baselines
+    ]
+    return Table(
+        title=f"{comparison.measures[split]} on {split}",
+        columns=("everybody", *comparison.groups),
+        rows=tuple(rows),
+        unit=_unit(comparison),
+        caption=_caption(comparison),
+        row_name="intervention",
+    )
+
+
+def change_table(comparison: Comparison) -> Table:
+    """What each intervention did to each group on the test, and whether it levelled down."""
+    rows = []
+    for name in comparison.interventions:
+        cells = [_cell(comparison.change(name, "test", group)) for group in ("", *comparison.groups)]
+        rows.append((name, (*cells, Cell(text=comparison.levelled_down(name)), Cell(text=comparison.outcome(name)))))
+    return Table(
+        title="What it cost: changes from the baseline on the test",
+        columns=("everybody", *comparison.groups, "levelled down", "the fairness"),
+        rows=tuple(rows),
+        unit=_unit(comparison),
+        caption=_caption(comparison),
+        row_name="intervention",
+    )
+
+
+def gerrymandering_table(comparison: Comparison) -> Table | None:
+    """The matrix of who gained and who paid; None if there are no other groups."""
+    found = list(bystanders(comparison))
+    columns = list(dict.fromkeys((one.column, one.group) for one in found))
+    if not columns:
+        return None
+    cells = {(one.intervention, one.column, one.group): one for one in found}
+    rows = []
+    for name in comparison.interventions:
+        row = []
+        for column, group in columns:
+            one = cells.get((name, column, group))
+            row.append(Cell() if one is None else _cell(one.change, note=f"{one.effect}: told from chance" if one.effect
+                                                        else None))  # fmt: skip
+        rows.append((name, tuple(row)))
+    spans: dict[str, int] = {}
+    for column, _ in columns:
+        spans[column] = spans.get(column, 0) + 1
+    return Table(
+        title="Who gained and who paid: changes from the baseline on the test",
+        columns=tuple(group for _, group in columns),
+        rows=tuple(rows),
+        unit=_unit(comparison),
+        shade="high is good",
+        groups=tuple(spans.items()),
+        caption=_caption(comparison),
+        row_name="intervention",
+    )
+
+
+def card_record(comparison: Comparison) -> dict[str, Any]:
+    """All of it for other programs."""
+
+    def told(one: Estimate) -> dict[str, float | int | None]:
+        return {"value": one.value, "low": one.low, "high": one.high, "runs": one.runs}
+
+    return {
+        "task": comparison.task,
+        "column": comparison.column,
+        "measures": comparison.measures,
+        "gap": list(comparison.ends),
+        "interventions": [
+            {
+                "name": name,
+                "baseline": comparison.baselines[name],
+                "splits": {
+                    split: {
+                        "everybody": told(comparison.value(name, split)),
+                        "groups": {group: told(comparison.value(name, split, group)) for group in comparison.groups},
+                        "gap": told(comparison.gap(name, split)),
+                        "gap change": told(comparison.gap_change(name, split)),
+                    }
+                    for split in SPLITS
+                },
+                "outcome": comparison.outcome(name),
+                "levelled_down": comparison.levelled_down(name),
+                "reading": reading(comparison, name),
+            }
+            for name in comparison.interventions
+        ],
+        "bystanders": [
+            {"intervention": one.intervention, "column": one.column, "group": one.group, "before": told(one.before),
+             "change": told(one.change), "effect": one.effect}
+            for one in bystanders(comparison)
+        ],
+        "scores": comparison.scores.to_dicts(),
+    }  # fmt: skip
+
+
+def tables_of(comparison: Comparison) -> Iterator[Table]:
+    """What a terminal shows."""
+    yield gap_table(comparison)
+    yield change_table(comparison)
+
+
+def _unit(comparison: Comparison) -> Unit:
+    return "AUC" if comparison.task == "findings" else "%"
+
+
+def _caption(comparison: Comparison) -> str:
+    runs = comparison.scores["seed"].n_unique()
+    return f"Means of {runs} runs, in brackets 95 % intervals over runs." if runs >= LEAST_SEEDS else "Means of runs."
+
+
+def _cell(one: Estimate, *, note: str | None = None) -> Cell:
+    return Cell(one.value, one.low, one.high, note=note)
+
+
+def _mean(one: Estimate, comparison: Comparison) -> str:
+    return f"{one.value:.3f}" if comparison.task == "findings" else f"{100 * one.value:.1f} points"
+
+
+def _told(one: Estimate, comparison: Comparison) -> str:
+    low, high = sorted((abs(one.low or 0), abs(one.high or 0)))
+    if comparison.task == "findings":
+        return f"{abs(one.value):.3f} [{low:.3f}–{high:.3f}]"
+    return f"{100 * abs(one.value):.1f} points [{100 * low:.1f}–{100 * high:.1f}]"
