@@ -88,9 +88,16 @@ class Comparison:
 
     @cached_property
     def groups(self) -> tuple[str, ...]:
-        """Of the column, as far as there are scores of them on every split."""
+        """Of the column, as far as there are scores of them on every split.
+
+        Raises:
+            FairveilError: of fewer than two there are.
+        """
         found = self.scores.filter(pl.col("column") == self.column)
-        on_all = [set(found.filter(pl.col("split") == split)["group"]) for split in SPLITS]
+        on_all = [
+            set(found.filter(pl.col("split") == split, pl.col("measure") == self.measures[split])["group"])
+            for split in SPLITS
+        ]
         names = tuple(sorted(set.intersection(*on_all)))
         if len(names) < 2:
             raise FairveilError(

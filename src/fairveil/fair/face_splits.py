@@ -8,6 +8,7 @@ from torch import Tensor
 from fairveil.errors import FairveilError
 from fairveil.faces.crops import FaceCrops
 from fairveil.fair.groups import Groups, groups_of
+from fairveil.fair.scores import LEAST_PEOPLE
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,10 +82,10 @@ def split_faces(
         people = torch.unique(crops.labels[groups.numbers == number])
         count = round(test * len(people))
         can = people[several[people]]
-        if count < 2 or len(can) < count or len(people) - count < 2:
+        if count < LEAST_PEOPLE or len(can) < count or len(people) - count < LEAST_PEOPLE:
             raise FairveilError(
-                f"Of {len(people)} people of {column} {name}, {test:.0%} cannot be put aside to test with two images "
-                "each, and two be left to train on: add people, or ask for another share."
+                f"Of the {len(people)} people of {column} {name}, {test:.0%} are {count}: {LEAST_PEOPLE} with two "
+                f"images each must be there to test with and {LEAST_PEOPLE} to train on. Add people, or ask for another share."
             )
         tested[can[torch.randperm(len(can), generator=generator)[:count]]] = True
     is_test = tested[crops.labels]

@@ -18,7 +18,7 @@ from fairveil.fair.experiments import SILENT, Measured, Told
 from fairveil.fair.groups import Groups, groups_of
 from fairveil.fair.interventions import AnyIntervention, Baseline, Intervention, Outputs, Task
 from fairveil.fair.objective import Aside, FairObjective
-from fairveil.fair.scores import auc_scores
+from fairveil.fair.scores import LEAST_PEOPLE, auc_scores
 from fairveil.training import NETWORKS, Batch, Training, build_network, shuffled, train
 from fairveil.training.batches import Batches, in_sequence
 from fairveil.training.sampling import GroupStratified
@@ -171,6 +171,26 @@ class XrayExperiment:
     settings: XraySettings
     pretrained: Callable[[nn.Module], None] = lambda network: None
     device: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what nothing could be told of, before anything is trained.
+
+        Raises:
+            FairveilError: a part has too few patients of two groups.
+        """
+        for name, part in (("train", self.splits.train), ("validate", self.splits.validation),
+                           ("test", self.splits.test)):  # fmt: skip
+            groups = groups_of(part.groups, self.column)
+            patients: dict[str, set[str]] = {group: set() for group in groups.names}
+            for patient, group in zip(part.patients, part.groups[self.column], strict=True):
+                if group is not None:
+                    patients[group].add(patient)
+            if sum(len(some) >= LEAST_PEOPLE for some in patients.values()) < 2:
+                told = ", ".join(f"{len(some)} of {group}" for group, some in patients.items())
+                raise FairveilError(
+                    f"To {name} with there are so few patients by {self.column} ({told}) that nothing could be told: "
+                    f"two groups need {LEAST_PEOPLE} each."
+                )
 
     @property
     def task(self) -> Task:
