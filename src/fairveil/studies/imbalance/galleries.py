@@ -125,7 +125,8 @@ def differences(settings: Galleries) -> list[str]:
             "galleries. Recognisers may have been trained on people of Labeled Faces in the Wild."
         )
     if settings.random:
-        said.append("Networks: the text names none of the two; ours are named.")
+        size = settings.subjects.size
+        said.append(f"Networks: the text names none of the two; ours are named, and take crops of {size} pixels.")
     else:
         said.append("Recognisers: small pretrained ones instead of networks trained on balanced parts of CelebA.")
     said.append(
@@ -226,7 +227,9 @@ RANDOM_EXTRACTORS = _study(
     "Recognisers that were never trained",
     "Do networks with random weights err equally on groups, in galleries of any make-up?",
     "figure 5.5",
-    Galleries(kind="images", recognizers=_random(("mobilefacenet", "resnet-18")), random=True),
+    Galleries(
+        subjects=Subjects(size=64), kind="images", recognizers=_random(("mobilefacenet", "resnet-18")), random=True
+    ),
     Galleries(
         subjects=CELEBA,
         kind="images",

@@ -17,6 +17,7 @@ from fairveil.faces.crops import FaceCrops, cut_crops
 from fairveil.faces.embedding import WhichFace, embed_faces
 from fairveil.faces.recognition import embed_all
 from fairveil.faces.recognizers import Framing
+from fairveil.faces.trained import RANDOM, random_recognizer
 from fairveil.faces.vectors import Embeddings
 from fairveil.faces.zoo import load_recognizer
 from fairveil.sharing import make_files
@@ -104,7 +105,8 @@ def embedded(subjects: Subjects, recognizer: str, bench: Workbench) -> tuple[Ten
     if subjects.data.lower().endswith(".parquet"):
         faces = Embeddings.read(Path(subjects.data))
         return faces.vectors(recognizer), Population.of(faces.frame, subjects.column)
-    network = load_recognizer(recognizer)
+    is_random = recognizer.startswith(RANDOM)
+    network = random_recognizer(recognizer, size=subjects.size) if is_random else load_recognizer(recognizer)
     if network.framing == Framing(size=subjects.size) or subjects.data == SYNTHETIC:
         crops = crops_of(subjects, bench, size=network.framing.size)
         return embed_all(network, crops), Population.of(crops.frame, subjects.column)
