@@ -1,12 +1,14 @@
 """The command `fairveil fair compare`."""
 
 import json
+from collections.abc import Callable
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.markup import escape
 from rich.text import Text
 
 from fairveil.cli.faces import photos_of
@@ -17,7 +19,8 @@ from fairveil.cli.training import TrainedFace
 from fairveil.errors import FairveilError
 
 if TYPE_CHECKING:  # torch takes seconds to import: --help should not wait for it
-    from fairveil.fair.experiments import Experiment, Told
+    from fairveil.fair.experiments import Told
+    from fairveil.fair.findings import XrayExperiment
     from fairveil.fair.interventions import AnyIntervention
     from fairveil.fair.recognition import FaceExperiment
     from fairveil.training import Training
@@ -85,7 +88,8 @@ def compare(
 ) -> None:
     """The generalisation card: did an intervention's fairness survive off the train set, and who paid for it.
 
-    Every intervention is trained once a seed, beside its baseline. A stopped comparison goes on where it was.
+    Every intervention is trained once a seed, beside its baseline. Runs that are finished are kept, and a stopped
+    comparison goes on from there.
 
     Example: fairveil fair compare faces.csv --group gender --interventions all --report card.html
     """
@@ -97,15 +101,21 @@ def compare(
 
     machines = None if report is None else json_beside(report, overwrite=overwrite)
     check_device(device)
-    made = {TaskName.recognition: _faces, TaskName.findings: _xrays}[task]
-    experiment, told_of = made(data, group, preset, epochs, size, face, out, device)
+    make: Callable[..., tuple[FaceExperiment | XrayExperiment, str]] = (
+        _faces if task == TaskName.recognition else _xrays
+    )
+    experiment, told_of = make(data, group, preset, epochs, size, face, out, device)
+    names = experiment.groups.names
+    for name in filter(None, (better, worse)):
+        experiment.groups.number(name)
+    _chosen(experiment, interventions, names[0], names[1], weight)  # says before the work what cannot be done
     with progress_bar() as progress:
         bar = progress.add_task("comparing", total=None)
 
         def telling(name: str, seed: int) -> "Told":
             from fairveil.fair.experiments import Told
 
-            progress.update(bar, description=f"{name}, run {seed + 1}")
+            progress.update(bar, description=escape(f"{name}, run {seed + 1}"))
             return Told()
 
         try:
@@ -140,7 +150,9 @@ def compare(
         results.print(Text(f"- {reading(found, name)}"), soft_wrap=True)
 
 
-def _chosen(experiment: "Experiment", names: str, better: str, worse: str, weight: float) -> "list[AnyIntervention]":
+def _chosen(
+    experiment: "FaceExperiment | XrayExperiment", names: str, better: str, worse: str, weight: float
+) -> "list[AnyIntervention]":
     """Interventions by their kinds or names; all of a kind where only the kind is given."""
     from fairveil.fair.interventions import KINDS, everything, intervention
 
@@ -202,7 +214,7 @@ def _xrays(
     face: TrainedFace,
     out: Path,
     device: str,
-) -> "tuple[Experiment, str]":
+) -> "tuple[XrayExperiment, str]":
     """Findings of a list's X-rays."""
     from fairveil.fair.findings import PAPER, XrayExperiment, XraySettings, split_xrays
     from fairveil.training import Training

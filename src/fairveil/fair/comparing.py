@@ -16,6 +16,7 @@ from fairveil.fair.experiments import Experiment, Told
 from fairveil.fair.interventions import AnyIntervention, Task
 from fairveil.fair.scores import MEAN
 from fairveil.sharing import make_files
+from fairveil.version import __version__
 
 SPLITS = ("train", "validation", "test")
 """On which a model is judged: what it was trained on, what was held out of that, and people it knows nothing of."""
@@ -23,7 +24,17 @@ SPLITS = ("train", "validation", "test")
 LEAST_SEEDS = 3
 """Of fewer runs no interval is given."""
 
-Outcome = Literal["carried over", "not seen off the train set", "worse off the train set", "no narrowing", "too few"]
+_RESOLUTION = 1e-9  # what figures differ by through rounding alone
+_FORMAT = 1  # raised when the same run would come to other scores
+
+Outcome = Literal[
+    "carried over",
+    "only off the train set",
+    "not seen off the train set",
+    "worse off the train set",
+    "no narrowing",
+    "too few",
+]
 
 
 @dataclass(frozen=True)
@@ -44,8 +55,10 @@ class Estimate:
 
     @property
     def told(self) -> bool:
-        """Whether the interval is on one side of zero."""
-        return self.low is not None and self.high is not None and (self.low > 0 or self.high < 0)
+        """Whether the interval is on one side of zero. Runs that all gave the same have none to speak of."""
+        if self.low is None or self.high is None or self.high - self.low < _RESOLUTION:
+            return False
+        return self.low > 0 or self.high < 0
 
 
 def estimate(values: Sequence[float]) -> Estimate:
@@ -93,9 +106,9 @@ class Comparison:
         Raises:
             FairveilError: of fewer than two there are.
         """
-        found = self.scores.filter(pl.col("column") == self.column)
+        found = self.scores.filter(pl.col("column") == self.column, pl.col("label") == self._overall)
         on_all = [
-            set(found.filter(pl.col("split") == split, pl.col("measure") == self.measures[split])["group"])
+            set(found.filter(pl.col("split") == split, pl.col("measure") == self.measures[split])["group"].to_list())
             for split in SPLITS
         ]
         names = tuple(sorted(set.intersection(*on_all)))
@@ -109,7 +122,7 @@ class Comparison:
     @cached_property
     def ends(self) -> tuple[str, str]:
         """The groups that are best and worst off at the baselines on validation: between them is the gap."""
-        first = next(iter(self.baselines.values()))
+        first = "baseline" if "baseline" in self.baselines else next(iter(self.baselines.values()))
         means = {group: self.value(first, "validation", group).value for group in self.groups}
         return max(means, key=lambda group: means[group]), min(means, key=lambda group: means[group])
 
@@ -133,29 +146,43 @@ class Comparison:
         return estimate([mine[seed] - theirs[seed] for seed in mine.keys() & theirs.keys()])
 
     def narrowing(self, intervention: str, split: str) -> Estimate:
-        """By how much groups came closer to each other: |gap| before less |gap| after, run by run."""
-        mine, theirs = (self._gaps(name, split, None) for name in (intervention, self.baselines[intervention]))
-        return estimate([abs(theirs[seed]) - abs(mine[seed]) for seed in mine.keys() & theirs.keys()])
+        """By how much groups came closer: the best-off less the worst-off one before, less that after, run by run."""
+        mine, theirs = (self._spreads(name, split) for name in (intervention, self.baselines[intervention]))
+        return estimate([theirs[seed] - mine[seed] for seed in mine.keys() & theirs.keys()])
 
     def outcome(self, intervention: str) -> Outcome:
         """Whether the fairness that an intervention bought on the train set is there on the test too."""
         train, test = self.narrowing(intervention, "train"), self.narrowing(intervention, "test")
         if train.low is None:
             return "too few"
+        bought = train.told and train.value > 0
+        if test.told and test.value < 0:
+            return "worse off the train set"
         if test.told:
-            return "carried over" if test.value > 0 else "worse off the train set"
-        return "not seen off the train set" if train.told and train.value > 0 else "no narrowing"
+            return "carried over" if bought else "only off the train set"
+        return "not seen off the train set" if bought else "no narrowing"
 
     def levelled_down(self, intervention: str) -> Literal["yes", "perhaps", "no"]:
-        """Whether groups came closer on the test because some lost and none gained.
+        """Whether groups came closer on the test while some lost and none is seen to have gained.
 
-        "yes" where the narrowing and a group's loss are told from chance, "perhaps" where the means alone say so.
+        "yes" where the narrowing and a group's loss are told from chance, "perhaps" where groups came closer by their
+        means and everybody together did no better.
         """
         narrowing = self.narrowing(intervention, "test")
         changes = [self.change(intervention, "test", group) for group in self.groups]
-        if narrowing.value <= 0 or any(change.value > 0 for change in changes):
+        if narrowing.value <= 0 or any(change.told and change.value > 0 for change in changes):
             return "no"
-        return "yes" if narrowing.told and any(change.told for change in changes) else "perhaps"
+        if narrowing.told and any(change.told for change in changes):
+            return "yes"
+        return "perhaps" if self.change(intervention, "test").value <= 0 else "no"
+
+    def _spreads(self, intervention: str, split: str) -> dict[int, float]:
+        figures = [self._by_seed(intervention, split, group) for group in self.groups]
+        return {seed: max(one[seed] for one in figures) - min(one[seed] for one in figures) for seed in figures[0]}
+
+    @property
+    def _overall(self) -> str:
+        return MEAN if self.task == "findings" else ""
 
     def _gaps(self, intervention: str, split: str, label: str | None) -> dict[int, float]:
         best, worst = (self._by_seed(intervention, split, group, label=label) for group in self.ends)
@@ -169,7 +196,7 @@ class Comparison:
         self, intervention: str, split: str, column: str, group: str, *, label: str | None = None
     ) -> dict[int, float]:
         """The figures of each run, of a group of any column; none where it was not scored."""
-        wanted = (MEAN if self.task == "findings" else "") if label is None else label
+        wanted = self._overall if label is None else label
         found = self.scores.filter(
             (pl.col("intervention") == intervention)
             & (pl.col("split") == split)
@@ -236,14 +263,18 @@ def planned(experiment: Experiment, interventions: Sequence[AnyIntervention]) ->
                 f"{one.name} is for {' and '.join(sorted(one.tasks))}, not for {experiment.task}: leave it out."
             )
     first = {experiment.baseline_of(one).name: experiment.baseline_of(one) for one in interventions}
-    return first | {one.name: one for one in interventions}
+    every = dict(first)
+    for one in interventions:
+        if every.setdefault(one.name, one) != one:
+            raise FairveilError(f"Two interventions are called {one.name}: let their settings differ by more.")
+    return every
 
 
 def _kept(
     folder: Path, experiment: Experiment, intervention: AnyIntervention, seed: int, run: Callable[[], pl.DataFrame]
 ) -> pl.DataFrame:
     """The scores of a run, from the folder if they are there."""
-    about = f"{experiment.fingerprint()} {intervention.model_dump_json()} {seed}"
+    about = f"{__version__} {_FORMAT} {experiment.fingerprint()} {intervention.model_dump_json()} {seed}"
 
     def write(target: Path) -> None:
         scores = run()

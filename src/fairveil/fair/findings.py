@@ -15,12 +15,13 @@ from torch import Tensor, nn
 
 from fairveil.errors import FairveilError
 from fairveil.fair.experiments import SILENT, Measured, Told
-from fairveil.fair.groups import Groups, groups_of
-from fairveil.fair.interventions import AnyIntervention, Baseline, Intervention, Outputs, Task
+from fairveil.fair.groups import Groups, check_people, groups_of
+from fairveil.fair.interventions import AnyIntervention, Baseline, EqualLoss, Intervention, Outputs, Task
 from fairveil.fair.objective import Aside, FairObjective
 from fairveil.fair.scores import LEAST_PEOPLE, auc_scores
 from fairveil.training import NETWORKS, Batch, Training, build_network, shuffled, train
 from fairveil.training.batches import Batches, in_sequence
+from fairveil.training.checkpoints import weights_fingerprint
 from fairveil.training.sampling import GroupStratified
 from fairveil.xrays import DenseNet121, Preparation, Xrays, random_affine
 
@@ -178,19 +179,10 @@ class XrayExperiment:
         Raises:
             FairveilError: a part has too few patients of two groups.
         """
-        for name, part in (("train", self.splits.train), ("validate", self.splits.validation),
-                           ("test", self.splits.test)):  # fmt: skip
-            groups = groups_of(part.groups, self.column)
-            patients: dict[str, set[str]] = {group: set() for group in groups.names}
-            for patient, group in zip(part.patients, part.groups[self.column], strict=True):
-                if group is not None:
-                    patients[group].add(patient)
-            if sum(len(some) >= LEAST_PEOPLE for some in patients.values()) < 2:
-                told = ", ".join(f"{len(some)} of {group}" for group, some in patients.items())
-                raise FairveilError(
-                    f"To {name} with there are so few patients by {self.column} ({told}) that nothing could be told: "
-                    f"two groups need {LEAST_PEOPLE} each."
-                )
+        for use, part in (("train", self.splits.train), ("validate", self.splits.validation),
+                          ("test", self.splits.test)):  # fmt: skip
+            groups = groups_of(part.groups, self.column, self.groups.names)
+            check_people(groups, part.patients, use, least=LEAST_PEOPLE)
 
     @property
     def task(self) -> Task:
@@ -211,11 +203,12 @@ class XrayExperiment:
         """Equal if and only if data and settings are."""
         parts = (self.splits.train, self.splits.validation, self.splits.test)
         about = [part.fingerprint() for part in parts] + [self.column, self.settings.model_dump_json()]
+        about.append(weights_fingerprint(self._network(0)))  # which may be pretrained
         return hashlib.sha256("\n".join(about).encode()).hexdigest()
 
     def baseline_of(self, intervention: AnyIntervention) -> AnyIntervention:
-        """Training as usual: a holdout costs no X-rays here, since it is the validation set (table 6.8)."""
-        return Baseline()
+        """Training as usual, or while X-rays of the validation set (table 6.8) pass through the network likewise."""
+        return EqualLoss(weight=0.0, on="holdout") if intervention.place == "holdout" else Baseline()
 
     def fit(self, intervention: AnyIntervention, *, seed: int, told: Told = SILENT) -> tuple[nn.Module, float]:
         """Train a network under an intervention: gives it, and the share of batches that could not be compared.

@@ -79,8 +79,10 @@ def bystanders(comparison: Comparison, *, split: str = "test") -> Iterator[Bysta
 def drifts(comparison: Comparison, *, split: str = "test") -> Iterator[Drift]:
     """What became of the spread within every untargeted column."""
     columns = list(dict.fromkeys(column for column, _ in _untargeted(comparison, split)))
+    columns = [column for column in columns if comparison.column not in column.split(BOTH)]
     for intervention in comparison.interventions:
-        closer = comparison.narrowing(intervention, split).value > 0
+        narrowing = comparison.narrowing(intervention, split)
+        closer = narrowing.told and narrowing.value > 0
         for column in columns:
             mine = _spreads(comparison, intervention, split, column)
             theirs = _spreads(comparison, comparison.baselines[intervention], split, column)
@@ -129,6 +131,3 @@ def _spreads(comparison: Comparison, intervention: str, split: str, column: str)
     figures = [one for one in figures if one]
     seeds = set.intersection(*(set(one) for one in figures)) if figures else set()
     return {seed: max(one[seed] for one in figures) - min(one[seed] for one in figures) for seed in seeds}
-
-
-__all__ = ["BOTH", "Bystander", "Drift", "Effect", "bystanders", "drifts", "frame_of"]

@@ -35,6 +35,28 @@ class Groups:
         return self.names.index(name)
 
 
+def check_people(groups: "Groups", people: Sequence[str], use: str, *, least: int) -> None:
+    """Refuse data of which nothing could be told, before anything is trained on them.
+
+    Args:
+        groups: of each sample.
+        people: whose each sample is.
+        use: what the data are for, for complaints: "train".
+        least: how many people two groups must have.
+
+    Raises:
+        FairveilError: fewer than two groups have as many.
+    """
+    of = {name: {person for person, number in zip(people, groups.numbers.tolist(), strict=True) if number == place}
+          for place, name in enumerate(groups.names)}  # fmt: skip
+    if sum(len(some) >= least for some in of.values()) < 2:
+        told = ", ".join(f"{len(some)} of {name}" for name, some in of.items())
+        raise FairveilError(
+            f"To {use} with there are so few people by {groups.column} ({told}) that nothing could be told: two groups "
+            f"need {least} each."
+        )
+
+
 def groups_of(columns: Mapping[str, Sequence[str | None]], column: str, names: Sequence[str] = ()) -> Groups:
     """The groups of one of some columns.
 

@@ -68,6 +68,7 @@ class Intervention(BaseModel):
         title: in a few words.
         source: the equation or section.
         tasks: which it can be used for.
+        compares: whether it compares groups within a batch.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -75,6 +76,7 @@ class Intervention(BaseModel):
     title: ClassVar[str]
     source: ClassVar[str]
     tasks: ClassVar[frozenset[Task]] = frozenset({"recognition", "findings"})
+    compares: ClassVar[bool] = False
 
     @property
     @abstractmethod
@@ -116,6 +118,7 @@ class _Penalty(Intervention):
         on: what the gap is taken on.
     """
 
+    compares: ClassVar[bool] = True
     weight: float = Field(1.0, ge=0)
     on: Place = "train"
 
@@ -185,6 +188,7 @@ class MinMax(Intervention):
 
     title: ClassVar[str] = "the worst group's loss"
     source: ClassVar[str] = "equation 6.11"
+    compares: ClassVar[bool] = True
     kind: Literal["min-max"] = "min-max"
 
     @property

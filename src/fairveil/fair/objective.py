@@ -61,7 +61,7 @@ class FairObjective(nn.Module):
             aside = self._outputs(network, batches.batch(rows), self.aside.groups, generator)
         compared = (outputs if aside is None else aside).groups
         self.steps += 1
-        self.lacking += len(torch.unique(compared[compared >= 0])) < 2
+        self.lacking += self.intervention.compares and len(torch.unique(compared[compared >= 0])) < 2
         return self.intervention.loss(outputs, aside)
 
     def _outputs(self, network: nn.Module, batch: Batch, groups: Groups, generator: torch.Generator) -> Outputs:

@@ -21,7 +21,7 @@ from fairveil.faces.recognizers import Framing, Recognizer
 from fairveil.fair.adversarial import Removal, Removed, remove_sensitive
 from fairveil.fair.experiments import SILENT, Measured, Told
 from fairveil.fair.face_splits import FaceSplits, group_of_each, joined, relabelled
-from fairveil.fair.groups import Groups, groups_of
+from fairveil.fair.groups import Groups, check_people, groups_of
 from fairveil.fair.interventions import (
     AnyIntervention,
     Baseline,
@@ -35,7 +35,7 @@ from fairveil.fair.interventions import (
 from fairveil.fair.label_flipping import flip_identities
 from fairveil.fair.margins import angles
 from fairveil.fair.objective import Aside, FairObjective
-from fairveil.fair.scores import SCORES, share_scores
+from fairveil.fair.scores import LEAST_PEOPLE, SCORES, share_scores
 from fairveil.sharing import make_files
 from fairveil.tensor_files import read_tensors, write_tensors
 from fairveil.training import Batch, Training, shuffled, train
@@ -107,6 +107,17 @@ class FaceExperiment:
     settings: FaceSettings
     folder: Path | None = None
     device: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what nothing could be told of, before anything is trained.
+
+        Raises:
+            FairveilError: a part has too few people of two groups.
+        """
+        for use, part in (("train", self.splits.train), ("validate", self.splits.validation),
+                          ("test", self.splits.test)):  # fmt: skip
+            groups = groups_of(part.groups, self.column, self.groups.names)
+            check_people(groups, part.frame["identity"].to_list(), use, least=LEAST_PEOPLE)
 
     @property
     def task(self) -> Task:
@@ -226,7 +237,7 @@ class FaceExperiment:
             }
             found = outcome.rank[looked] == 1
             rows.append(share_scores(found, crops.labels[looked], columns, split=split, measure="rank-1"))
-            rows.append(_angle_scores(vectors, crops, self.column, split))
+            rows.append(_angle_scores(vectors, crops, groups_of(crops.groups, self.column, self.groups.names), split))
         if fitted.removed is not None:
             crops = self.splits.test
             numbers = groups_of(crops.groups, self.column, self.groups.names).numbers
@@ -296,16 +307,24 @@ def _classified(vectors: Tensor, head: MarginHead, crops: FaceCrops, classes: tu
     return told == relabelled(crops, classes).labels
 
 
-def _angle_scores(vectors: Tensor, crops: FaceCrops, column: str, split: str) -> pl.DataFrame:
+def _angle_scores(vectors: Tensor, crops: FaceCrops, groups: Groups, split: str) -> pl.DataFrame:
     """Mean angles of the identities of each group (table 6.3), in degrees."""
-    groups = groups_of(crops.groups, column)
     found, own = angles(vectors, crops.labels), group_of_each(crops, groups)
     rows = []
     for number, name in enumerate(groups.names):
         of_group = own[found.identities] == number
+        if not bool(of_group.any()):
+            continue
         for measure, values in (("intra-class angle", found.intra), ("inter-class angle", found.inter)):
             rows.append(
-                _single(split, measure, float(values[of_group].mean()), int(of_group.sum()), column=column, group=name)
+                _single(
+                    split,
+                    measure,
+                    float(values[of_group].mean()),
+                    int(of_group.sum()),
+                    column=groups.column,
+                    group=name,
+                )
             )
     return pl.concat(rows)
 

@@ -151,7 +151,8 @@ def auc_scores(
     can = {(one.column, one.group): _can_be_ranked(targets[one.rows]) for one in everyone}
     for one in everyone:
         # a mean is compared with those of the column's other groups, so it is over what all of them have
-        within = torch.stack([usable for (column, _), usable in can.items() if column == one.column]).all(0)
+        others = [usable for (column, _), usable in can.items() if column == one.column and bool(usable.any())]
+        within = torch.stack(others).all(0) if others else torch.zeros(len(labels), dtype=torch.bool)
         mine, whose = targets[one.rows], patients[one.rows]
         weights = _drawn_weights(whose, seed)
         areas: dict[str, NDArray[np.float64]] = {}

@@ -49,7 +49,7 @@ def sections_of(comparison: Comparison) -> list[Section]:
         if share
     ]
     levelled = [
-        f"{name} levelled down: groups came closer on the test because some lost, and none gained."
+        f"{name} levelled down: groups came closer on the test while some lost, and none is seen to have gained."
         for name in comparison.interventions
         if comparison.levelled_down(name) == "yes"
     ]
@@ -84,8 +84,9 @@ def reading(comparison: Comparison, intervention: str) -> str:
     best, worst = comparison.ends
     figures = (
         f"{intervention}: the gap between {best} and {worst} went from {_mean(before[0], comparison)} to "
-        f"{_mean(train, comparison)} on the train set, and from {_mean(before[1], comparison)} to "
-        f"{_mean(test, comparison)} on the test."
+        f"{_mean(train, comparison)} on the train set ({comparison.measures['train']}), and "
+        f"from {_mean(before[1], comparison)} to "
+        f"{_mean(test, comparison)} on the test ({comparison.measures['test']})."
     )
     cost = comparison.change(intervention, "test")
     paid = ""
@@ -93,18 +94,20 @@ def reading(comparison: Comparison, intervention: str) -> str:
         paid = f" On the test everybody together {'gained' if cost.value > 0 else 'lost'} {_told(cost, comparison)}."
     down = {
         "yes": " It levelled down.",
-        "perhaps": " By the means it levelled down: no group gained.",
+        "perhaps": " By the means it levelled down: everybody together did no better.",
         "no": "",
-    }[comparison.levelled_down(intervention)]
+    }[comparison.levelled_down(intervention) if test.low is not None else "no"]
     return f"{figures} {_verdict(comparison, intervention)}{paid}{down}"
 
 
 def _verdict(comparison: Comparison, intervention: str) -> str:
     told = {
-        "carried over": "Groups came closer on people the model had never seen: the fairness carried over.",
+        "carried over": "Groups came closer on the people of the test too: the fairness carried over to them.",
+        "only off the train set": "On the people of the test groups came closer, which they are not seen to do on the "
+        "train set.",
         "not seen off the train set": "What it bought on the train set is not seen off it: on the test the change "
         "cannot be told from none.",
-        "worse off the train set": "On people the model had never seen, groups moved further apart.",
+        "worse off the train set": "On the people of the test, groups moved further apart.",
         "no narrowing": "Groups cannot be told to have come closer, neither on the train set nor on the test.",
         "too few": f"With fewer than {LEAST_SEEDS} runs nothing can be told.",
     }
@@ -121,14 +124,21 @@ def gap_table(comparison: Comparison) -> Table:
             Cell(text="") if name == comparison.baselines[name] else _cell(comparison.gap_change(name, split))
             for split in SPLITS
         ]
-        rows.append((name, (*cells, *changes)))
+        closer = [Cell(text="") if name == comparison.baselines[name] else _cell(comparison.narrowing(name, split))
+                  for split in SPLITS]  # fmt: skip
+        rows.append((name, (*cells, *changes, *closer)))
     return Table(
         title=f"The gap: {best} less {worst}",
-        columns=SPLITS * 2,
+        columns=SPLITS * 3,
         rows=tuple(rows),
         unit=_unit(comparison),
-        groups=(("gap", len(SPLITS)), ("change from the baseline", len(SPLITS))),
-        caption=_caption(comparison) + " Changes are run by run against the baseline of the same seed.",
+        groups=(
+            ("gap", len(SPLITS)),
+            ("change from the baseline", len(SPLITS)),
+            ("groups came closer by", len(SPLITS)),
+        ),
+        caption=_caption(comparison) + " Changes are run by run against the baseline of the same seed. Groups came "
+        "closer by what the best-off one is ahead of the worst-off one at the baseline, less what it is now.",
         row_name="intervention",
     )
 
@@ -216,6 +226,7 @@ def card_record(comparison: Comparison) -> dict[str, Any]:
                         "groups": {group: told(comparison.value(name, split, group)) for group in comparison.groups},
                         "gap": told(comparison.gap(name, split)),
                         "gap change": told(comparison.gap_change(name, split)),
+                        "narrowing": told(comparison.narrowing(name, split)),
                     }
                     for split in SPLITS
                 },
