@@ -8,8 +8,8 @@ from torch import Tensor
 
 from fairveil.errors import FairveilError
 
-ADJUSTED, USUAL = 0.75, 0.35
-"""The margins of section 6.9.2: of the group that is worse off, and of the others."""
+ADJUSTED = 0.75
+"""The margin of section 6.9.2 for the group that is worse off, where the others have 0.35."""
 
 _BLOCK = 1024  # identities whose cosines with all others are held at a time
 
