@@ -12,7 +12,7 @@ import polars as pl
 from scipy import stats
 
 from fairveil.errors import FairveilError
-from fairveil.fair.experiments import Experiment, Told
+from fairveil.fair.experiments import SILENT, Experiment, Told
 from fairveil.fair.interventions import AnyIntervention, Task
 from fairveil.fair.scores import MEAN
 from fairveil.sharing import make_files
@@ -215,7 +215,7 @@ def compare(
     seeds: int = LEAST_SEEDS,
     folder: Path | None = None,
     on_run: Callable[[str, int], None] = lambda name, seed: None,
-    told: Callable[[str, int], Told] = lambda name, seed: Told(),
+    told: Callable[[str, int], Told] = lambda name, seed: SILENT,
 ) -> Comparison:
     """Train under every intervention and what it is compared with, once a seed.
 
@@ -231,6 +231,7 @@ def compare(
         FairveilError: an intervention is not for this task, or training fails.
     """
     every = planned(experiment, interventions)
+    about = "" if folder is None else experiment.fingerprint()  # of all the data, so once and not for every run
     frames, lacking = [], dict.fromkeys(every, 0.0)
     for seed in range(seeds):
         for name, one in every.items():
@@ -239,7 +240,7 @@ def compare(
                 measured = experiment.measure(one, seed=seed, told=told(name, seed))
                 return measured.scores.with_columns(pl.lit(measured.lacking).alias("lacking"))
 
-            scores = run() if folder is None else _kept(folder, experiment, one, seed, run)
+            scores = run() if folder is None else _kept(folder, about, one, seed, run)
             lacking[name] = max(lacking[name], float(scores["lacking"][0]))
             frames.append(
                 scores.select(pl.lit(name).alias("intervention"), pl.lit(seed).alias("seed"), pl.exclude("lacking"))
@@ -271,10 +272,10 @@ def planned(experiment: Experiment, interventions: Sequence[AnyIntervention]) ->
 
 
 def _kept(
-    folder: Path, experiment: Experiment, intervention: AnyIntervention, seed: int, run: Callable[[], pl.DataFrame]
+    folder: Path, experiment: str, intervention: AnyIntervention, seed: int, run: Callable[[], pl.DataFrame]
 ) -> pl.DataFrame:
-    """The scores of a run, from the folder if they are there."""
-    about = f"{__version__} {_FORMAT} {experiment.fingerprint()} {intervention.model_dump_json()} {seed}"
+    """The scores of a run of the experiment with this fingerprint, from the folder if they are there."""
+    about = f"{__version__} {_FORMAT} {experiment} {intervention.model_dump_json()} {seed}"
 
     def write(target: Path) -> None:
         scores = run()

@@ -60,7 +60,7 @@ class XraySplits:
         Raises:
             FairveilError: a patient is in two parts, or findings or sizes differ.
         """
-        parts = {"train": self.train, "validation": self.validation, "test": self.test}
+        parts = self.parts
         if len({(part.classes, part.size) for part in parts.values()}) > 1:
             raise FairveilError("The parts have other findings or sizes: read all of them alike.")
         names = list(parts)
@@ -70,6 +70,11 @@ class XraySplits:
                     f"{len(both)} patients, such as {min(both)}, are in {first} and in {second}, so that what is "
                     "learned from them would be judged by them: split by patient."
                 )
+
+    @property
+    def parts(self) -> dict[str, Xrays]:
+        """All three, by the names of the splits."""
+        return {"train": self.train, "validation": self.validation, "test": self.test}
 
 
 def split_xrays(xrays: Xrays, *, validation: float = 0.2, test: float = 0.2, seed: int = 0) -> XraySplits:
@@ -201,8 +206,10 @@ class XrayExperiment:
 
     def fingerprint(self) -> str:
         """Equal if and only if data and settings are."""
-        parts = (self.splits.train, self.splits.validation, self.splits.test)
-        about = [part.fingerprint() for part in parts] + [self.column, self.settings.model_dump_json()]
+        about = [part.fingerprint() for part in self.splits.parts.values()] + [
+            self.column,
+            self.settings.model_dump_json(),
+        ]
         about.append(weights_fingerprint(self._network(0)))  # which may be pretrained
         return hashlib.sha256("\n".join(about).encode()).hexdigest()
 
@@ -246,9 +253,8 @@ class XrayExperiment:
 
     def score(self, network: nn.Module) -> pl.DataFrame:
         """Areas under the ROC curve, of every split, finding and group: rows of `fairveil.fair.scores.SCORES`."""
-        parts = {"train": self.splits.train, "validation": self.splits.validation, "test": self.splits.test}
         rows = []
-        for split, xrays in parts.items():
+        for split, xrays in self.splits.parts.items():
             _, patients = np.unique(np.array(xrays.patients), return_inverse=True)
             rows.append(
                 auc_scores(

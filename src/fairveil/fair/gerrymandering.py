@@ -50,14 +50,12 @@ class Drift:
     Attributes:
         intervention: which.
         column: of groups.
-        before: the spread at the baseline.
         change: run by run; above zero, groups drifted apart.
         gerrymandered: whether groups came closer along the column that was asked for, and drifted apart along this.
     """
 
     intervention: str
     column: str
-    before: Estimate
     change: Estimate
     gerrymandered: bool
 
@@ -89,8 +87,7 @@ def drifts(comparison: Comparison, *, split: str = "test") -> Iterator[Drift]:
             both = sorted(mine.keys() & theirs.keys())
             if both:
                 change = estimate([mine[seed] - theirs[seed] for seed in both])
-                before = estimate([theirs[seed] for seed in both])
-                yield Drift(intervention, column, before, change, closer and change.told and change.value > 0)
+                yield Drift(intervention, column, change, closer and change.told and change.value > 0)
 
 
 def frame_of(comparison: Comparison, intervention: str, column: str, *, split: str = "test") -> MetricFrame:
