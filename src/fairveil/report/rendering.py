@@ -1,5 +1,6 @@
 """Tables as Markdown, CSV, HTML and text for the terminal; and what HTML pages share."""
 
+import base64
 import csv
 import io
 import re
@@ -9,6 +10,7 @@ from functools import cache
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 from rich import box
 from rich.cells import cell_len
 from rich.console import Console, RenderableType
@@ -19,6 +21,7 @@ from fairveil.errors import FairveilError
 from fairveil.files import atomic_path
 from fairveil.photos import replaceable, shown
 from fairveil.report.tables import Cell, Table, Unit, estimate, figure, interval
+from fairveil.version import __version__
 
 _RAISED = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 _HUES = {"low is good": "213 94 0", "high is good": "0 114 178"}  # told apart also by those who see few colours
@@ -187,6 +190,25 @@ def write_page(page: Path, html: str, *, overwrite: bool) -> None:
         raise FairveilError(f"{page} is there already: give --overwrite to replace it, or another name.") from None
     except OSError as error:
         raise FairveilError(f"{page} could not be written: {error.strerror or error}.") from error
+
+
+def write_sheet(page: Path, template: str, *, overwrite: bool, **words: object) -> None:
+    """Write a page of tables and plots from a template, which can call `table` and `picture` and knows the version.
+
+    Raises:
+        FairveilError: as `write_page`.
+    """
+    html = (
+        environment()
+        .get_template(template)
+        .render(words, version=__version__, table=lambda table: Markup(to_html(table)), picture=_picture_address)
+    )
+    write_page(page, html, overwrite=overwrite)
+
+
+def _picture_address(svg: str) -> str:
+    """A picture as an address that holds all of it, for a page that needs no other file."""
+    return "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()
 
 
 @cache

@@ -4,12 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from markupsafe import Markup
-
-from fairveil.report.rendering import environment, to_html, write_page
-from fairveil.report.study import Figure, picture_address
+from fairveil.report.rendering import write_sheet
+from fairveil.report.study import Figure
 from fairveil.report.tables import Table
-from fairveil.version import __version__
 
 
 @dataclass(frozen=True)
@@ -49,17 +46,4 @@ def write_sections(
     Raises:
         FairveilError: the page is there already, or cannot be written.
     """
-    html = (
-        environment()
-        .get_template("sections.html")
-        .render(
-            sections=sections,
-            title=title,
-            date=date,
-            note=note,
-            version=__version__,
-            table=lambda table: Markup(to_html(table)),
-            picture=picture_address,
-        )
-    )
-    write_page(page, html, overwrite=overwrite)
+    write_sheet(page, "sections.html", overwrite=overwrite, sections=sections, title=title, date=date, note=note)

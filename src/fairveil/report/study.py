@@ -1,16 +1,12 @@
 """The report on studies: one HTML page that opens anywhere, with everything inside."""
 
-import base64
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from markupsafe import Markup
-
-from fairveil.report.rendering import environment, to_html, write_page
+from fairveil.report.rendering import write_sheet
 from fairveil.report.tables import Cell, Table, figure
-from fairveil.version import __version__
 
 
 @dataclass(frozen=True)
@@ -98,27 +94,17 @@ def write_report(
     Raises:
         FairveilError: the page is there already, or cannot be written.
     """
-    html = (
-        environment()
-        .get_template("study.html")
-        .render(
-            sections=sections,
-            title=title,
-            date=date,
-            version=__version__,
-            introduction=introduction,
-            table=lambda table: Markup(to_html(table)),
-            picture=picture_address,
-            settings=_leaves,
-            duration=_duration,
-        )
+    write_sheet(
+        page,
+        "study.html",
+        overwrite=overwrite,
+        sections=sections,
+        title=title,
+        date=date,
+        introduction=introduction,
+        settings=_leaves,
+        duration=_duration,
     )
-    write_page(page, html, overwrite=overwrite)
-
-
-def picture_address(svg: str) -> str:
-    """A picture as an address that holds all of it, for a page that needs no other file."""
-    return "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()
 
 
 def _leaves(settings: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, str]]:
