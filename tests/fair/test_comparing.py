@@ -10,7 +10,6 @@ from fairveil.fair.comparing import Estimate, compare, estimate
 from fairveil.fair.experiments import Measured
 from fairveil.fair.gerrymandering import bystanders, drifts, frame_of
 from fairveil.fair.interventions import (
-    Baseline,
     DisparateImpact,
     EqualLoss,
     FairFeatures,
@@ -48,9 +47,6 @@ class MadeUp:
 
     def fingerprint(self):
         return "made up"
-
-    def baseline_of(self, intervention):
-        return EqualLoss(weight=0, on="holdout") if intervention.place == "holdout" else Baseline()
 
     def measure(self, intervention, *, seed, told):
         self.ran.append((intervention.name, seed))

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from hashlib import sha256
 from pathlib import Path
 from typing import Literal
 
@@ -12,11 +11,9 @@ import polars as pl
 from scipy import stats
 
 from fairveil.errors import FairveilError
-from fairveil.fair.experiments import SILENT, Experiment, Told
-from fairveil.fair.interventions import AnyIntervention, Task
+from fairveil.fair.experiments import SILENT, Experiment, Told, measure_once
+from fairveil.fair.interventions import AnyIntervention, Task, baseline_of
 from fairveil.fair.scores import MEAN
-from fairveil.sharing import make_files
-from fairveil.version import __version__
 
 SPLITS = ("train", "validation", "test")
 """On which a model is judged: what it was trained on, what was held out of that, and people it knows nothing of."""
@@ -25,7 +22,6 @@ LEAST_SEEDS = 3
 """Of fewer runs no interval is given."""
 
 _RESOLUTION = 1e-9  # what figures differ by through rounding alone
-_FORMAT = 1  # raised when the same run would come to other scores
 
 Outcome = Literal[
     "carried over",
@@ -53,6 +49,11 @@ class Estimate:
     high: float | None
     runs: int
 
+    def __neg__(self) -> "Estimate":
+        """The same of minus the figure."""
+        low, high = (None if end is None else -end for end in (self.high, self.low))
+        return Estimate(-self.value, low, high, self.runs)
+
     @property
     def told(self) -> bool:
         """Whether the interval is on one side of zero. Runs that all gave the same have none to speak of."""
@@ -67,7 +68,7 @@ def estimate(values: Sequence[float]) -> Estimate:
     >>> estimate([1.0, 2.0, 3.0])
     Estimate(value=2.0, low=-0.48..., high=4.48..., runs=3)
     """
-    runs, mean = len(values), float(np.mean(values))
+    runs, mean = len(values), float(np.mean(values)) if len(values) else float("nan")
     if runs < LEAST_SEEDS:
         return Estimate(mean, None, None, runs)
     half = float(stats.t.ppf(0.975, runs - 1) * np.std(values, ddof=1) / np.sqrt(runs))
@@ -126,29 +127,61 @@ class Comparison:
         means = {group: self.value(first, "validation", group).value for group in self.groups}
         return max(means, key=lambda group: means[group]), min(means, key=lambda group: means[group])
 
-    def value(self, intervention: str, split: str, group: str = "", *, label: str | None = None) -> Estimate:
-        """How well models do for a group, or for everybody."""
-        return estimate([*self._by_seed(intervention, split, group, label=label).values()])
+    def value(
+        self,
+        intervention: str,
+        split: str,
+        group: str = "",
+        *,
+        column: str | None = None,
+        label: str | None = None,
+        measure: str | None = None,
+    ) -> Estimate:
+        """How well models do for a group, or for everybody; see `by_seed`."""
+        return estimate(
+            [*self.by_seed(intervention, split, group, column=column, label=label, measure=measure).values()]
+        )
+
+    def difference(
+        self, intervention: str, split: str, group: str, other: str, *, label: str | None = None
+    ) -> Estimate:
+        """By how much a group does better than another."""
+        mine, theirs = (self.by_seed(intervention, split, one, label=label) for one in (group, other))
+        return _differences(mine, theirs)
 
     def gap(self, intervention: str, split: str, *, label: str | None = None) -> Estimate:
         """By how much the group best off at the baseline does better than the one worst off there, or less than 0."""
-        return estimate([*self._gaps(intervention, split, label).values()])
+        return self.difference(intervention, split, *self.ends, label=label)
 
-    def change(self, intervention: str, split: str, group: str = "", *, label: str | None = None) -> Estimate:
+    def change(
+        self, intervention: str, split: str, group: str = "", *, column: str | None = None, label: str | None = None
+    ) -> Estimate:
         """What an intervention did to a group, run by run against the baseline of the same seed."""
-        mine = self._by_seed(intervention, split, group, label=label)
-        theirs = self._by_seed(self.baselines[intervention], split, group, label=label)
-        return estimate([mine[seed] - theirs[seed] for seed in mine.keys() & theirs.keys()])
+        mine, theirs = (
+            self.by_seed(name, split, group, column=column, label=label)
+            for name in (intervention, self.baselines[intervention])
+        )
+        return _differences(mine, theirs)
 
     def gap_change(self, intervention: str, split: str, *, label: str | None = None) -> Estimate:
         """What an intervention did to the gap, run by run against the baseline of the same seed."""
-        mine, theirs = (self._gaps(name, split, label) for name in (intervention, self.baselines[intervention]))
-        return estimate([mine[seed] - theirs[seed] for seed in mine.keys() & theirs.keys()])
+        mine, theirs = (
+            {seed: value - worst[seed] for seed, value in best.items()}
+            for name in (intervention, self.baselines[intervention])
+            for best, worst in [[self.by_seed(name, split, group, label=label) for group in self.ends]]
+        )
+        return _differences(mine, theirs)
 
     def narrowing(self, intervention: str, split: str) -> Estimate:
         """By how much groups came closer: the best-off less the worst-off one before, less that after, run by run."""
-        mine, theirs = (self._spreads(name, split) for name in (intervention, self.baselines[intervention]))
-        return estimate([theirs[seed] - mine[seed] for seed in mine.keys() & theirs.keys()])
+        return -self.widening(intervention, split, self.column, self.groups)
+
+    def widening(self, intervention: str, split: str, column: str, groups: Sequence[str]) -> Estimate:
+        """By how much groups of any column moved apart, run by run."""
+        mine, theirs = (
+            self._spreads(name, split, column, groups) for name in (intervention, self.baselines[intervention])
+        )
+        return _differences(mine, theirs)
 
     def outcome(self, intervention: str) -> Outcome:
         """Whether the fairness that an intervention bought on the train set is there on the test too."""
@@ -176,36 +209,55 @@ class Comparison:
             return "yes"
         return "perhaps" if self.change(intervention, "test").value <= 0 else "no"
 
-    def _spreads(self, intervention: str, split: str) -> dict[int, float]:
-        figures = [self._by_seed(intervention, split, group) for group in self.groups]
-        return {seed: max(one[seed] for one in figures) - min(one[seed] for one in figures) for seed in figures[0]}
+    def _spreads(self, intervention: str, split: str, column: str, groups: Sequence[str]) -> dict[int, float]:
+        """By how much the best-off of some groups is ahead of the worst-off one, in each run."""
+        figures = [self.by_seed(intervention, split, group, column=column) for group in groups]
+        seeds = set.intersection(*(set(one) for one in figures)) if figures else set()
+        return {seed: max(one[seed] for one in figures) - min(one[seed] for one in figures) for seed in sorted(seeds)}
+
+    def groups_of(self, column: str, split: str) -> list[str]:
+        """The groups of a column that were scored on a split."""
+        found = self.scores.filter((pl.col("column") == column) & (pl.col("split") == split))
+        return found["group"].unique(maintain_order=True).to_list()
+
+    def by_seed(
+        self,
+        intervention: str,
+        split: str,
+        group: str = "",
+        *,
+        column: str | None = None,
+        label: str | None = None,
+        measure: str | None = None,
+    ) -> dict[int, float]:
+        """The figures of each run; none where it was not scored.
+
+        Args:
+            intervention: its name.
+            split: on which.
+            group: "" for everybody.
+            column: of the group; by default the one that was to be treated alike.
+            label: of which; by default all of them.
+            measure: by default that of the split.
+        """
+        found = self.scores.filter(
+            (pl.col("intervention") == intervention)
+            & (pl.col("split") == split)
+            & (pl.col("measure") == (measure or self.measures[split]))
+            & (pl.col("label") == (self._overall if label is None else label))
+            & (pl.col("column") == ((column or self.column) if group else ""))
+            & (pl.col("group") == group)
+        )
+        return dict(zip(found["seed"], found["value"], strict=True))
 
     @property
     def _overall(self) -> str:
         return MEAN if self.task == "findings" else ""
 
-    def _gaps(self, intervention: str, split: str, label: str | None) -> dict[int, float]:
-        best, worst = (self._by_seed(intervention, split, group, label=label) for group in self.ends)
-        return {seed: best[seed] - worst[seed] for seed in best}
 
-    def _by_seed(self, intervention: str, split: str, group: str, *, label: str | None = None) -> dict[int, float]:
-        column = self.column if group else ""
-        return self.by_seed(intervention, split, column, group, label=label)
-
-    def by_seed(
-        self, intervention: str, split: str, column: str, group: str, *, label: str | None = None
-    ) -> dict[int, float]:
-        """The figures of each run, of a group of any column; none where it was not scored."""
-        wanted = self._overall if label is None else label
-        found = self.scores.filter(
-            (pl.col("intervention") == intervention)
-            & (pl.col("split") == split)
-            & (pl.col("measure") == self.measures[split])
-            & (pl.col("label") == wanted)
-            & (pl.col("column") == column)
-            & (pl.col("group") == group)
-        )
-        return dict(zip(found["seed"], found["value"], strict=True))
+def _differences(mine: dict[int, float], theirs: dict[int, float]) -> Estimate:
+    """Run by run."""
+    return estimate([mine[seed] - theirs[seed] for seed in sorted(mine.keys() & theirs.keys())])
 
 
 def compare(
@@ -235,18 +287,16 @@ def compare(
     frames, lacking = [], dict.fromkeys(every, 0.0)
     for seed in range(seeds):
         for name, one in every.items():
-
-            def run(one: AnyIntervention = one, name: str = name, seed: int = seed) -> pl.DataFrame:
-                measured = experiment.measure(one, seed=seed, told=told(name, seed))
-                return measured.scores.with_columns(pl.lit(measured.lacking).alias("lacking"))
-
-            scores = run() if folder is None else _kept(folder, about, one, seed, run)
-            lacking[name] = max(lacking[name], float(scores["lacking"][0]))
-            frames.append(
-                scores.select(pl.lit(name).alias("intervention"), pl.lit(seed).alias("seed"), pl.exclude("lacking"))
-            )
+            if folder is None:
+                found = experiment.measure(one, seed=seed, told=told(name, seed))
+            else:
+                found = measure_once(
+                    experiment, one, seed=seed, folder=folder, fingerprint=about, told=told(name, seed)
+                )
+            lacking[name] = max(lacking[name], found.lacking)
+            frames.append(found.scores.select(pl.lit(name).alias("intervention"), pl.lit(seed).alias("seed"), pl.all()))
             on_run(name, seed)
-    baselines = {name: experiment.baseline_of(one).name for name, one in every.items()}
+    baselines = {name: baseline_of(one).name for name, one in every.items()}
     return Comparison(
         experiment.task, experiment.column, dict(experiment.measures), baselines, pl.concat(frames), lacking
     )
@@ -263,23 +313,9 @@ def planned(experiment: Experiment, interventions: Sequence[AnyIntervention]) ->
             raise FairveilError(
                 f"{one.name} is for {' and '.join(sorted(one.tasks))}, not for {experiment.task}: leave it out."
             )
-    first = {experiment.baseline_of(one).name: experiment.baseline_of(one) for one in interventions}
+    first = {baseline_of(one).name: baseline_of(one) for one in interventions}
     every = dict(first)
     for one in interventions:
         if every.setdefault(one.name, one) != one:
             raise FairveilError(f"Two interventions are called {one.name}: let their settings differ by more.")
     return every
-
-
-def _kept(
-    folder: Path, experiment: str, intervention: AnyIntervention, seed: int, run: Callable[[], pl.DataFrame]
-) -> pl.DataFrame:
-    """The scores of a run of the experiment with this fingerprint, from the folder if they are there."""
-    about = f"{__version__} {_FORMAT} {experiment} {intervention.model_dump_json()} {seed}"
-
-    def write(target: Path) -> None:
-        scores = run()
-        scores.write_parquet(target)
-
-    name = f"{sha256(about.encode()).hexdigest()[:24]}.parquet"
-    return pl.read_parquet(make_files(folder, {name: write})[0])

@@ -1,14 +1,19 @@
 """What can be trained under interventions and compared: faces, X-rays, or anything else with these few."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Protocol
 
 import polars as pl
 
 from fairveil.fair.interventions import AnyIntervention, Task
+from fairveil.sharing import make_files
 from fairveil.training import Epoch
+from fairveil.version import __version__
+
+_FORMAT = 2  # raised when the same run would come to other scores
 
 
 @dataclass(frozen=True)
@@ -61,12 +66,47 @@ class Experiment(Protocol):
     def fingerprint(self) -> str:
         """Equal if and only if data and settings are."""
 
-    def baseline_of(self, intervention: AnyIntervention) -> AnyIntervention:
-        """What an intervention is to be compared with."""
-
     def measure(self, intervention: AnyIntervention, *, seed: int, told: Told = SILENT) -> Measured:
         """Train a model under an intervention and see how well it does for whom.
 
         Raises:
             FairveilError: the intervention is not for this task, or training fails.
         """
+
+
+def measure_once(
+    experiment: Experiment,
+    intervention: AnyIntervention,
+    *,
+    seed: int,
+    folder: Path,
+    fingerprint: str | None = None,
+    told: Told = SILENT,
+) -> Measured:
+    """What a run came to, from a folder if it is there; a run that was stopped goes on from its last epoch.
+
+    Args:
+        experiment: what is trained.
+        intervention: under which.
+        seed: of the run.
+        folder: keeps what runs came to, for all processes.
+        fingerprint: of the experiment, where it is known already: it takes all of the data to tell.
+        told: whom training tells of its progress; the checkpoint is put in the folder.
+
+    Raises:
+        FairveilError: as `Experiment.measure`.
+    """
+    about = f"{__version__} {_FORMAT} {fingerprint or experiment.fingerprint()} {intervention.model_dump_json()} {seed}"
+    name = sha256(about.encode()).hexdigest()[:24]
+    checkpoint = folder / f"{name}.checkpoint"
+
+    def write(target: Path) -> None:
+        measured = experiment.measure(intervention, seed=seed, told=replace(told, checkpoint=checkpoint))
+        measured.scores.with_columns(pl.lit(measured.lacking).alias(_LACKING)).write_parquet(target)
+        checkpoint.unlink(missing_ok=True)
+
+    found = pl.read_parquet(make_files(folder, {f"{name}.parquet": write})[0])
+    return Measured(found.drop(_LACKING), float(found[_LACKING][0]))
+
+
+_LACKING = "lacking"

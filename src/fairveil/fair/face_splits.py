@@ -20,12 +20,14 @@ class FaceSplits:
         aside: other crops of the same people, which a penalty may be taken on and the others are not trained with.
         validation: more of their crops.
         test: of other people.
+        bystanders: of yet others, out of a data set with other columns of groups, which nobody asked about (6.7).
     """
 
     train: FaceCrops
     aside: FaceCrops
     validation: FaceCrops
     test: FaceCrops
+    bystanders: FaceCrops | None = None
 
     def __post_init__(self) -> None:
         """Refuse what leaks.
@@ -57,6 +59,7 @@ def split_faces(
     aside: float = 0.1,
     validation: int = 3,
     above: int = 6,
+    bystanders: FaceCrops | None = None,
     seed: int = 0,
 ) -> FaceSplits:
     """Split faces as in section 6.3.1: people for the test, and of the others images to validate with.
@@ -68,6 +71,7 @@ def split_faces(
         aside: share of the images to be trained on that a penalty on a holdout set is taken of (section 6.9.2).
         validation: images of each person that has enough of them.
         above: so many images a person must have more than.
+        bystanders: of another data set, see `FaceSplits`.
         seed: of the drawing.
 
     Raises:
@@ -98,13 +102,13 @@ def split_faces(
             role[rows[:validation]] = 2
             rows = rows[validation:]
         role[rows[: int(aside * len(rows) + torch.rand((), generator=generator))][: len(rows) - 1]] = 1
-    parts = [crops.take((role == number).nonzero().flatten()) for number in range(4)]
-    if not all(len(part) for part in parts):
+    train, put_aside, validated, tested_with = (crops.take((role == number).nonzero().flatten()) for number in range(4))
+    if not all(len(part) for part in (train, put_aside, validated, tested_with)):
         raise FairveilError(
             f"{crops.name} has too few images of each person to put some aside for validation and for penalties: "
             f"people need more than {above}."
         )
-    return FaceSplits(*parts)
+    return FaceSplits(train, put_aside, validated, tested_with, bystanders)
 
 
 def joined(first: FaceCrops, second: FaceCrops) -> FaceCrops:

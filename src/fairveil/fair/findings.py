@@ -1,9 +1,9 @@
 """Networks that find what X-rays show, trained under an intervention, and how well they rank each group (6.3.2)."""
 
 import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -16,14 +16,22 @@ from torch import Tensor, nn
 from fairveil.errors import FairveilError
 from fairveil.fair.experiments import SILENT, Measured, Told
 from fairveil.fair.groups import Groups, check_people, groups_of
-from fairveil.fair.interventions import AnyIntervention, Baseline, EqualLoss, Intervention, Outputs, Task
+from fairveil.fair.interventions import (
+    AnyIntervention,
+    DisparateImpact,
+    EqualizedOdds,
+    EqualLoss,
+    Intervention,
+    Outputs,
+    Task,
+)
 from fairveil.fair.objective import Aside, FairObjective
-from fairveil.fair.scores import LEAST_PEOPLE, auc_scores
+from fairveil.fair.scores import LEAST_PEOPLE, MEAN, RESAMPLES, auc_scores, single_score
 from fairveil.training import NETWORKS, Batch, Training, build_network, shuffled, train
 from fairveil.training.batches import Batches, in_sequence
 from fairveil.training.checkpoints import weights_fingerprint
 from fairveil.training.sampling import GroupStratified
-from fairveil.xrays import DenseNet121, Preparation, Xrays, random_affine
+from fairveil.xrays import DenseNet121, Preparation, Xrays, load_imagenet, random_affine
 
 PAPER = Training(
     epochs=20,
@@ -36,6 +44,9 @@ PAPER = Training(
     decay=0.1,
 )
 """The settings of section 6.9.1: after five of its twenty epochs the learning rate is next to nothing."""
+
+MEASURES = dict.fromkeys(("train", "validation", "test"), "AUC")
+"""What is measured on each split: the area under the ROC curve."""
 
 _TOGETHER = 256  # X-rays that are ranked together
 
@@ -99,6 +110,7 @@ class XraySettings(BaseModel):
 
     Attributes:
         network: "densenet-121", or one of `fairveil.training.NETWORKS`.
+        width: channels of the first stage of the latter, if not as usual.
         preparation: of X-rays, after the augmentation.
         augment: whether they are turned, scaled and shifted at random (section 6.9.1).
         weighted: whether the loss of a finding's presence is weighed by how many more are absent, up to 20 times.
@@ -110,12 +122,27 @@ class XraySettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     network: str = "densenet-121"
+    width: int | None = Field(None, ge=8, le=512)
     preparation: Preparation = Preparation(channels=3)
     augment: bool = True
     weighted: bool = True
     dropout: float = Field(0.0, ge=0, lt=1)
     training: Training = PAPER
     stratified: bool = False
+
+
+def build_finder(settings: XraySettings, findings: int, *, seed: int) -> nn.Module:
+    """An untrained network from prepared X-rays to a logit for each finding.
+
+    Raises:
+        FairveilError: there is no such network.
+    """
+    channels: Literal[1, 3] = settings.preparation.channels
+    if settings.network == "densenet-121":
+        return DenseNet121(findings, channels=channels, seed=seed, drop_rate=settings.dropout)
+    if settings.network in NETWORKS:
+        return build_network(settings.network, findings, seed=seed, channels=channels, width=settings.width)
+    raise FairveilError(f"There is no network {settings.network!r}: choose from densenet-121, {', '.join(NETWORKS)}.")
 
 
 _HEAVIEST = 20.0
@@ -168,14 +195,14 @@ class XrayExperiment:
         splits: what is trained on and judged by.
         column: of the groups that are to be treated alike.
         settings: how networks are trained.
-        pretrained: gives a network weights to start from that are not random, such as ImageNet's.
+        pretrained: a file of torchvision's ImageNet weights, which a DenseNet-121 starts from; None for random ones.
         device: where to train.
     """
 
     splits: XraySplits
     column: str
     settings: XraySettings
-    pretrained: Callable[[nn.Module], None] = lambda network: None
+    pretrained: Path | None = None
     device: str | None = None
 
     def __post_init__(self) -> None:
@@ -196,8 +223,8 @@ class XrayExperiment:
 
     @property
     def measures(self) -> dict[str, str]:
-        """The area under the ROC curve, on every split."""
-        return dict.fromkeys(("train", "validation", "test"), "AUC")
+        """See `MEASURES`."""
+        return MEASURES
 
     @cached_property
     def groups(self) -> Groups:
@@ -210,12 +237,8 @@ class XrayExperiment:
             self.column,
             self.settings.model_dump_json(),
         ]
-        about.append(weights_fingerprint(self._network(0)))  # which may be pretrained
+        about.append(weights_fingerprint(self._network(0)))  # may be pretrained
         return hashlib.sha256("\n".join(about).encode()).hexdigest()
-
-    def baseline_of(self, intervention: AnyIntervention) -> AnyIntervention:
-        """Training as usual, or while X-rays of the validation set (table 6.8) pass through the network likewise."""
-        return EqualLoss(weight=0.0, on="holdout") if intervention.place == "holdout" else Baseline()
 
     def fit(self, intervention: AnyIntervention, *, seed: int, told: Told = SILENT) -> tuple[nn.Module, float]:
         """Train a network under an intervention: gives it, and the share of batches that could not be compared.
@@ -235,8 +258,7 @@ class XrayExperiment:
         if intervention.place == "holdout":
             held = self.splits.validation
             aside = Aside(held, groups_of(held.groups, self.column, self.groups.names))
-        weights = _presence_weights(xrays.labels) if settings.weighted else torch.ones(len(xrays.classes))
-        task = Finding(intervention, self.groups.names, weights, settings.preparation, settings.augment)
+        task = Finding(intervention, self.groups.names, self._weights, settings.preparation, settings.augment)
         objective = FairObjective(task, intervention, self.groups, aside=aside)
         train(
             network,
@@ -252,17 +274,46 @@ class XrayExperiment:
         return network.cpu().eval(), objective.lacking / max(objective.steps, 1)
 
     def score(self, network: nn.Module) -> pl.DataFrame:
-        """Areas under the ROC curve, of every split, finding and group: rows of `fairveil.fair.scores.SCORES`."""
+        """Areas under the ROC curve, of every split, finding and group: rows of `fairveil.fair.scores.SCORES`.
+
+        There are also the values of the penalties (table 6.1), of everybody. On the train set, which is no sample of
+        anything else, areas have no intervals.
+        """
         rows = []
         for split, xrays in self.splits.parts.items():
             _, patients = np.unique(np.array(xrays.patients), return_inverse=True)
+            logits, resamples = self._logits(network, xrays), 0 if split == "train" else RESAMPLES
             rows.append(
                 auc_scores(
-                    self._logits(network, xrays), xrays.labels, xrays.classes, torch.from_numpy(patients),
-                    xrays.groups, split=split,
+                    logits, xrays.labels, xrays.classes, torch.from_numpy(patients), xrays.groups, split=split,
+                    resamples=resamples,
                 )
             )  # fmt: skip
+            rows.append(self._penalty_scores(logits, xrays, split))
         return pl.concat(rows)
+
+    def _penalty_scores(self, logits: Tensor, xrays: Xrays, split: str) -> pl.DataFrame:
+        """What each penalty comes to over a whole split, by finding and on average (equations 6.2, 6.4 and 6.9)."""
+        known = ~xrays.labels.isnan()
+        targets = xrays.labels.nan_to_num(0.0)
+        losses = F.binary_cross_entropy_with_logits(logits, targets, pos_weight=self._weights, reduction="none")
+        groups = groups_of(xrays.groups, self.column, self.groups.names)
+        rows = []
+        for penalty in (EqualLoss(), EqualizedOdds(), DisparateImpact()):
+            values = []
+            for finding in range(len(xrays.classes)):
+                one = (slice(None), slice(finding, finding + 1))
+                outputs = Outputs(losses[one], groups.numbers, len(groups.names), logits[one], targets[one], known[one])
+                values.append(float(penalty.penalty(outputs)))
+            for label, value in zip((*xrays.classes, MEAN), (*values, float(np.mean(values))), strict=True):
+                rows.append(single_score(split, penalty.kind, value, len(xrays.patients), label=label))
+        return pl.concat(rows)
+
+    @cached_property
+    def _weights(self) -> Tensor:
+        """Of the presence of each finding, (K,)."""
+        xrays = self.splits.train
+        return _presence_weights(xrays.labels) if self.settings.weighted else torch.ones(len(xrays.classes))
 
     def measure(self, intervention: AnyIntervention, *, seed: int, told: Told = SILENT) -> Measured:
         """Train and score."""
@@ -270,17 +321,14 @@ class XrayExperiment:
         return Measured(self.score(network), lacking)
 
     def _network(self, seed: int) -> nn.Module:
-        settings, findings = self.settings, len(self.splits.train.classes)
-        channels: Literal[1, 3] = settings.preparation.channels
-        if settings.network == "densenet-121":
-            network: nn.Module = DenseNet121(findings, channels=channels, seed=seed, drop_rate=settings.dropout)
-        elif settings.network in NETWORKS:
-            network = build_network(settings.network, findings, seed=seed, channels=channels)
-        else:
-            raise FairveilError(
-                f"There is no network {settings.network!r}: choose from densenet-121, {', '.join(NETWORKS)}."
-            )
-        self.pretrained(network)
+        network = build_finder(self.settings, len(self.splits.train.classes), seed=seed)
+        if self.pretrained is not None:
+            if not isinstance(network, DenseNet121):
+                raise FairveilError(
+                    f"ImageNet weights are of a DenseNet-121, and the network is {self.settings.network}: train "
+                    "densenet-121, or leave the weights out."
+                )
+            load_imagenet(network, self.pretrained)
         return network
 
     @torch.no_grad()

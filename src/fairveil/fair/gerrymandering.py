@@ -11,7 +11,7 @@ from typing import Literal
 import polars as pl
 from fairlearn.metrics import MetricFrame
 
-from fairveil.fair.comparing import Comparison, Estimate, estimate
+from fairveil.fair.comparing import Comparison, Estimate
 from fairveil.fair.scores import BOTH
 
 Effect = Literal["gained", "paid", ""]
@@ -65,12 +65,9 @@ def bystanders(comparison: Comparison, *, split: str = "test") -> Iterator[Bysta
     for intervention in comparison.interventions:
         baseline = comparison.baselines[intervention]
         for column, group in _untargeted(comparison, split):
-            mine = comparison.by_seed(intervention, split, column, group)
-            theirs = comparison.by_seed(baseline, split, column, group)
-            both = sorted(mine.keys() & theirs.keys())
-            if both:
-                before = estimate([theirs[seed] for seed in both])
-                change = estimate([mine[seed] - theirs[seed] for seed in both])
+            before = comparison.value(baseline, split, group, column=column)
+            change = comparison.change(intervention, split, group, column=column)
+            if change.runs:
                 yield Bystander(intervention, column, group, before, change)
 
 
@@ -82,11 +79,8 @@ def drifts(comparison: Comparison, *, split: str = "test") -> Iterator[Drift]:
         narrowing = comparison.narrowing(intervention, split)
         closer = narrowing.told and narrowing.value > 0
         for column in columns:
-            mine = _spreads(comparison, intervention, split, column)
-            theirs = _spreads(comparison, comparison.baselines[intervention], split, column)
-            both = sorted(mine.keys() & theirs.keys())
-            if both:
-                change = estimate([mine[seed] - theirs[seed] for seed in both])
+            change = comparison.widening(intervention, split, column, comparison.groups_of(column, split))
+            if change.runs:
                 yield Drift(intervention, column, change, closer and change.told and change.value > 0)
 
 
@@ -96,7 +90,8 @@ def frame_of(comparison: Comparison, intervention: str, column: str, *, split: s
     Its "samples" are the runs' figures of each group, so that `by_group`, `difference` and the like are of their means.
     """
     found = {
-        group: comparison.by_seed(intervention, split, column, group) for group in _groups(comparison, column, split)
+        group: comparison.by_seed(intervention, split, group, column=column)
+        for group in comparison.groups_of(column, split)
     }
     values = [(value, group) for group, figures in found.items() for value in figures.values()]
     measure = comparison.measures[split]
@@ -116,15 +111,3 @@ def _untargeted(comparison: Comparison, split: str) -> list[tuple[str, str]]:
         & ~pl.col("column").is_in(["", comparison.column])
     )
     return found.select("column", "group").unique(maintain_order=True).rows()
-
-
-def _groups(comparison: Comparison, column: str, split: str) -> list[str]:
-    found = comparison.scores.filter((pl.col("column") == column) & (pl.col("split") == split))
-    return found["group"].unique(maintain_order=True).to_list()
-
-
-def _spreads(comparison: Comparison, intervention: str, split: str, column: str) -> dict[int, float]:
-    figures = [comparison.by_seed(intervention, split, column, group) for group in _groups(comparison, column, split)]
-    figures = [one for one in figures if one]
-    seeds = set.intersection(*(set(one) for one in figures)) if figures else set()
-    return {seed: max(one[seed] for one in figures) - min(one[seed] for one in figures) for seed in seeds}

@@ -317,6 +317,15 @@ def intervention(kind: str, **settings: object) -> AnyIntervention:
         ) from None
 
 
+def baseline_of(intervention: Intervention) -> AnyIntervention:
+    """What an intervention is to be compared with: training on the same data, with features projected likewise."""
+    if isinstance(intervention, FairFeatures):
+        return intervention.model_copy(update={"weight": 0.0})
+    if intervention.place == "holdout":
+        return EqualLoss(weight=0.0, on="holdout")
+    return Baseline()
+
+
 def everything(task: Task, *, better: str, worse: str, weight: float = 1.0) -> list[AnyIntervention]:
     """One of every kind that a task allows, penalties on the train set and on a holdout.
 

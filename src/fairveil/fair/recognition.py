@@ -25,7 +25,6 @@ from fairveil.fair.groups import Groups, check_people, groups_of
 from fairveil.fair.interventions import (
     AnyIntervention,
     Baseline,
-    EqualLoss,
     FairFeatures,
     GroupMargins,
     LabelFlipping,
@@ -35,11 +34,14 @@ from fairveil.fair.interventions import (
 from fairveil.fair.label_flipping import flip_identities
 from fairveil.fair.margins import angles
 from fairveil.fair.objective import Aside, FairObjective
-from fairveil.fair.scores import LEAST_PEOPLE, SCORES, share_scores
+from fairveil.fair.scores import LEAST_PEOPLE, share_scores, single_score
 from fairveil.sharing import make_files
 from fairveil.tensor_files import read_tensors, write_tensors
 from fairveil.training import Batch, Training, shuffled, train
 from fairveil.training.sampling import GroupStratified
+
+MEASURES = {"train": "classification", "validation": "rank-1", "test": "rank-1"}
+"""What is measured on each split: by the classifier on the train set, else by nearest neighbours."""
 
 _FORMAT, _NETWORK = "fairveil fair recogniser 1", "network."
 
@@ -126,8 +128,8 @@ class FaceExperiment:
 
     @property
     def measures(self) -> dict[str, str]:
-        """What is measured on each split: by the classifier on the train set, else by nearest neighbours."""
-        return {"train": "classification", "validation": "rank-1", "test": "rank-1"}
+        """See `MEASURES`."""
+        return MEASURES if self.splits.bystanders is None else MEASURES | {"bystanders": "rank-1"}
 
     @cached_property
     def groups(self) -> Groups:
@@ -136,17 +138,11 @@ class FaceExperiment:
 
     def fingerprint(self) -> str:
         """Equal if and only if data and settings are."""
-        parts = (self.splits.train, self.splits.aside, self.splits.validation, self.splits.test)
+        parts = [self.splits.train, self.splits.aside, self.splits.validation, self.splits.test]
+        if self.splits.bystanders is not None:
+            parts.append(self.splits.bystanders)
         about = [part.fingerprint() for part in parts] + [self.column, self.settings.model_dump_json()]
         return hashlib.sha256("\n".join(about).encode()).hexdigest()
-
-    def baseline_of(self, intervention: AnyIntervention) -> AnyIntervention:
-        """What an intervention is compared with: training on the same images, features projected likewise."""
-        if isinstance(intervention, FairFeatures):
-            return intervention.model_copy(update={"weight": 0.0})
-        if intervention.place == "holdout":
-            return EqualLoss(weight=0.0, on="holdout")
-        return Baseline()
 
     def fit(self, intervention: AnyIntervention, *, seed: int, told: Told = SILENT) -> FittedFaces:
         """Train a recogniser under an intervention.
@@ -161,6 +157,11 @@ class FaceExperiment:
             )
         if isinstance(intervention, FairFeatures):
             return self._with_fair_features(intervention, seed, told)
+        if isinstance(intervention, Baseline) and self.folder is not None:
+            return self._kept_baseline(self.folder, seed, told)
+        return self._fit(intervention, seed, told)
+
+    def _fit(self, intervention: AnyIntervention, seed: int, told: Told) -> FittedFaces:
         crops = self.splits.train
         if intervention.place == "train":  # nothing need be put aside
             crops = joined(crops, self.splits.aside)
@@ -229,20 +230,15 @@ class FaceExperiment:
                 rows.append(share_scores(right, crops.labels, crops.groups, split=split, measure="classification"))
             if split == "train":
                 continue
-            outcome = identify(vectors, vectors, crops.labels, crops.labels, exclude=torch.arange(len(vectors)))[0]
-            looked = outcome.rank > 0  # the others have no second crop in the split
-            columns = {
-                column: [value for value, one in zip(values, looked.tolist(), strict=True) if one]
-                for column, values in crops.groups.items()
-            }
-            found = outcome.rank[looked] == 1
-            rows.append(share_scores(found, crops.labels[looked], columns, split=split, measure="rank-1"))
+            rows.append(_rank1_scores(vectors, crops, split))
             rows.append(_angle_scores(vectors, crops, groups_of(crops.groups, self.column, self.groups.names), split))
+        if self.splits.bystanders is not None:
+            rows.append(_rank1_scores(fitted.embed(self.splits.bystanders), self.splits.bystanders, "bystanders"))
         if fitted.removed is not None:
             crops = self.splits.test
             numbers = groups_of(crops.groups, self.column, self.groups.names).numbers
             accuracy = fitted.removed.sensitive_accuracy(embed_all(fitted.recognizer, crops), numbers)
-            rows.append(_single("test", "sensitive accuracy", accuracy, len(crops)))
+            rows.append(single_score("test", "sensitive accuracy", accuracy, len(crops)))
         return pl.concat(rows)
 
     def measure(self, intervention: AnyIntervention, *, seed: int, told: Told = SILENT) -> Measured:
@@ -253,7 +249,7 @@ class FaceExperiment:
     def _with_fair_features(self, intervention: FairFeatures, seed: int, told: Told) -> FittedFaces:
         crops = joined(self.splits.train, self.splits.aside)
         groups = groups_of(crops.groups, self.column, self.groups.names)
-        base = self._baseline(seed, told)
+        base = self.fit(Baseline(), seed=seed, told=told)
         removed = remove_sensitive(
             embed_all(base.recognizer, crops),
             crops.labels,
@@ -263,15 +259,13 @@ class FaceExperiment:
         )
         return replace(base, removed=removed)
 
-    def _baseline(self, seed: int, told: Told) -> FittedFaces:
+    def _kept_baseline(self, folder: Path, seed: int, told: Told) -> FittedFaces:
         """The baseline of a seed, from the folder if it is there."""
-        if self.folder is None:
-            return self.fit(Baseline(), seed=seed, told=told)
         name = f"baseline-{self.fingerprint()[:20]}-{seed}.safetensors"
-        return self._read(make_files(self.folder, {name: partial(self._write, seed=seed, told=told)})[0])
+        return self._read(make_files(folder, {name: partial(self._write, seed=seed, told=told)})[0])
 
     def _write(self, target: Path, *, seed: int, told: Told) -> None:
-        base = self.fit(Baseline(), seed=seed, told=told)
+        base = self._fit(Baseline(), seed, told)
         target.unlink()  # a name that was kept for it
         network = {_NETWORK + name: value for name, value in base.recognizer.state_dict().items()}
         write_tensors(target, network | {"head": base.head.weight}, {}, format=_FORMAT)
@@ -307,6 +301,17 @@ def _classified(vectors: Tensor, head: MarginHead, crops: FaceCrops, classes: tu
     return told == relabelled(crops, classes).labels
 
 
+def _rank1_scores(vectors: Tensor, crops: FaceCrops, split: str) -> pl.DataFrame:
+    """How often the nearest other crop is of the same person, for those who have one, by group."""
+    outcome = identify(vectors, vectors, crops.labels, crops.labels, exclude=torch.arange(len(vectors)))[0]
+    looked = outcome.rank > 0
+    columns = {
+        column: [value for value, one in zip(values, looked.tolist(), strict=True) if one]
+        for column, values in crops.groups.items()
+    }
+    return share_scores(outcome.rank[looked] == 1, crops.labels[looked], columns, split=split, measure="rank-1")
+
+
 def _angle_scores(vectors: Tensor, crops: FaceCrops, groups: Groups, split: str) -> pl.DataFrame:
     """Mean angles of the identities of each group (table 6.3), in degrees."""
     found, own = angles(vectors, crops.labels), group_of_each(crops, groups)
@@ -317,7 +322,7 @@ def _angle_scores(vectors: Tensor, crops: FaceCrops, groups: Groups, split: str)
             continue
         for measure, values in (("intra-class angle", found.intra), ("inter-class angle", found.inter)):
             rows.append(
-                _single(
+                single_score(
                     split,
                     measure,
                     float(values[of_group].mean()),
@@ -327,8 +332,3 @@ def _angle_scores(vectors: Tensor, crops: FaceCrops, groups: Groups, split: str)
                 )
             )
     return pl.concat(rows)
-
-
-def _single(split: str, measure: str, value: float, count: int, *, column: str = "", group: str = "") -> pl.DataFrame:
-    row = (split, measure, "", column, group, value, None, None, count, count)
-    return pl.DataFrame([row], schema=SCORES, orient="row")

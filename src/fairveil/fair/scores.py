@@ -119,6 +119,14 @@ def share_scores(
     return pl.DataFrame(rows, schema=SCORES, orient="row")
 
 
+def single_score(
+    split: str, measure: str, value: float, count: int, *, label: str = "", column: str = "", group: str = ""
+) -> pl.DataFrame:
+    """A figure without an interval as a row of `SCORES`; it is of as many people as of samples."""
+    row = (split, measure, label, column, group, value, None, None, count, count)
+    return pl.DataFrame([row], schema=SCORES, orient="row")
+
+
 def auc_scores(
     logits: Tensor,
     targets: Tensor,
@@ -127,6 +135,7 @@ def auc_scores(
     columns: Mapping[str, Sequence[str | None]],
     *,
     split: str,
+    resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> pl.DataFrame:
     """Areas under the ROC curve of every label and their mean, with bootstrap intervals over patients.
@@ -141,6 +150,7 @@ def auc_scores(
         patients: whose each sample is, int64 (N,).
         columns: of groups.
         split: which samples these are.
+        resamples: how often patients are drawn anew for the intervals; 0 for no intervals.
         seed: of the resampling.
 
     Returns:
@@ -154,7 +164,7 @@ def auc_scores(
         others = [usable for (column, _), usable in can.items() if column == one.column and bool(usable.any())]
         within = torch.stack(others).all(0) if others else torch.zeros(len(labels), dtype=torch.bool)
         mine, whose = targets[one.rows], patients[one.rows]
-        weights = _drawn_weights(whose, seed)
+        weights = _drawn_weights(whose, resamples, seed)
         areas: dict[str, NDArray[np.float64]] = {}
         for number, label in enumerate(labels):
             known = ~mine[:, number].isnan()
@@ -207,20 +217,22 @@ def _can_be_ranked(targets: Tensor) -> Tensor:
     return (targets == 1).any(0) & (targets == 0).any(0)
 
 
-def _drawn_weights(patients: Tensor, seed: int) -> NDArray[np.float64]:
+def _drawn_weights(patients: Tensor, resamples: int, seed: int) -> NDArray[np.float64]:
     """How often each sample counts in each resample of patients, (1 + R, N); the first is the sample itself."""
+    if not resamples:
+        return np.ones((1, len(patients)))
     _, number = np.unique(patients.numpy(), return_inverse=True)
     people = int(number.max()) + 1
     generator = np.random.default_rng(seed)
-    times = generator.multinomial(people, np.full(people, 1 / people), size=RESAMPLES)
+    times = generator.multinomial(people, np.full(people, 1 / people), size=resamples)
     return np.concatenate([np.ones((1, len(number))), times[:, number].astype(np.float64)])
 
 
 def _auc_row(
     split: str, label: str, subset: Subset, drawn: NDArray[np.float64], patients: Tensor
 ) -> tuple[object, ...]:
-    low, high = np.nanquantile(drawn[1:], [0.025, 0.975]) if len(drawn) > 1 else (np.nan, np.nan)
+    low, high = np.nanquantile(drawn[1:], [0.025, 0.975]).tolist() if len(drawn) > 1 else (None, None)
     return (
-        split, "AUC", label, subset.column, subset.group, float(drawn[0]), float(low), float(high), len(patients),
+        split, "AUC", label, subset.column, subset.group, float(drawn[0]), low, high, len(patients),
         len(torch.unique(patients)),
     )  # fmt: skip

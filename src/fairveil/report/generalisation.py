@@ -175,9 +175,9 @@ def change_table(comparison: Comparison) -> Table:
     )
 
 
-def gerrymandering_table(comparison: Comparison) -> Table | None:
+def gerrymandering_table(comparison: Comparison, *, split: str = "test") -> Table | None:
     """The matrix of who gained and who paid; None if there are no other groups."""
-    found = list(bystanders(comparison))
+    found = list(bystanders(comparison, split=split))
     columns = list(dict.fromkeys((one.column, one.group) for one in found))
     if not columns:
         return None
@@ -194,7 +194,7 @@ def gerrymandering_table(comparison: Comparison) -> Table | None:
     for column, _ in columns:
         spans[column] = spans.get(column, 0) + 1
     return Table(
-        title="Who gained and who paid: changes from the baseline on the test",
+        title=f"Who gained and who paid: changes from the baseline on the {split}",
         columns=tuple(group for _, group in columns),
         rows=tuple(rows),
         unit=_unit(comparison),

@@ -3,6 +3,8 @@
 from typing import Any
 
 from fairveil.errors import FairveilError, did_you_mean
+from fairveil.studies.fairness.face_studies import FACE_STUDIES
+from fairveil.studies.fairness.xray_studies import XRAY_STUDIES
 from fairveil.studies.imbalance.galleries import GALLERY_IDENTITIES, GALLERY_IMAGES, RANDOM_EXTRACTORS
 from fairveil.studies.imbalance.human_agreement import HUMAN_AGREEMENT
 from fairveil.studies.imbalance.train_sets import (
@@ -32,7 +34,10 @@ CHAPTER_5 = (
     WITHOUT_BALANCED_SAMPLING,
     HUMAN_AGREEMENT,
 )
-STUDIES: dict[str, Study[Any, Any]] = {study.name: study for study in (*CHAPTER_3, RUNTIME, *CHAPTER_4, *CHAPTER_5)}
+CHAPTER_6 = (*FACE_STUDIES, *XRAY_STUDIES)
+STUDIES: dict[str, Study[Any, Any]] = {
+    study.name: study for study in (*CHAPTER_3, RUNTIME, *CHAPTER_4, *CHAPTER_5, *CHAPTER_6)
+}
 """The studies of the dissertation and beyond."""
 
 

@@ -8,9 +8,9 @@ from fairveil.audit.bias import Response
 from fairveil.report.plots import Series, lines
 from fairveil.report.study import Figure
 from fairveil.report.tables import Cell, Table, Unit
-from fairveil.studies.imbalance.subjects import Subjects
 from fairveil.studies.published import PublishedTable, published_table
 from fairveil.studies.study import Measurement
+from fairveil.studies.subjects import Subjects
 
 FOCUS, OTHER, RATIO = "M Acc", "F Acc", "Error Ratio"
 """What the tables call the accuracies of the two groups, men and women, and the ratio of their errors, women to men."""

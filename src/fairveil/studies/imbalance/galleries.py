@@ -18,8 +18,8 @@ from fairveil.studies.imbalance.curves import (
     ratio_name,
     tables_beside,
 )
-from fairveil.studies.imbalance.subjects import CELEBA, SYNTHETIC, Subjects, embedded, generated, resolve
 from fairveil.studies.study import Measurement, Results, Study, Trial
+from fairveil.studies.subjects import CELEBA, SYNTHETIC, Subjects, embedded, generated, resolve
 from fairveil.studies.workbench import Workbench
 
 

@@ -22,7 +22,6 @@ from fairveil.report.plots import Series, lines
 from fairveil.report.study import Figure
 from fairveil.report.tables import Table, pivot
 from fairveil.studies.imbalance.curves import Point, ratio_name
-from fairveil.studies.imbalance.subjects import crops_of, resolve
 from fairveil.studies.imbalance.train_sets import (
     TRAIN_IDENTITIES,
     TrainedOn,
@@ -34,6 +33,7 @@ from fairveil.studies.imbalance.train_sets import differences as differences_of_
 from fairveil.studies.imbalance.train_sets import rehearsal as rehearsal_of_training
 from fairveil.studies.imbalance.train_sets import trials as trained_trials
 from fairveil.studies.study import Measurement, Results, Study
+from fairveil.studies.subjects import crops_of, resolve
 from fairveil.studies.workbench import Workbench
 
 _GALLERY = 9  # photos that a question lets one choose from, as in InterRace

@@ -31,8 +31,8 @@ from fairveil.studies.imbalance.curves import (
     ratio_name,
     tables_beside,
 )
-from fairveil.studies.imbalance.subjects import CELEBA, SYNTHETIC, Subjects, crops_of, generated, resolve
 from fairveil.studies.study import Measurement, Results, Study, Trial
+from fairveil.studies.subjects import CELEBA, SYNTHETIC, Subjects, crops_of, generated, resolve
 from fairveil.studies.workbench import Workbench
 from fairveil.training import Training
 

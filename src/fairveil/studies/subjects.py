@@ -1,4 +1,4 @@
-"""Whose faces are identified in the studies of chapter 5, and what recognisers make of them."""
+"""Whose faces are identified in the studies of chapters 5 and 6, and what recognisers make of them."""
 
 import hashlib
 import json
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from fairveil.audit.imbalance import Population
 from fairveil.data import has_pack, open_table
-from fairveil.data.synthetic import SyntheticFaces
+from fairveil.data.synthetic import Difficulty, SyntheticFaces
 from fairveil.faces.crops import FaceCrops, cut_crops
 from fairveil.faces.embedding import WhichFace, embed_faces
 from fairveil.faces.recognition import embed_all
@@ -38,6 +38,7 @@ class Subjects(BaseModel):
         other: the other one, whose errors the error ratio has above: women.
         people: generated people, where the data are generated.
         photos: of each of them.
+        difficulty: of the generated people of the `other` group, where it is another than that of the `focus` group.
         size: side of crops, in pixels, for training and for random recognisers.
         content: a hash of names, labels and files, put in when a study is run.
     """
@@ -51,6 +52,7 @@ class Subjects(BaseModel):
     other: str = "F"
     people: int = Field(440, ge=8)
     photos: int = Field(10, ge=2)
+    difficulty: Difficulty | None = Field(None, exclude_if=lambda difficulty: difficulty is None)
     size: int = Field(112, ge=64, le=224)
     content: str | None = None
 
@@ -128,7 +130,8 @@ def crops_of(subjects: Subjects, bench: Workbench, *, size: int | None = None) -
         FairveilError: the data cannot be had, or have no identities.
     """
     size = size or subjects.size
-    about = [subjects.data, subjects.content, subjects.faces, subjects.people, subjects.photos, size]
+    about: list[Any] = [subjects.data, subjects.content, subjects.faces, subjects.people, subjects.photos, size]
+    about += [] if subjects.difficulty is None else [subjects.difficulty.model_dump()]
     name = f"{_digest(about)}.safetensors"
 
     def cut(target: Path) -> None:
@@ -145,7 +148,10 @@ def _cut(subjects: Subjects, size: int) -> FaceCrops:
 
 def _drawn(subjects: Subjects, size: int) -> FaceCrops:
     """Generated crops, drawn many at once."""
-    faces = SyntheticFaces(identities=subjects.people, per_identity=subjects.photos, size=size, framing="crop", seed=1)
+    faces = SyntheticFaces.model_validate(
+        {"identities": subjects.people, "per_identity": subjects.photos, "size": size, "framing": "crop", "seed": 1,
+         "difficulty": {} if subjects.difficulty is None else {subjects.other: subjects.difficulty}}
+    )  # fmt: skip
     labels = faces.labels
     names = labels["identity"].unique(maintain_order=True)
     return FaceCrops(
