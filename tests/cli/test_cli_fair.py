@@ -1,11 +1,16 @@
 import json
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from fairveil.cli import app
+from fairveil.data.synthetic import SyntheticFaces
 from fairveil.errors import FairveilError
+from fairveil.faces.trained import load_trained, read_pedigree
 from fairveil.fair.findings import XrayExperiment
+from fairveil.fair.trained_findings import load_finder
+from fairveil.xrays import FINDINGS, SyntheticXrays
 
 RUN = CliRunner()
 QUICK = ["fair", "compare", "synthetic", "--task", "findings", "--group", "sex", "--epochs", "1", "--size", "16"]
@@ -56,3 +61,55 @@ def test_what_cannot_be_done_is_told_in_a_sentence(arguments, sentence):
 def test_a_report_that_would_be_its_own_json_is_refused():
     result = RUN.invoke(app, [*QUICK, "--report", "card.json"])
     assert (result.exit_code, "beside the report" in result.output) == (2, True)
+
+
+def _train(*arguments, data="synthetic"):
+    return RUN.invoke(app, ["fair", "train", data, "--epochs", "1", *arguments], catch_exceptions=False)
+
+
+def test_a_network_for_xrays_is_trained_saved_and_read_again(tmp_path):
+    asked = ("--task", "findings", "--group", "sex", "--size", "16", "--weight", "0.5", "--json")
+    result = _train(*asked, "-o", "model.safetensors")
+    assert result.exit_code == 0, result.output
+    told = json.loads(result.stdout)
+    assert told["intervention"] == {"kind": "equal-loss", "weight": 0.5, "on": "train"}
+    assert {*told["groups"]["test"]} == {"everybody", "F", "M"}
+    finder = load_finder(tmp_path / "model.safetensors")
+    assert finder.findings == FINDINGS and finder.about["intervention"]["weight"] == 0.5
+    xrays = SyntheticXrays(patients=20, size=16, seed=5).draw()
+    assert finder(xrays.images.float() / 255).shape == (40, 5)
+    assert [path.name for path in tmp_path.iterdir()] == ["model.safetensors"]  # nothing is left lying about
+    with pytest.raises(FairveilError, match="is there already"):
+        _train("--task", "findings", "--group", "sex", "-o", "model.safetensors")
+
+
+@pytest.mark.slow
+def test_a_recogniser_without_the_group_is_a_recogniser_everywhere(tmp_path):
+    SyntheticFaces(identities=48, per_identity=8, size=64, framing="crop").write(tmp_path / "people")
+    asked = ("--group", "shape", "--face", "aligned", "--intervention", "fair-features", "--whose", "round")
+    result = _train(*asked, "-o", "fair.safetensors", data=str(tmp_path / "people" / "faces.csv"))
+    assert result.exit_code == 0, result.output
+    assert "best less" in result.stdout and "One run tells little" in result.stdout
+    pedigree = read_pedigree(tmp_path / "fair.safetensors")
+    assert pedigree.projected and pedigree.intervention == {"kind": "fair-features", "toward": "round", "weight": 2.0}
+    recognizer = load_trained(tmp_path / "fair.safetensors")
+    assert recognizer.embed_crops(torch.rand(3, 3, 64, 64)).shape == (3, pedigree.dimension)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--task", "findings", "--intervention", "min-max", "--weight", "1"], "min-max does not take weight=1.0"),
+        (
+            ["--task", "findings", "--intervention", "margins"],
+            "margins does not take group=None .*it takes group, margin",
+        ),
+        (["--task", "findings", "--intervention", "equal-los"], "Did you mean equal-loss"),
+        (["--task", "findings", "--intervention", "margins", "--whose", "F"], "not for findings"),
+        (["--weights", "none.pth", "--task", "findings"], "ImageNet weights are of a DenseNet-121"),
+    ],
+)
+def test_what_cannot_be_trained_is_told_before_anything_is(arguments, sentence, monkeypatch):
+    monkeypatch.setattr("fairveil.fair.findings.train", lambda *_, **__: pytest.fail("trained"))
+    with pytest.raises(FairveilError, match=sentence):
+        _train("--group", "sex", "--size", "16", "-o", "model.safetensors", *arguments)

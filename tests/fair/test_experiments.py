@@ -12,6 +12,7 @@ from fairveil.errors import FairveilError
 from fairveil.faces.crops import FaceCrops
 from fairveil.fair.adversarial import Removal
 from fairveil.fair.comparing import compare
+from fairveil.fair.experiments import Told, measure_once
 from fairveil.fair.face_splits import FaceSplits, split_faces
 from fairveil.fair.findings import XrayExperiment, XraySettings, XraySplits, split_xrays
 from fairveil.fair.interventions import (
@@ -229,3 +230,40 @@ def test_a_comparison_of_real_runs_has_every_figure_that_is_asked_of_it(tmp_path
         assert found.gap_change(name, "test").runs == 3
         assert found.change(name, "test", "F", label="Edema").low is not None
     assert isinstance(xrays(), Xrays)
+
+
+def test_a_run_that_was_stopped_goes_on_from_its_last_epoch(tmp_path):
+    longer = XRAYS.model_copy(update={"training": QUICK.model_copy(update={"epochs": 3})})
+    experiment = XrayExperiment(split_xrays(xrays()), "sex", longer, device="cpu")
+    whole = experiment.measure(MinMax(), seed=1)
+    epochs = []
+
+    def stop(epoch):
+        epochs.append(epoch.number)
+        if epoch.number == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        measure_once(experiment, MinMax(), seed=1, folder=tmp_path, told=Told(on_epoch=stop))
+    measured = measure_once(
+        experiment, MinMax(), seed=1, folder=tmp_path, told=Told(on_epoch=lambda epoch: epochs.append(epoch.number))
+    )
+    assert epochs == [1, 2, 3]
+    assert measured.scores.equals(whole.scores)
+    assert not list(tmp_path.glob("*.checkpoint"))
+    assert measure_once(experiment, MinMax(), seed=1, folder=tmp_path).scores.equals(whole.scores)
+
+
+def test_penalties_are_measured_over_whole_splits():
+    experiment = xray_experiment()
+    network, _ = experiment.fit(Baseline(), seed=0)
+    scores = experiment.score(network)
+    part = experiment.splits.test
+    logits = experiment._logits(network, part)
+    men = torch.tensor([sex == "M" for sex in part.groups["sex"]])
+    probabilities = logits[:, 1].sigmoid()
+    ratio = float(probabilities[men].mean() / probabilities[~men].mean())
+    found = scores.filter(split="test", measure="disparate-impact", label=part.classes[1])
+    assert found["value"][0] == pytest.approx(-min(ratio, 1 / ratio), rel=1e-5)
+    train = scores.filter(split="train", measure="AUC")
+    assert train["low"].null_count() == len(train)  # no sample of anything else

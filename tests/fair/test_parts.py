@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from fairveil.errors import FairveilError
-from fairveil.fair.adversarial import Removal, RemovalNetwork, SensitiveHead, fooling, remove_sensitive
+from fairveil.faces.backbones import Projection
+from fairveil.fair.adversarial import Removal, SensitiveHead, fooling, remove_sensitive
 from fairveil.fair.groups import groups_of
 from fairveil.fair.label_flipping import flip_identities, flip_labels
 from fairveil.fair.margins import angles
@@ -100,9 +101,9 @@ def test_columns_that_say_nothing_of_groups_are_refused(column, names, sentence)
 
 def test_the_removal_network_has_4_linear_layers_and_its_head_3():
     layers = [sum(isinstance(one, torch.nn.Linear) for one in part.modules()) for part in
-              (RemovalNetwork(16), SensitiveHead(16, 2))]  # fmt: skip
+              (Projection(16), SensitiveHead(16, 2))]  # fmt: skip
     assert layers == [4, 3]
-    assert SensitiveHead(16, 3)(RemovalNetwork(16)(torch.rand(5, 16))).shape == (5, 3)
+    assert SensitiveHead(16, 3)(Projection(16)(torch.rand(5, 16))).shape == (5, 3)
 
 
 def test_fooling_is_the_published_term():

@@ -1,62 +1,164 @@
-"""The command `fairveil fair compare`."""
+"""The commands `fairveil fair train` and `fairveil fair compare`."""
 
 import json
+import shutil
 from collections.abc import Callable
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
 from rich.text import Text
 
-from fairveil.cli.faces import photos_of
+from fairveil.cli.fair_data import (
+    Asked,
+    Data,
+    Device,
+    Epochs,
+    Face,
+    FairPreset,
+    Group,
+    Preset,
+    Size,
+    Task,
+    TaskName,
+    Weights,
+)
 from fairveil.cli.reports import json_beside, write_json
 from fairveil.cli.studies import check_device
 from fairveil.cli.terminal import named_path, progress_bar, results, talk
-from fairveil.cli.training import TrainedFace
+from fairveil.cli.training import TrainedFace, epoch_bar, new_model_file
 from fairveil.errors import FairveilError
 
 if TYPE_CHECKING:  # torch takes seconds to import: --help should not wait for it
+    from fairveil.fair.comparing import Comparison
     from fairveil.fair.experiments import Told
     from fairveil.fair.findings import XrayExperiment
     from fairveil.fair.interventions import AnyIntervention
     from fairveil.fair.recognition import FaceExperiment
-    from fairveil.training import Training
-    from fairveil.xrays import Xrays
 
 fair_app = typer.Typer(no_args_is_help=True, help="Interventions for fairer networks, and whether they worked.")
 
 
-class TaskName(StrEnum):
-    """What is learned."""
+class Where(StrEnum):
+    """What a penalty is taken on."""
 
-    recognition = "recognition"
-    findings = "findings"
+    train = "train"
+    holdout = "holdout"
 
 
-class FairPreset(StrEnum):
-    """How long and with which settings."""
+@fair_app.command()
+def train(
+    data: Data,
+    group: Group,
+    out: Annotated[
+        Path,
+        typer.Option("--out", "-o", metavar="FILE", parser=named_path, help="New file for the weights (safetensors)."),
+    ],
+    intervention: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="baseline, equal-loss, equalized-odds, disparate-impact, min-max, margins, label-flipping or "
+            "fair-features; it is told which of the next options it takes.",
+        ),
+    ] = "equal-loss",
+    weight: Annotated[float | None, typer.Option(min=0, help="Of a penalty, or of fair features: α.")] = None,
+    on: Annotated[Where | None, typer.Option(help="What a penalty is taken on.")] = None,
+    whose: Annotated[
+        str | None,
+        typer.Option(metavar="GROUP", help="Whose margin is raised, whose labels flip, or whom all are to look like."),
+    ] = None,
+    margin: Annotated[float | None, typer.Option(min=0, max=1, help="Of that group.")] = None,
+    share: Annotated[float | None, typer.Option(min=0, max=1, help="Of that group's labels.")] = None,
+    task: Task = TaskName.recognition,
+    preset: Preset = FairPreset.small,
+    epochs: Epochs = None,
+    size: Size = None,
+    face: Face = TrainedFace.central,
+    weights: Weights = None,
+    seed: Annotated[int, typer.Option(min=0, max=2**31, help="Of everything drawn.")] = 0,
+    device: Device = "cpu",
+    as_json: Annotated[bool, typer.Option("--json", help="Print what was made as JSON.")] = False,
+) -> None:
+    """Train one network under one intervention, save it, and say how it does for whom.
 
-    small = "small"
-    paper = "paper"
+    A recogniser goes wherever a command takes --recognizer; a network for X-rays is read by
+    fairveil.fair.trained_findings.load_finder. A stopped run goes on where it was.
+
+    Example: fairveil fair train faces.csv --group gender --intervention equal-loss --weight 0.5 -o model.safetensors
+    """
+    from fairveil.fair.experiments import Told
+    from fairveil.fair.interventions import intervention as read_intervention
+    from fairveil.photos import shown
+    from fairveil.report.generalisation import single_record, single_table
+    from fairveil.report.rendering import to_terminal
+
+    new_model_file(out)
+    check_device(device)
+    place = {"margins": "group", "label-flipping": "group", "fair-features": "toward"}.get(intervention, "group")
+    given: dict[str, Any] = {
+        "weight": weight, "on": None if on is None else on.value, place: whose, "margin": margin, "share": share
+    }  # fmt: skip
+    chosen = read_intervention(intervention, **{name: value for name, value in given.items() if value is not None})
+    kept = out.with_name(f".{out.name}.data")
+    experiment, told_of = Asked(data, group, task, preset, epochs, size, face, weights, device).open(kept)
+    checkpoint = out.with_name(f"{out.name}.checkpoint")
+    with progress_bar() as progress:
+        on_step = epoch_bar(
+            progress, chosen.name, experiment.settings.training.epochs, len(experiment.splits.train.image_names)
+        )
+        try:
+            scores, about = _fitted(experiment, chosen, seed, out, Told(checkpoint=checkpoint, on_step=on_step))
+        except KeyboardInterrupt:
+            talk.print("Stopped. Finished epochs are kept; the same command goes on from there.")
+            raise typer.Exit(130) from None
+    checkpoint.unlink(missing_ok=True)
+    shutil.rmtree(kept, ignore_errors=True)
+    if as_json:
+        typer.echo(
+            json.dumps({"file": str(out), "data": told_of, **about, **single_record(experiment, scores)}, indent=1)
+        )
+        return
+    results.print(Text(f"{shown(out)}: {chosen.name}. {told_of}"), soft_wrap=True)
+    for part in to_terminal(single_table(experiment, scores), width=results.width):
+        results.print(part)
+    results.print("One run tells little of an intervention: `fairveil fair compare` has several beside a baseline.")
+
+
+def _fitted(
+    experiment: "FaceExperiment | XrayExperiment", chosen: "AnyIntervention", seed: int, out: Path, told: "Told"
+) -> tuple[Any, dict[str, Any]]:
+    """Train and save: the scores, and what the file says of the network."""
+    from fairveil.fair.recognition import FaceExperiment
+
+    about: dict[str, Any] = {"intervention": chosen.model_dump(mode="json"), "seed": seed}
+    if isinstance(experiment, FaceExperiment):
+        from fairveil.faces.trained import save_trained
+
+        fitted = experiment.fit(chosen, seed=seed, told=told)
+        scores = experiment.score(fitted)
+        save_trained(out, fitted.whole(), experiment.pedigree(fitted, chosen, scores))
+        return scores, about | {"settings": experiment.settings.model_dump(mode="json")}
+    from fairveil.fair.trained_findings import save_finder
+
+    network, _ = experiment.fit(chosen, seed=seed, told=told)
+    scores = experiment.score(network)
+    xrays = experiment.splits.train
+    save_finder(out, network, experiment.settings, xrays.classes, size=xrays.size, about=about | {"data": xrays.name})
+    return scores, about | {"settings": experiment.settings.model_dump(mode="json")}
 
 
 @fair_app.command()
 def compare(
-    data: Annotated[
-        str,
-        typer.Argument(
-            metavar="FOLDER|CSV|PACK",
-            help="Faces with identities, or with --task findings X-rays (CheXpert, ChestX-ray14, or a CSV).",
-        ),
-    ],
-    group: Annotated[str, typer.Option(help="The column whose groups are to be treated alike.")],
+    data: Data,
+    group: Group,
     interventions: Annotated[
         str, typer.Option(metavar="NAMES", help="all, or some of their names with commas between them.")
     ] = "all",
-    task: Annotated[TaskName, typer.Option(help="Whose face it is, or what an X-ray shows.")] = TaskName.recognition,
+    task: Task = TaskName.recognition,
     weight: Annotated[float, typer.Option(min=0, help="Of the penalties: α.")] = 1.0,
     better: Annotated[
         str | None,
@@ -66,14 +168,11 @@ def compare(
         str | None, typer.Option(help="The group that is worse off, whose margin is raised; as above.")
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Runs of each; three give intervals.")] = 3,
-    preset: Annotated[
-        FairPreset, typer.Option(help="small: minutes a model on two cores; paper: the published settings.")
-    ] = FairPreset.small,
-    epochs: Annotated[int | None, typer.Option(min=1, help="By default the preset's.")] = None,
-    size: Annotated[int | None, typer.Option(min=16, max=1024, help="Side of pictures in pixels.")] = None,
-    face: Annotated[
-        TrainedFace, typer.Option(help="The face nearest the centre, the largest; or photos are aligned crops already.")
-    ] = TrainedFace.central,
+    preset: Preset = FairPreset.small,
+    epochs: Epochs = None,
+    size: Size = None,
+    face: Face = TrainedFace.central,
+    weights: Weights = None,
     out: Annotated[
         Path,
         typer.Option("--out", "-o", metavar="FOLDER", parser=named_path, help="Keeps what runs came to."),
@@ -83,58 +182,27 @@ def compare(
         typer.Option(metavar="HTML", parser=named_path, help="Write the card here, and JSON of all of it beside it."),
     ] = None,
     overwrite: Annotated[bool, typer.Option(help="Replace reports that are there already.")] = False,
-    device: Annotated[str, typer.Option(help="Where to train, as torch names it: cpu, cuda.")] = "cpu",
+    device: Device = "cpu",
     as_json: Annotated[bool, typer.Option("--json", help="Print all of it as JSON.")] = False,
 ) -> None:
     """The generalisation card: did an intervention's fairness survive off the train set, and who paid for it.
 
     Every intervention is trained once a seed, beside its baseline. Runs that are finished are kept, and a stopped
-    comparison goes on from there.
+    comparison goes on from there, a stopped run from its last epoch.
 
     Example: fairveil fair compare faces.csv --group gender --interventions all --report card.html
     """
-    from fairveil.fair.comparing import compare as compare_all
-    from fairveil.fair.comparing import planned
-    from fairveil.fair.interventions import Baseline
     from fairveil.report.generalisation import card_record, reading, tables_of, write_card
     from fairveil.report.rendering import to_terminal
 
     machines = None if report is None else json_beside(report, overwrite=overwrite)
     check_device(device)
-    make: Callable[..., tuple[FaceExperiment | XrayExperiment, str]] = (
-        _faces if task == TaskName.recognition else _xrays
-    )
-    experiment, told_of = make(data, group, preset, epochs, size, face, out, device)
-    names = experiment.groups.names
-    for name in filter(None, (better, worse)):
-        experiment.groups.number(name)
-    _chosen(experiment, interventions, names[0], names[1], weight)  # says before the work what cannot be done
-    with progress_bar() as progress:
-        bar = progress.add_task("comparing", total=None)
-
-        def telling(name: str, seed: int) -> "Told":
-            from fairveil.fair.experiments import Told
-
-            progress.update(bar, description=escape(f"{name}, run {seed + 1}"))
-            return Told()
-
-        try:
-            if better is None or worse is None:
-                best, worst = compare_all(experiment, [Baseline()], seeds=seeds, folder=out / "runs", told=telling).ends
-                better, worse = better or best, worse or worst
-            chosen = _chosen(experiment, interventions, better, worse, weight)
-            progress.update(bar, total=len(planned(experiment, chosen)) * seeds, completed=0)
-            found = compare_all(
-                experiment,
-                chosen,
-                seeds=seeds,
-                folder=out / "runs",
-                on_run=lambda name, seed: progress.advance(bar),
-                told=telling,
-            )
-        except KeyboardInterrupt:
-            talk.print("Stopped. Finished runs are kept; the same command goes on from there.")
-            raise typer.Exit(130) from None
+    experiment, told_of = Asked(data, group, task, preset, epochs, size, face, weights, device).open(out)
+    try:
+        found = _compared(experiment, interventions, (better, worse), weight, seeds, out / "runs")
+    except KeyboardInterrupt:
+        talk.print("Stopped. Finished runs are kept; the same command goes on from there.")
+        raise typer.Exit(130) from None
     if report is not None and machines is not None:
         today = datetime.now().astimezone().date().isoformat()
         title = f"Fairness by {group}: did it carry over?"
@@ -148,6 +216,52 @@ def compare(
             results.print(part)
     for name in found.interventions:
         results.print(Text(f"- {reading(found, name)}"), soft_wrap=True)
+    results.print("Intervals are over runs on the same people: they say nothing of other people.")
+
+
+def _compared(
+    experiment: "FaceExperiment | XrayExperiment",
+    names: str,
+    ends: tuple[str | None, str | None],
+    weight: float,
+    seeds: int,
+    folder: Path,
+) -> "Comparison":
+    """Every intervention and its baseline, with a progress bar; a baseline tells the groups that are not named."""
+    from fairveil.fair.comparing import compare as compare_all
+    from fairveil.fair.comparing import planned
+    from fairveil.fair.experiments import Told
+    from fairveil.fair.interventions import Baseline
+
+    better, worse = ends
+    groups = experiment.groups.names
+    for name in filter(None, ends):
+        experiment.groups.number(name)
+    _chosen(experiment, names, groups[0], groups[1], weight)  # says before the work what cannot be done
+    with progress_bar() as progress:
+        bar = progress.add_task("comparing", total=None)
+
+        def telling(name: str, seed: int) -> Told:
+            what, epochs = f"{name}, run {seed + 1}", experiment.settings.training.epochs
+            progress.update(bar, description=escape(what))
+            on_step: Callable[[float, float], None] = lambda done, loss: progress.update(  # noqa: E731
+                bar, description=escape(f"{what}, {done / epochs:.0%}, loss {loss:.2f}")
+            )
+            return Told(on_step=on_step)
+
+        if better is None or worse is None:
+            best, worst = compare_all(experiment, [Baseline()], seeds=seeds, folder=folder, told=telling).ends
+            better, worse = better or best, worse or worst
+        chosen = _chosen(experiment, names, better, worse, weight)
+        progress.update(bar, total=len(planned(experiment, chosen)) * seeds, completed=0)
+        return compare_all(
+            experiment,
+            chosen,
+            seeds=seeds,
+            folder=folder,
+            on_run=lambda name, seed: progress.advance(bar),
+            told=telling,
+        )
 
 
 def _chosen(
@@ -170,91 +284,3 @@ def _chosen(
     if not chosen:
         raise typer.BadParameter("Name at least one intervention, or all.", param_hint="--interventions")
     return chosen
-
-
-def _faces(
-    data: str,
-    group: str,
-    preset: FairPreset,
-    epochs: int | None,
-    size: int | None,
-    face: TrainedFace,
-    out: Path,
-    device: str,
-) -> "tuple[FaceExperiment, str]":
-    """Recognition of a table's faces."""
-    from fairveil.cli.training import cut_with_progress
-    from fairveil.faces.recognition import PAPER
-    from fairveil.fair.face_splits import split_faces
-    from fairveil.fair.recognition import FaceExperiment, FaceSettings
-    from fairveil.training import Training
-
-    small = Training(epochs=12, batch_size=32, learning_rate=0.02, nesterov=False, warmup=1.0)
-    settings = (
-        FaceSettings(training=_with(PAPER, epochs))
-        if preset == FairPreset.paper
-        else FaceSettings(backbone="resnet-8", dimension=128, training=_with(small, epochs), stratified=True)
-    )
-    crops = cut_with_progress(photos_of(data), size or (112 if preset == FairPreset.paper else 64), face, out / "crops")
-    splits = split_faces(crops, group)
-    told = (
-        f"{crops.name}: {len(splits.train) + len(splits.aside):,} images of {len(splits.train.classes):,} people to "
-        f"train on, {len(splits.test):,} of {len(splits.test.classes):,} others to test with. Penalties on a holdout "
-        "are taken of other images of the people trained on, as published."
-    )
-    return FaceExperiment(splits, group, settings, folder=out / "baselines", device=device), told
-
-
-def _xrays(
-    data: str,
-    group: str,
-    preset: FairPreset,
-    epochs: int | None,
-    size: int | None,
-    face: TrainedFace,
-    out: Path,
-    device: str,
-) -> "tuple[XrayExperiment, str]":
-    """Findings of a list's X-rays."""
-    from fairveil.fair.findings import PAPER, XrayExperiment, XraySettings, split_xrays
-    from fairveil.training import Training
-    from fairveil.xrays import Preparation
-
-    small = Training(epochs=12, batch_size=56, learning_rate=0.05)
-    settings = (
-        XraySettings(training=_with(PAPER, epochs))
-        if preset == FairPreset.paper
-        else XraySettings(
-            network="resnet-8-fast", preparation=Preparation(), training=_with(small, epochs), stratified=True
-        )
-    )
-    xrays = _read_xrays(data, size or (256 if preset == FairPreset.paper else 64), out / "xrays")
-    splits = split_xrays(xrays)
-    told = (
-        f"{xrays.name}: {len(splits.train):,} X-rays to train on, {len(splits.validation):,} to validate with, "
-        f"{len(splits.test):,} to test with, all of other patients. Penalties on a holdout are taken of the "
-        "validation set."
-    )
-    return XrayExperiment(splits, group, settings, device=device), told
-
-
-def _read_xrays(data: str, size: int, folder: Path) -> "Xrays":
-    from fairveil.xrays import SyntheticXrays, read_xrays
-
-    if data == "synthetic":
-        return SyntheticXrays(patients=1000, size=min(size, 512), seed=0, hardness={"F": 0.6}).draw()
-    with progress_bar() as progress:
-        task = progress.add_task("reading X-rays", total=None)
-        xrays = read_xrays(
-            data, size=size, folder=folder, on_image=lambda count: progress.update(task, completed=count)
-        )
-    if xrays.left_out:
-        reasons = ", ".join(f"{reason}: {count:,}" for reason, count in xrays.left_out.items())
-        talk.print(Text(f"{sum(xrays.left_out.values()):,} rows are left out ({reasons})."))
-    return xrays
-
-
-def _with(training: "Training", epochs: int | None) -> "Training":
-    if epochs is None:
-        return training
-    return training.model_copy(update={"epochs": epochs, "warmup": min(training.warmup, epochs / 2)})

@@ -124,7 +124,7 @@ def train(
         crops, held = crops.hold_out(validation, seed=seed)
     checkpoint = out.with_name(f"{out.name}.checkpoint")
     with progress_bar() as progress:
-        on_step = _bar(progress, f"{backbone}, {head.value}", training.epochs, len(crops))
+        on_step = epoch_bar(progress, f"{backbone}, {head.value}", training.epochs, len(crops))
         try:
             recognizer, history = train_recognizer(
                 crops,
@@ -178,9 +178,12 @@ def _counted(crops: "FaceCrops") -> str:
     return f"{len(crops):,} images of {len(crops.classes):,} people"
 
 
-def _check(out: Path, backbone: str, size: int, device: str) -> None:
-    """Find out before the work what would make it useless."""
-    from fairveil.faces.backbones import build_backbone
+def new_model_file(out: Path) -> None:
+    """Refuse a file that weights cannot be written to, or that commands would not know for weights.
+
+    Raises:
+        FairveilError: it is there already, or its folder is not.
+    """
     from fairveil.photos import shown
 
     if out.suffix != ".safetensors":  # by which --recognizer tells it from names
@@ -191,6 +194,13 @@ def _check(out: Path, backbone: str, size: int, device: str) -> None:
         raise FairveilError(f"{shown(out)} is there already: choose another name.")
     if not out.parent.is_dir():
         raise FairveilError(f"{shown(out)} cannot be written: there is no folder {shown(out.parent)}.")
+
+
+def _check(out: Path, backbone: str, size: int, device: str) -> None:
+    """Find out before the work what would make it useless."""
+    from fairveil.faces.backbones import build_backbone
+
+    new_model_file(out)
     check_device(device)
     import torch
 
@@ -233,7 +243,7 @@ def cut_with_progress(table: "FaceTable", size: int, face: TrainedFace, folder: 
     return crops
 
 
-def _bar(progress: "Progress", name: str, epochs: int, images: int) -> Callable[[float, float], None]:
+def epoch_bar(progress: "Progress", name: str, epochs: int, images: int) -> Callable[[float, float], None]:
     """A bar of epochs, to be told of each step how many are done and the loss."""
     task = progress.add_task(name, total=epochs)
     before, moment = None, time.perf_counter()

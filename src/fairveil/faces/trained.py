@@ -9,7 +9,7 @@ from torch import Tensor
 
 from fairveil.errors import FairveilError
 from fairveil.faces.alignment import TEMPLATE_SIZE
-from fairveil.faces.backbones import build_backbone
+from fairveil.faces.backbones import Projected, Projection, build_backbone
 from fairveil.faces.heads import MARGINS, HeadKind
 from fairveil.faces.recognizers import Framing, Recognizer
 from fairveil.files import sha256_of
@@ -35,6 +35,7 @@ class Pedigree(BaseModel):
     Attributes:
         backbone: one of `BACKBONES`.
         dimension: of its embeddings.
+        projected: whether a `Projection` follows the backbone, which took the group out of its embeddings.
         size: side of its crops, which are framed as `Framing(size=size)`.
         training: settings of the run.
         head: which margin.
@@ -47,6 +48,7 @@ class Pedigree(BaseModel):
         images: of them.
         make_up: by group column and value, identities and images of the train set.
         rank1: accuracy on people it was not trained on; None where it was not measured.
+        intervention: what was done for fairness, in settings of `fairveil.fair`; None for nothing.
         licence: of the weights.
         fairveil: version of the program that trained it.
     """
@@ -55,6 +57,7 @@ class Pedigree(BaseModel):
 
     backbone: str
     dimension: int = Field(ge=1, le=8192)
+    projected: bool = False
     size: int = Field(ge=16, le=1024)
     training: dict[str, Any]
     head: str
@@ -67,6 +70,7 @@ class Pedigree(BaseModel):
     images: int
     make_up: dict[str, dict[str, dict[str, int]]]
     rank1: float | None
+    intervention: dict[str, Any] | None = None
     licence: str = LICENCE
     fairveil: str = __version__
 
@@ -122,6 +126,8 @@ def load_trained(path: Path) -> Recognizer:
         pedigree = Pedigree.model_validate_json(metadata["pedigree"])
         with torch.device("meta"):  # no memory for weights that the file may not hold
             network = build_backbone(pedigree.backbone, seed=0, dimension=pedigree.dimension, size=pedigree.size)
+            if pedigree.projected:
+                network = Projected(network, Projection(pedigree.dimension))
         recognizer = Recognizer(path.stem, network, Framing(size=pedigree.size), sha256=sha256_of(path))
         # copies, so that the file may be changed or taken away
         recognizer.load_state_dict({name: tensor.clone() for name, tensor in tensors.items()}, assign=True)

@@ -13,6 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from fairveil.errors import FairveilError
+from fairveil.faces.backbones import Projection
+from fairveil.faces.backbones.projection import perceptron
 from fairveil.faces.heads import MarginHead, focal_losses
 
 
@@ -36,25 +38,12 @@ class Removal(BaseModel):
     seed: int = Field(0, ge=0)
 
 
-class RemovalNetwork(nn.Module):
-    """φ: 4 linear layers with ReLU between them, from embeddings to embeddings, (B, D) to (B, D)."""
-
-    def __init__(self, dimension: int) -> None:
-        super().__init__()
-        self.layers = _perceptron(dimension, [dimension] * 3, dimension)
-
-    def forward(self, embeddings: Tensor) -> Tensor:
-        """Embeddings to others of the same dimension."""
-        projected: Tensor = self.layers(embeddings)
-        return projected
-
-
 class SensitiveHead(nn.Module):
     """3 linear layers with ReLU between them, from projected embeddings to a logit for each group, (B, G)."""
 
     def __init__(self, dimension: int, groups: int) -> None:
         super().__init__()
-        self.layers = _perceptron(dimension, [dimension // 2, dimension // 4], groups)
+        self.layers = perceptron(dimension, [dimension // 2, dimension // 4], groups)
 
     def forward(self, projected: Tensor) -> Tensor:
         """Projected embeddings to logits of groups."""
@@ -72,7 +61,7 @@ class Removed:
         sensitive: the head that tells groups.
     """
 
-    network: RemovalNetwork
+    network: Projection
     identities: MarginHead
     sensitive: SensitiveHead
 
@@ -136,7 +125,7 @@ def remove_sensitive(
     generator = torch.Generator().manual_seed(settings.seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
-        network, sensitive = RemovalNetwork(dimension), SensitiveHead(dimension, group_count)
+        network, sensitive = Projection(dimension), SensitiveHead(dimension, group_count)
     head = MarginHead(int(labels.max()) + 1, dimension, seed=settings.seed)
     remover = torch.optim.Adam([*network.parameters(), *head.parameters()], settings.learning_rate)
     adversary = torch.optim.Adam(sensitive.parameters(), settings.learning_rate)
@@ -163,11 +152,3 @@ def _descend(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
     optimizer.zero_grad()
     loss.backward()  # type: ignore[no-untyped-call]
     optimizer.step()
-
-
-def _perceptron(inner: int, hidden: list[int], outer: int) -> nn.Sequential:
-    layers: list[nn.Module] = []
-    for width in hidden:
-        layers += [nn.Linear(inner, width), nn.ReLU()]
-        inner = width
-    return nn.Sequential(*layers, nn.Linear(inner, outer))

@@ -4,6 +4,7 @@ import hashlib
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
+from typing import cast
 
 import polars as pl
 import torch
@@ -12,12 +13,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from fairveil.errors import FairveilError
-from fairveil.faces.backbones import build_backbone
+from fairveil.faces.backbones import Projected, build_backbone
 from fairveil.faces.crops import FaceCrops
 from fairveil.faces.heads import MARGINS, HeadKind, MarginHead
 from fairveil.faces.identification import identify
 from fairveil.faces.recognition import PAPER, Loss, Recognition, embed_all
 from fairveil.faces.recognizers import Framing, Recognizer
+from fairveil.faces.trained import Pedigree
 from fairveil.fair.adversarial import Removal, Removed, remove_sensitive
 from fairveil.fair.experiments import SILENT, Measured, Told
 from fairveil.fair.face_splits import FaceSplits, group_of_each, joined, relabelled
@@ -70,6 +72,16 @@ class FaceSettings(BaseModel):
     removal: Removal = Removal()
 
 
+SMALL = FaceSettings(
+    backbone="resnet-8",
+    dimension=128,
+    training=Training(epochs=12, batch_size=32, learning_rate=0.02, nesterov=False, warmup=1.0),
+    stratified=True,
+    removal=Removal(epochs=60, batch_size=128),
+)
+"""What two processor cores train in a minute or two, on crops of 64 pixels."""
+
+
 @dataclass(frozen=True)
 class FittedFaces:
     """A recogniser that was trained under an intervention.
@@ -90,6 +102,13 @@ class FittedFaces:
         """Unit vectors, (N, D)."""
         vectors = embed_all(self.recognizer, crops)
         return vectors if self.removed is None else self.removed.project(vectors)
+
+    def whole(self) -> Recognizer:
+        """The recogniser with what makes its features fair, as one."""
+        if self.removed is None:
+            return self.recognizer
+        network = Projected(cast(nn.Module, self.recognizer.network), self.removed.network)
+        return Recognizer.from_module(network, name=self.recognizer.name, framing=self.recognizer.framing)
 
 
 @dataclass(frozen=True, eq=False)
@@ -240,6 +259,33 @@ class FaceExperiment:
             accuracy = fitted.removed.sensitive_accuracy(embed_all(fitted.recognizer, crops), numbers)
             rows.append(single_score("test", "sensitive accuracy", accuracy, len(crops)))
         return pl.concat(rows)
+
+    def pedigree(self, fitted: FittedFaces, intervention: AnyIntervention, scores: pl.DataFrame) -> Pedigree:
+        """What a file is to say of a recogniser trained under an intervention, whose accuracy is that on the test."""
+        settings = self.settings
+        crops = self.splits.train
+        if intervention.place == "train":
+            crops = joined(crops, self.splits.aside)
+        on_test = scores.filter(split="test", measure=self.measures["test"], group="")
+        uniform = not isinstance(intervention, GroupMargins)
+        return Pedigree(
+            backbone=settings.backbone,
+            dimension=settings.dimension,
+            projected=fitted.removed is not None,
+            size=crops.size,
+            training=settings.training.model_dump(mode="json"),
+            head=settings.head,
+            margin=MARGINS[settings.head] if uniform else tuple(fitted.head.margin.tolist()),
+            loss=settings.loss,
+            balanced=False,
+            data=crops.name,
+            data_sha256=crops.fingerprint(),
+            identities=len(crops.classes),
+            images=len(crops),
+            make_up=crops.make_up(),
+            rank1=on_test["value"][0],
+            intervention=intervention.model_dump(mode="json"),
+        )
 
     def measure(self, intervention: AnyIntervention, *, seed: int, told: Told = SILENT) -> Measured:
         """Train and score."""

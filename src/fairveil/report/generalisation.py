@@ -4,8 +4,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import polars as pl
+
 from fairveil.fair.comparing import LEAST_SEEDS, SPLITS, Comparison, Estimate
+from fairveil.fair.experiments import Experiment
 from fairveil.fair.gerrymandering import bystanders, drifts
+from fairveil.fair.scores import MEAN
 from fairveil.report.sections import Section, write_sections
 from fairveil.report.tables import Cell, Table, Unit
 
@@ -203,6 +207,50 @@ def gerrymandering_table(comparison: Comparison, *, split: str = "test") -> Tabl
         caption=_caption(comparison),
         row_name="intervention",
     )
+
+
+def single_table(experiment: Experiment, scores: pl.DataFrame) -> Table:
+    """How well one model does for each group on each split, and the gap between the best- and the worst-off one."""
+    groups, rows = _figures(experiment, scores), []
+    names = list(groups["test"])[1:]
+    for split, found in groups.items():
+        cells = [Cell(*found[name]) if name in found else Cell() for name in ("", *names)]
+        values = [found[name][0] for name in names if name in found]
+        gap = Cell(max(values) - min(values)) if len(values) > 1 else Cell()
+        rows.append((f"{split} ({experiment.measures[split]})", (*cells, gap)))
+    return Table(
+        title=f"By {experiment.column}",
+        columns=("everybody", *names, "best less worst"),
+        rows=tuple(rows),
+        unit="AUC" if experiment.task == "findings" else "%",
+        caption="Intervals: 95 %, people taken for the sample.",
+        row_name="split",
+    )
+
+
+def single_record(experiment: Experiment, scores: pl.DataFrame) -> dict[str, Any]:
+    """The same for other programs, and all scores."""
+    groups = {
+        split: {name or "everybody": {"value": value, "low": low, "high": high}
+                for name, (value, low, high) in found.items()}
+        for split, found in _figures(experiment, scores).items()
+    }  # fmt: skip
+    return {"column": experiment.column, "measures": experiment.measures, "groups": groups, "scores": scores.to_dicts()}
+
+
+def _figures(
+    experiment: Experiment, scores: pl.DataFrame
+) -> dict[str, dict[str, tuple[float, float | None, float | None]]]:
+    """By split and group, "" for everybody: the figure with its interval."""
+    label = MEAN if experiment.task == "findings" else ""
+    wanted = scores.filter((pl.col("label") == label) & pl.col("column").is_in(["", experiment.column]))
+    return {
+        split: {
+            row["group"]: (row["value"], row["low"], row["high"])
+            for row in wanted.filter((pl.col("split") == split) & (pl.col("measure") == measure)).to_dicts()
+        }
+        for split, measure in experiment.measures.items()
+    }
 
 
 def card_record(comparison: Comparison) -> dict[str, Any]:

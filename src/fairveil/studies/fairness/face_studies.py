@@ -6,9 +6,8 @@ from operator import attrgetter
 
 from fairveil.data.synthetic import Difficulty
 from fairveil.faces.recognition import PAPER
-from fairveil.fair.adversarial import Removal
 from fairveil.fair.comparing import SPLITS, Comparison
-from fairveil.fair.recognition import FaceSettings
+from fairveil.fair.recognition import SMALL, FaceSettings
 from fairveil.report.generalisation import change_table, gap_table, gerrymandering_table
 from fairveil.report.tables import Cell, Table, Unit, beside
 from fairveil.studies.fairness.recognition import (
@@ -26,7 +25,6 @@ from fairveil.studies.fairness.schemes import BASELINE, cell
 from fairveil.studies.published import published_table
 from fairveil.studies.study import Results, Study
 from fairveil.studies.subjects import CELEBA, Subjects, generated, resolve
-from fairveil.training import Training
 
 Tables = Callable[[FairFaces, Results[FairFace]], Sequence[Table]]
 
@@ -176,20 +174,11 @@ def _named(tables: Sequence[Table], model: str) -> list[Table]:
     return [replace(table, title=f"{table.title}, {model}, ours") for table in tables]
 
 
-_QUICK = Training(epochs=12, batch_size=32, learning_rate=0.02, nesterov=False, warmup=1.0)
 _PEOPLE = generated(Subjects(size=64, people=160, photos=14, difficulty=Difficulty(disturbance=1.25)))
 _ALPHAS = (0.1, 0.5, 1.0, 2.0)
 _SMALL = FairFaces(
     subjects=_PEOPLE,
-    models={
-        "ResNet-8": FaceSettings(
-            backbone="resnet-8",
-            dimension=128,
-            training=_QUICK,
-            stratified=True,
-            removal=Removal(epochs=60, batch_size=128),
-        )
-    },
+    models={"ResNet-8": SMALL},
     schemes=face_schemes(_PEOPLE, penalties=_ALPHAS),
 )
 _PAPER_MODELS = {

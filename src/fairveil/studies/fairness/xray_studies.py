@@ -7,7 +7,7 @@ from statistics import fmean
 from typing import Any
 
 from fairveil.fair.comparing import Comparison
-from fairveil.fair.findings import PAPER, XraySettings, build_finder
+from fairveil.fair.findings import PAPER, SMALL, XraySettings, build_finder
 from fairveil.fair.interventions import Baseline, DisparateImpact, EqualizedOdds, EqualLoss, LabelFlipping, MinMax
 from fairveil.fair.scores import MEAN
 from fairveil.report.generalisation import change_table, gap_table, gerrymandering_table
@@ -28,8 +28,7 @@ from fairveil.studies.fairness.findings import (
 from fairveil.studies.fairness.schemes import BASELINE, Schemes, cell
 from fairveil.studies.published import published_table
 from fairveil.studies.study import Results, Study, no_figures
-from fairveil.training import Training
-from fairveil.xrays import FINDINGS, Preparation
+from fairveil.xrays import FINDINGS
 
 _PENALTIES: dict[str, type[EqualLoss] | type[DisparateImpact] | type[EqualizedOdds]] = {
     "Eq. Loss": EqualLoss,
@@ -246,9 +245,7 @@ def _study(name: str, title: str, question: str, source: str, tables: Any, small
     )
 
 
-_QUICK = Training(epochs=12, batch_size=56, learning_rate=2e-3, optimizer="adam", weight_decay=0.0)
-_FAST = XraySettings(network="resnet-8-fast", preparation=Preparation(), training=_QUICK, stratified=True)
-_SMALL = FairXrays(models={"ResNet-8": _FAST}, schemes=xray_schemes((0.5, 2, 100), holdout=2))
+_SMALL = FairXrays(models={"ResNet-8": SMALL}, schemes=xray_schemes((0.5, 2, 100), holdout=2))
 _CHEXPERT = Patients(data="CheXpert-v1.0/train.csv", test="CheXpert-v1.0/valid.csv", size=256)
 _PAPER = FairXrays(
     patients=_CHEXPERT,
@@ -256,7 +253,7 @@ _PAPER = FairXrays(
     schemes=xray_schemes((100, 1000), holdout=100),
     runs=1,
 )
-_LONGER = _FAST.model_copy(update={"augment": False, "training": _QUICK.model_copy(update={"epochs": 20})})
+_LONGER = SMALL.model_copy(update={"augment": False, "training": SMALL.training.model_copy(update={"epochs": 20})})
 
 
 def _only(settings: FairXrays, *names: str) -> FairXrays:

@@ -1,0 +1,158 @@
+"""What the commands `fairveil fair train` and `fairveil fair compare` train on, and how."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.text import Text
+
+from fairveil.cli.faces import photos_of
+from fairveil.cli.terminal import named_path, progress_bar, talk
+from fairveil.cli.training import TrainedFace, cut_with_progress
+
+if TYPE_CHECKING:  # torch takes seconds to import: --help should not wait for it
+    from fairveil.faces.crops import FaceCrops
+    from fairveil.fair.findings import XrayExperiment
+    from fairveil.fair.recognition import FaceExperiment
+    from fairveil.training import Training
+    from fairveil.xrays import Xrays
+
+
+SYNTHETIC = "synthetic"
+"""What stands for generated data."""
+
+
+class TaskName(StrEnum):
+    """What is learned."""
+
+    recognition = "recognition"
+    findings = "findings"
+
+
+class FairPreset(StrEnum):
+    """How long and with which settings."""
+
+    small = "small"
+    paper = "paper"
+
+
+Data = Annotated[
+    str,
+    typer.Argument(
+        metavar="FOLDER|CSV|PACK",
+        help="Faces with identities, or with --task findings X-rays (CheXpert, ChestX-ray14, or a CSV), or synthetic "
+        "for generated ones.",
+    ),
+]
+Group = Annotated[str, typer.Option(help="The column whose groups are to be treated alike.")]
+Task = Annotated[TaskName, typer.Option(help="Whose face it is, or what an X-ray shows.")]
+Preset = Annotated[FairPreset, typer.Option(help="small: minutes a model on two cores; paper: the published settings.")]
+Epochs = Annotated[int | None, typer.Option(min=1, help="By default the preset's.")]
+Size = Annotated[int | None, typer.Option(min=16, max=1024, help="Side of pictures in pixels.")]
+Face = Annotated[
+    TrainedFace,
+    typer.Option(help="Of photos: the face nearest the centre, the largest; or they are aligned crops already."),
+]
+Weights = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        parser=named_path,
+        help="torchvision's ImageNet weights of a DenseNet-121, to start from with --task findings --preset paper.",
+    ),
+]
+Device = Annotated[str, typer.Option(help="Where to train, as torch names it: cpu, cuda.")]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a command was asked to train on, and how; see the options of the same names."""
+
+    data: str
+    group: str
+    task: TaskName
+    preset: FairPreset
+    epochs: int | None
+    size: int | None
+    face: TrainedFace
+    weights: Path | None
+    device: str
+
+    def open(self, folder: Path) -> "tuple[FaceExperiment | XrayExperiment, str]":
+        """The experiment, and what it is of in a sentence.
+
+        Args:
+            folder: keeps crops, X-rays and baselines.
+        """
+        make: Callable[[Path], tuple[FaceExperiment | XrayExperiment, str]] = (
+            self._faces if self.task == TaskName.recognition else self._xrays
+        )
+        return make(folder)
+
+    def _faces(self, folder: Path) -> "tuple[FaceExperiment, str]":
+        """Recognition of a table's faces."""
+        from fairveil.faces.recognition import PAPER
+        from fairveil.fair.face_splits import split_faces
+        from fairveil.fair.recognition import SMALL, FaceExperiment, FaceSettings
+
+        if self.weights is not None:
+            raise typer.BadParameter("ImageNet weights are for X-rays: leave them out.", param_hint="--weights")
+        settings = FaceSettings(training=PAPER) if self.preset == FairPreset.paper else SMALL
+        settings = settings.model_copy(update={"training": self._with_epochs(settings.training)})
+        crops = self._crops(self.size or (112 if self.preset == FairPreset.paper else 64), folder)
+        splits = split_faces(crops, self.group)
+        told = (
+            f"{crops.name}: {len(splits.train) + len(splits.aside):,} images of {len(splits.train.classes):,} people "
+            f"to train on, {len(splits.test):,} of {len(splits.test.classes):,} others to test with. Penalties on a "
+            "holdout are taken of other images of the people trained on, as published."
+        )
+        return FaceExperiment(splits, self.group, settings, folder=folder / "baselines", device=self.device), told
+
+    def _crops(self, size: int, folder: Path) -> "FaceCrops":
+        if self.data != SYNTHETIC:
+            return cut_with_progress(photos_of(self.data), size, self.face, folder / "crops")
+        from fairveil.studies.subjects import Subjects, crops_of, generated
+        from fairveil.studies.workbench import Workbench
+
+        return crops_of(generated(Subjects(people=160, photos=14, size=size)), Workbench(folder))
+
+    def _xrays(self, folder: Path) -> "tuple[XrayExperiment, str]":
+        """Findings of a list's X-rays."""
+        from fairveil.fair.findings import PAPER, SMALL, XrayExperiment, XraySettings, split_xrays
+
+        if self.face != TrainedFace.central:
+            raise typer.BadParameter("X-rays have no faces to choose from: leave it out.", param_hint="--face")
+        settings = XraySettings(training=PAPER) if self.preset == FairPreset.paper else SMALL
+        settings = settings.model_copy(update={"training": self._with_epochs(settings.training)})
+        xrays = _read_xrays(self.data, self.size or (256 if self.preset == FairPreset.paper else 64), folder / "xrays")
+        splits = split_xrays(xrays)
+        told = (
+            f"{xrays.name}: {len(splits.train):,} X-rays to train on, {len(splits.validation):,} to validate with, "
+            f"{len(splits.test):,} to test with, all of other patients. Penalties on a holdout are taken of the "
+            "validation set."
+        )
+        return XrayExperiment(splits, self.group, settings, pretrained=self.weights, device=self.device), told
+
+    def _with_epochs(self, training: "Training") -> "Training":
+        if self.epochs is None:
+            return training
+        return training.model_copy(update={"epochs": self.epochs, "warmup": min(training.warmup, self.epochs / 2)})
+
+
+def _read_xrays(data: str, size: int, folder: Path) -> "Xrays":
+    from fairveil.xrays import SyntheticXrays, read_xrays
+
+    if data == SYNTHETIC:
+        return SyntheticXrays(patients=1000, size=min(size, 512), seed=0, hardness={"F": 0.6}).draw()
+    with progress_bar() as progress:
+        task = progress.add_task("reading X-rays", total=None)
+        xrays = read_xrays(
+            data, size=size, folder=folder, on_image=lambda count: progress.update(task, completed=count)
+        )
+    if xrays.left_out:
+        reasons = ", ".join(f"{reason}: {count:,}" for reason, count in xrays.left_out.items())
+        talk.print(Text(f"{sum(xrays.left_out.values()):,} rows are left out ({reasons})."))
+    return xrays
