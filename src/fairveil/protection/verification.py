@@ -152,6 +152,8 @@ def verify(
     attacked: Collection[str] = (),
     probes: Mapping[str, Tensor] | None = None,
     detector: Detector | None = None,
+    faces: Faces | None = None,
+    on_face: Callable[[int, int], None] = lambda done, total: None,
 ) -> Receipt:
     """Measure what a protection achieved and what it cost.
 
@@ -162,6 +164,8 @@ def verify(
         attacked: names of those the attack used; all others count as held out.
         probes: other photos of the same people, by name: uint8, (3, H, W) each.
         detector: finds the faces; by default MTCNN for faces of 24 pixels and more.
+        faces: those of the original to measure, as they were found before; by default all that are found.
+        on_face: called with (faces measured, faces in all) as the work goes on.
 
     Raises:
         FairveilError: the photos differ in size, the original shows no face, two recognisers have one name, or one
@@ -174,17 +178,20 @@ def verify(
             f"{protected.shape[2]}×{protected.shape[1]}: compare a photo with its own protected version, same size."
         )
     detector = detector or Detector.pretrained()
-    before, after = detector.detect([original, protected])
+    before = detector.detect([original])[0] if faces is None else faces
+    after = detector.detect([protected])[0]
     if not len(before):
         raise FairveilError("No face was found in the original photo, so there is nothing to recognise in it.")
     probe_embeddings, faceless = _embed_probes(probes or {}, recognizers, detector)
+    receipts = []
+    for number in range(len(before)):
+        face = before[[number]]
+        receipts.append(_verify_face(original, protected, face, after, recognizers, attacked, probe_embeddings))
+        on_face(number + 1, len(before))
     return Receipt(
         date=datetime.now().astimezone().isoformat(timespec="seconds"),
         version=__version__,
-        faces=tuple(
-            _verify_face(original, protected, before[[i]], after, recognizers, attacked, probe_embeddings)
-            for i in range(len(before))
-        ),
+        faces=tuple(receipts),
         thresholds={
             r.name: f"{r.threshold.similarity:.3f}: {r.threshold.measured_on}" if r.threshold else "not known"
             for r in recognizers
