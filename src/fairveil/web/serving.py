@@ -23,7 +23,6 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from fairveil.errors import FairveilError
-from fairveil.protection.verification import CAUTION
 from fairveil.web.guard import Door, Guard, browser_cookie, browser_of, is_loopback
 from fairveil.web.studio import Studio, Tools
 from fairveil.web.tabs import Limits, Stage, Tab, Tabs, UploadedPhoto
@@ -128,7 +127,6 @@ class Server:
                 "strengths": list(self.studio.tools.strengths),
                 "limits": self.limits.model_dump(),
                 "at_home": is_loopback(self.door.host),
-                "caution": CAUTION,
             }
         )
 
@@ -313,6 +311,7 @@ def run(
         try:
             running.run(sockets=[sock])
         finally:
+            server.tabs.stop_all()
             server.studio.close()
 
 

@@ -292,6 +292,12 @@ class Tabs:
             tab.closed = True
             self._on_gone(tab)
 
+    def stop_all(self) -> None:
+        """The server ends: no work goes on for anybody."""
+        for tab in self._tabs.values():
+            tab.stop()
+            tab.closed = True
+
     def look_after(self) -> None:
         """Stop the work for pages that are no longer there, and forget those that do not come back."""
         now = time.monotonic()

@@ -72,7 +72,7 @@ export class Card {
   }
 
   #framed() {
-    const picture = make("div", { className: "picture" }, make("img", { src: this.#picture("original", "before"), alt: this.photo.name }));
+    const picture = make("div", { className: "picture" }, make("img", { loading: "lazy", src: this.#picture("original", "before"), alt: this.photo.name }));
     const [width, height] = this.photo.size;
     this.frames = this.photo.faces.map(([x0, y0, x1, y1], face) => {
       const frame = make("label", { className: "frame", for: this.#idOf(face) }, make("b", {}, String(face + 1)));
@@ -89,8 +89,8 @@ export class Card {
 
   #comparison() {
     const { name, result } = this.photo;
-    const before = make("img", { alt: `${name} before` });
-    const after = make("img", { alt: `${name} after`, className: "after" });
+    const before = make("img", { loading: "lazy", alt: `${name} before` });
+    const after = make("img", { loading: "lazy", alt: `${name} after`, className: "after" });
     const slider = make("input", { type: "range", min: 0, max: 100, value: 50, "aria-label": "Compare: before on the left, after on the right" });
     const frame = make(
       "div",
@@ -107,6 +107,7 @@ export class Card {
     const show = (ending, pressed) => {
       before.src = this.#picture("original", `before${ending}`);
       after.src = this.#picture(result.run, `after${ending}`);
+      frame.classList.toggle("close", ending !== "");
       for (const button of views.children) button.setAttribute("aria-pressed", button === pressed);
     };
     const choices = [["", "Whole photo"], ...result.chosen.map((face) => [`-${face}`, `Face ${face + 1}`])];
@@ -125,7 +126,6 @@ export class Card {
     const { result, id, name } = this.photo;
     if (result) {
       side.append(...result.faces.map((face, place) => verdict(face, result.chosen[place], this.photo.faces.length)));
-      if (result.chosen.length) side.append(make("p", { className: "quiet key" }, KEY));
       for (const note of result.notes) side.append(make("p", { className: "quiet" }, note));
       const file = make("a", { className: "button main", href: this.server.file(id, result.run), download: result.name, "aria-label": `Download ${result.name}` }, "Download photo");
       const actions = make("div", { className: "actions" }, file);
@@ -148,7 +148,7 @@ export class Card {
         this.onChoice();
       };
       mark();
-      return make("label", {}, box, make("img", { src: this.#picture("original", `before-${face}`), alt: "" }), `Face ${face + 1}`);
+      return make("label", {}, box, make("img", { loading: "lazy", src: this.#picture("original", `before-${face}`), alt: "" }), `Face ${face + 1}`);
     });
     const legend = this.photo.result ? "Faces to veil, if it is done again" : "Faces to veil";
     return make("fieldset", { className: "faces" }, make("legend", {}, legend), ...boxes);
@@ -158,10 +158,6 @@ export class Card {
     return `face-${this.photo.id}-${face}`;
   }
 }
-
-const KEY =
-  "Each bar shows how alike a program finds the face before and after. From the line on it says “the same person”. " +
-  "“Not aimed at” means that the veil was made without this program, which makes it the fairer test.";
 
 /** Who still recognises a face, in words and as bars against each program's threshold. */
 function verdict(face, number, faces) {

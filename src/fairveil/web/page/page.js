@@ -48,6 +48,7 @@ function wanted() {
 }
 
 async function veil() {
+  if (at("veil").getAttribute("aria-disabled") === "true") return;
   at("problems").replaceChildren();
   const faces = Object.fromEntries(wanted().map((card) => [card.photo.id, [...card.chosen]]));
   await server.veil(strength(), faces).catch(complain);
@@ -80,20 +81,24 @@ function follow(news) {
 }
 
 function refresh() {
-  at("chosen").hidden = !cards.size;
-  at("doing").hidden = !cards.size;
+  for (const part of ["chosen", "doing", "dock"]) at(part).hidden = !cards.size;
+  at("key").hidden = !latest.photos.some((photo) => photo.result?.chosen.length);
   const looking = uploads > 0 || latest.photos.some((photo) => photo.stage === "looking");
   const chosen = wanted();
   const faces = chosen.reduce((sum, card) => sum + card.chosen.size, 0);
-  at("veil").textContent = faces
-    ? `Veil ${count(faces, "face")} in ${count(chosen.filter((card) => card.chosen.size).length, "photo")}`
-    : chosen.length
-      ? `Take location and the like out of ${count(chosen.length, "photo")}`
-      : looking
-        ? "Looking for faces …"
-        : "Nothing left to veil";
-  at("veil").disabled = looking || latest.working > 0 || !chosen.length;
+  at("veil").textContent = latest.working
+    ? "Veiling …"
+    : faces
+      ? `Veil ${count(faces, "face")} in ${count(chosen.filter((card) => card.chosen.size).length, "photo")}`
+      : chosen.length
+        ? `Take location and the like out of ${count(chosen.length, "photo")}`
+        : looking
+          ? "Looking for faces …"
+          : "Nothing left to veil";
+  // Not `disabled`, which would take the keyboard's place away.
+  at("veil").setAttribute("aria-disabled", looking || latest.working > 0 || !chosen.length);
   for (const choice of document.querySelectorAll("[name=strength]")) choice.disabled = latest.working > 0;
+  if (!latest.working && document.activeElement === at("stop")) at("veil").focus();
   at("stop").hidden = at("progress").hidden = !latest.working;
   at("zip").hidden = latest.photos.filter((photo) => photo.result).length < 2 || latest.working > 0;
   if (latest.working) {
