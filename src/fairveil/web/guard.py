@@ -68,7 +68,7 @@ class Door:
         given = _address(self.host)
         host = self.host
         if given is not None and given.is_unspecified:
-            host = socket.gethostname()
+            host = _own_address() or socket.gethostname()
         elif given is not None and given.version == 6:
             host = f"[{self.host}]"
         return f"http://{host}:{self.port}/" + (f"?token={self.token}" if self.token else "")
@@ -179,6 +179,16 @@ def _cookies(scope: Scope) -> Mapping[str, str]:
 def _same(given: str, secret: str) -> bool:
     """Compared in a time that does not tell how much of it is right."""
     return hmac.compare_digest(given.encode(), secret.encode())
+
+
+def _own_address() -> str | None:
+    """The address by which this machine is known on its network, if it is on one."""
+    try:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            probe.connect(("192.0.2.1", 9))  # an address of nobody; looking up the way there sends nothing
+            return str(probe.getsockname()[0])
+    except OSError:
+        return None
 
 
 def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:

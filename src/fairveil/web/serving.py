@@ -55,10 +55,14 @@ class Server:
         tools: to find, veil and judge faces with.
         door: where it listens.
         limits: on what it takes.
+
+    Attributes:
+        ending: whether the process is about to end, so that no page is kept listening.
     """
 
     def __init__(self, folder: Path, tools: Tools, door: Door, limits: Limits) -> None:
         self.door, self.limits = door, limits
+        self.ending: Callable[[], bool] = lambda: False
         self.studio = Studio(tools, limits)
         self.tabs = Tabs(folder, limits, on_gone=self.studio.clear)
 
@@ -138,7 +142,7 @@ class Server:
             told, quiet = -1, 0.0
             tab.arrived()
             try:
-                while not tab.closed:
+                while not (tab.closed or self.ending()):
                     if tab.version != told:
                         told, quiet = tab.version, 0.0
                         yield f"data: {json.dumps(tab.state())}\n\n"
@@ -307,6 +311,7 @@ def run(
             timeout_graceful_shutdown=1,  # pages listen for news as long as they are open
         )
         running = uvicorn.Server(config)
+        server.ending = lambda: running.should_exit
         on_server(running)
         try:
             running.run(sockets=[sock])

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
+from itertools import groupby
 from pathlib import Path
 from threading import Event, RLock
 from typing import Any
@@ -142,11 +143,28 @@ def _shown_result(result: Result) -> dict[str, Any]:
         "strength": result.strength,
         "chosen": result.chosen,
         "notes": result.notes,
-        "faces": [
-            {"found": receipt.found, "comparisons": [c.model_dump() for c in receipt.against_itself]}
-            for receipt in result.receipts
-        ],
+        "faces": [{"found": receipt.found, "answers": _answers(receipt)} for receipt in result.receipts],
     }
+
+
+def _answers(receipt: FaceReceipt) -> list[dict[str, Any]]:
+    """What each recogniser says of a face as it was saved, and the most it says after what may happen on the way."""
+    answers = []
+    for _, looks in groupby(receipt.against_itself, key=lambda comparison: comparison.recognizer):
+        saved, *altered = looks
+        highest = max(altered, key=lambda comparison: comparison.similarity, default=saved)
+        answers.append(
+            {
+                "recognizer": saved.recognizer,
+                "attacked": saved.attacked,
+                "threshold": saved.threshold,
+                "similarity": saved.similarity,
+                "matches": saved.matches,
+                "highest": max(saved.similarity, highest.similarity),
+                "again": bool(highest.matches and not saved.matches),
+            }
+        )
+    return answers
 
 
 class Tab:
@@ -283,7 +301,8 @@ class Tabs:
     def find(self, browser: str | None, id: str) -> Tab | None:
         """The page with this id, if it is this browser's."""
         tab = self._tabs.get(id)
-        return tab if tab and browser is not None and secrets.compare_digest(tab.browser, browser) else None
+        same = tab is not None and secrets.compare_digest(tab.browser.encode(), (browser or "").encode())
+        return tab if same else None
 
     def close(self, tab: Tab) -> None:
         """The page is gone: its work stops and its photos are removed."""

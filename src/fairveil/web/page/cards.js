@@ -161,36 +161,45 @@ export class Card {
 
 /** Who still recognises a face, in words and as bars against each program's threshold. */
 function verdict(face, number, faces) {
-  const programs = new Map();
-  for (const comparison of face.comparisons) {
-    programs.set(comparison.recognizer, [...(programs.get(comparison.recognizer) || []), comparison]);
-  }
-  const answers = [...programs.values()].map(([saved, ...altered]) => ({
-    ...saved,
-    later: altered.some((comparison) => comparison.matches),
-  }));
-  const still = answers.filter((answer) => answer.matches).length;
   const title = faces > 1 ? `Who still recognises face ${number + 1}?` : "Who still recognises the face?";
-  const sum = still
-    ? `${still} of ${count(answers.length, "program")} still ${still === 1 ? "recognises" : "recognise"} it.`
-    : `None of the ${count(answers.length, "program")} asked recognises it any more.`;
-  const unseen = face.found ? "" : " The face is not even found any more.";
-  return make("section", { className: "verdict" }, make("h3", {}, title), make("p", {}, sum + unseen), make("ul", { className: "bars" }, ...answers.map(bar)));
+  const found = face.found ? "" : " The face is not even found any more.";
+  return make(
+    "section",
+    { className: "verdict" },
+    make("h4", {}, title),
+    make("p", {}, sum(face.answers) + found),
+    make("ul", { className: "bars" }, ...face.answers.map(bar)),
+  );
 }
 
-function bar({ recognizer, attacked, similarity, threshold, matches, later }) {
-  let answer = matches ? "still recognises" : "no longer";
-  if (!matches && later) answer = "again once compressed or shrunk";
-  if (threshold === null) answer = "not known";
+function sum(answers) {
+  const recognise = (number) => (number === 1 ? "recognises" : "recognise");
+  const still = answers.filter((answer) => answer.matches).length;
+  const again = answers.filter((answer) => answer.again).length;
+  const altered = "once the photo is compressed, blurred or shrunk, as websites do";
+  if (still && again) {
+    return `${still} of ${answers.length} programs still ${recognise(still)} it, and ${again} more ${recognise(again)} it ${altered}.`;
+  }
+  if (still) return `${still} of ${count(answers.length, "program")} still ${recognise(still)} it.`;
+  if (again) return `${again} of ${count(answers.length, "program")} ${recognise(again)} it again ${altered}.`;
+  return `None of the ${count(answers.length, "program")} asked recognises it any more.`;
+}
+
+function bar({ recognizer, attacked, similarity, highest, threshold, matches, again }) {
+  const line = threshold ?? 0.5;
+  const answer = matches === null ? "not known" : matches ? "still recognises" : again ? "again once altered" : "no longer";
+  const reach = make("div", { className: "reach" });
+  reach.style.setProperty("--share", `${share(highest, line)}%`);
   const fill = make("div", { className: "fill" });
-  fill.style.setProperty("--share", `${share(similarity, threshold ?? 0.5)}%`);
-  const figures = `Alikeness ${similarity.toFixed(2)}, the same person from ${threshold?.toFixed(2) ?? "unknown"} on`;
+  fill.style.setProperty("--share", `${share(similarity, line)}%`);
+  const from = threshold === null ? "a threshold nobody measured" : threshold.toFixed(2);
+  const figures = `Alikeness ${similarity.toFixed(2)}, up to ${highest.toFixed(2)} once altered; the same person from ${from} on`;
   return make(
     "li",
-    { className: matches || later ? "still" : "", title: figures },
+    { className: matches || again ? "still" : "", title: figures },
     make("span", {}, recognizer, " ", make("small", {}, attacked ? "aimed at" : "not aimed at")),
     make("span", { className: "answer" }, answer),
-    make("div", { className: "track", role: "img", "aria-label": figures }, fill, make("div", { className: "line" })),
+    make("div", { className: "track", role: "img", "aria-label": figures }, reach, fill, make("div", { className: "line" })),
   );
 }
 
