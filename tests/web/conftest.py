@@ -13,8 +13,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-pytest.importorskip("starlette", reason="the page needs the extra web")
-
 from fairveil.faces.zoo import load_recognizer
 from fairveil.protection.lowkey import LowKey
 from fairveil.web.guard import Door

@@ -243,7 +243,7 @@ def test_photos_that_are_too_large_or_too_many_are_told_and_the_others_are_taken
     page.set_input_files("#files", [tmp_path / "huge.jpg", photos / "wall.webp", photos / "me.jpg"])
     page.wait_for_selector("#problems li >> nth=1")
     assert "huge.jpg is larger than 0.2 MB" in page.inner_text("#problems")
-    assert "me.jpg was left out: a page takes 1 photos" in page.inner_text("#problems")
+    assert "me.jpg was left out: 1 fit on a page" in page.inner_text("#problems")
     assert page.locator(".card").count() == 1
 
 

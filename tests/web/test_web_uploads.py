@@ -76,7 +76,7 @@ def test_photos_beyond_the_number_are_left_out_and_said_so(serving, faceless_png
     visitor = serving(photos=2).visitor().open()
     assert [visitor.upload(faceless_png)[0] for _ in range(2)] == [200, 200]
     status, answer = visitor.upload(faceless_png, "third.png")
-    assert status == 409 and answer["problem"].startswith("third.png was left out: a page takes 2 photos.")
+    assert status == 409 and answer["problem"].startswith("third.png was left out: 2 fit on a page.")
 
 
 def test_all_pages_together_take_no_more_than_the_machine_has_room_for(serving, faceless_png):

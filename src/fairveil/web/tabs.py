@@ -216,8 +216,8 @@ class Tab:
         with self.changing():
             if self.closed or len(self.photos) >= limits.photos:
                 raise FairveilError(
-                    f"{name} was left out: a page takes {limits.photos} photos. Download what is done, remove it, and "
-                    "add the rest."
+                    f"{name} was left out: {limits.photos} fit on a page. Download what is done, remove it, and add "
+                    "the rest."
                 )
             photo = UploadedPhoto(name, self.folder / secrets.token_hex(8))
             photo.folder.mkdir()

@@ -30,17 +30,22 @@ function trouble(words) {
 
 async function add(files) {
   at("problems").replaceChildren();
-  for (const file of files) {
-    if (file.size > server.limits.photo_bytes) {
-      complain(`${file.name} is larger than ${server.limits.photo_bytes / 1e6} MB, the limit: make it smaller first.`);
-      continue;
-    }
-    uploads += 1;
+  const fitting = files.filter((file) => file.size <= server.limits.photo_bytes);
+  for (const file of files.filter((each) => !fitting.includes(each))) {
+    complain(`${file.name} is larger than ${server.limits.photo_bytes / 1e6} MB, the limit: make it smaller first.`);
+  }
+  const over = fitting.splice(Math.max(0, server.limits.photos - cards.size - uploads));
+  if (over.length) {
+    const what = over.length === 1 ? `${over[0].name} was` : `${over.length} photos were`;
+    complain(`${what} left out: ${server.limits.photos} fit on a page. Download what is done, remove it, and add the rest.`);
+  }
+  uploads += fitting.length;
+  for (const file of fitting) {
     refresh();
     await server.upload(file).catch(complain); // one after the other, so that a phone's memory holds only one
     uploads -= 1;
-    refresh();
   }
+  refresh();
 }
 
 function wanted() {
@@ -82,6 +87,7 @@ function follow(news) {
 
 function refresh() {
   for (const part of ["chosen", "doing", "dock"]) at(part).hidden = !cards.size;
+  at("add").textContent = uploads ? `Adding ${count(uploads, "photo")} …` : "Choose photos";
   at("key").hidden = !latest.photos.some((photo) => photo.result?.chosen.length);
   const looking = uploads > 0 || latest.photos.some((photo) => photo.stage === "looking");
   const chosen = wanted();
