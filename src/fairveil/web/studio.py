@@ -151,7 +151,7 @@ class Studio:
             except Stopped:
                 return
             except FairveilError as error:
-                problem = re.sub(rf"{re.escape(str(photo.folder))}[\w./\\]*", photo.name, str(error))
+                problem = re.sub(rf"{re.escape(str(photo.folder))}[\w./\\]*", lambda _: photo.name, str(error))
             except MemoryError:
                 problem = f"{photo.name} needs more memory than there is: make it smaller first."
             except Exception:
@@ -241,7 +241,7 @@ class Studio:
                 attacked=[recognizer.name for recognizer in self.tools.ensemble],
                 detector=self.tools.detector,
                 faces=faces,
-                on_face=lambda done, total: move(Stage.measuring, _ATTACK_SHARE + (1 - _ATTACK_SHARE) * done / total),
+                on_look=lambda done, total: move(Stage.measuring, _ATTACK_SHARE + (1 - _ATTACK_SHARE) * done / total),
             )
             write_receipt(folder / "receipt.html", receipt, read.pixels, finished.pixels, title=photo.name)
             receipts = receipt.faces
