@@ -213,6 +213,20 @@ def _contrast(element):
     return (max(lights) + 0.05) / (min(lights) + 0.05)
 
 
+def test_in_a_photo_of_many_all_faces_or_none_are_chosen_at_once(serving, person, photos):
+    one = np.asarray(Image.open(photos / "me.jpg"))
+    Image.fromarray(np.concatenate([one] * 3, axis=1)).save(photos / "three.png")
+    page = person(serving().url)
+    _add(page, photos / "three.png")
+    assert page.inner_text("#veil") == "Veil 3 faces in 1 photo"
+    page.get_by_role("button", name="None").click()
+    assert page.inner_text("#veil") == "Take location and the like out of 1 photo"
+    assert page.locator(".frame.off").count() == 3
+    page.get_by_role("button", name="All").click()
+    page.get_by_label("Face 2").uncheck()
+    assert page.inner_text("#veil") == "Veil 2 faces in 1 photo"
+
+
 def test_photos_that_are_dropped_on_the_page_are_taken(serving, person, photos):
     page = person(serving().url)
     transfer = page.evaluate_handle(

@@ -150,6 +150,16 @@ export class Card {
       mark();
       return make("label", {}, box, make("img", { loading: "lazy", src: this.#picture("original", `before-${face}`), alt: "" }), `Face ${face + 1}`);
     });
+    const all = make("button", { type: "button" }, "All");
+    const none = make("button", { type: "button" }, "None");
+    for (const button of [all, none]) {
+      button.onclick = () => {
+        for (const box of this.body.querySelectorAll(".faces input:enabled")) {
+          if (box.checked !== (button === all)) box.click();
+        }
+      };
+    }
+    if (boxes.length > 2) boxes.push(all, none);
     const legend = this.photo.result ? "Faces to veil, if it is done again" : "Faces to veil";
     return make("fieldset", { className: "faces" }, make("legend", {}, legend), ...boxes);
   }

@@ -86,7 +86,7 @@ function follow(news) {
 }
 
 function refresh() {
-  for (const part of ["chosen", "doing", "dock"]) at(part).hidden = !cards.size;
+  for (const part of ["chosen", "doing"]) at(part).hidden = !cards.size;
   at("add").textContent = uploads ? `Adding ${count(uploads, "photo")} …` : "Choose photos";
   at("key").hidden = !latest.photos.some((photo) => photo.result?.chosen.length);
   const looking = uploads > 0 || latest.photos.some((photo) => photo.stage === "looking");
@@ -107,6 +107,8 @@ function refresh() {
   if (!latest.working && document.activeElement === at("stop")) at("veil").focus();
   at("stop").hidden = at("progress").hidden = !latest.working;
   at("zip").hidden = latest.photos.filter((photo) => photo.result).length < 2 || latest.working > 0;
+  at("veil").hidden = !(latest.working || looking || chosen.length) && document.activeElement !== at("veil");
+  at("dock").hidden = !cards.size || (at("veil").hidden && at("zip").hidden);
   if (latest.working) {
     at("progress").querySelector("progress").value = latest.progress;
     at("eta").textContent = `${count(latest.working, "photo")} to go, ${timeLeft(latest.seconds_left)}.`;
