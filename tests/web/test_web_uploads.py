@@ -32,6 +32,7 @@ def _png_bomb(width, height):
         (_png_bomb(60_000, 60_000), "me.jpg has more than 64 million pixels"),
         (_png_bomb(1, 2**31 - 1), "me.jpg has more than 64 million pixels"),
     ],
+    ids=["text", "nothing", "another kind", "cut short", "a bomb", "a long bomb"],
 )
 def test_what_is_no_photo_is_told_beside_its_name_and_the_rest_goes_on(serving, faceless_png, data, sentence):
     visitor = serving().visitor().open()
