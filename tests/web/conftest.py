@@ -16,9 +16,9 @@ from PIL import Image
 from fairveil.faces.zoo import load_recognizer
 from fairveil.protection.lowkey import LowKey
 from fairveil.web.guard import Door
+from fairveil.web.limits import Limits
 from fairveil.web.serving import listen, run
 from fairveil.web.studio import Tools
-from fairveil.web.tabs import Limits
 
 QUICK = LowKey(steps=6, step_size=0.012, alpha=0, smoothing="none", mirror=False)
 ENDLESS = LowKey(steps=100_000, smoothing="none", mirror=False)

@@ -22,9 +22,11 @@ from fairveil.protection.perceptual import LPIPS
 from fairveil.protection.protecting import SMALLEST_FACE, protect_pixels
 from fairveil.protection.verification import FaceReceipt, verify
 from fairveil.report.receipt import write_receipt
+from fairveil.web.limits import Limits
 from fairveil.web.pictures import picture_of, picture_of_face
-from fairveil.web.tabs import Limits, Result, Stage, Tab, UploadedPhoto
+from fairveil.web.tabs import Tab
 from fairveil.web.turns import Job, Turns
+from fairveil.web.uploaded import Result, Stage, UploadedPhoto
 
 STRENGTHS = {name: PRESETS[name] for name in ("low", "medium", "high")}
 """The strengths the page offers: those whose time does not grow with the photo."""

@@ -7,7 +7,9 @@ from pathlib import PurePosixPath, PureWindowsPath
 from starlette.requests import ClientDisconnect, Request
 
 from fairveil.errors import FairveilError
-from fairveil.web.tabs import Limits, Tab, UploadedPhoto
+from fairveil.web.limits import Limits
+from fairveil.web.tabs import Tab
+from fairveil.web.uploaded import UploadedPhoto
 
 _LONGEST_NAME = 120  # characters, so that a name with "-protected" is one that every file system takes
 
