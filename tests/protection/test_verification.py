@@ -52,6 +52,23 @@ def test_probes_are_compared_before_and_after(photo, changed, detector, tiny_rec
         assert comparison.similarity < comparison.before
 
 
+def test_faces_found_before_are_measured_alone_and_every_look_is_told(photo, changed, detector, tiny_recognizers):
+    two, two_changed = (torch.cat([each, each], 2) for each in (photo, changed))
+    faces = detector.detect([two])[0]
+    looks = []
+    receipt = verify(
+        two,
+        two_changed,
+        tiny_recognizers,
+        detector=detector,
+        faces=faces[[1]],
+        on_look=lambda done, total: looks.append((done, total)),
+    )
+    whole = verify(two, two_changed, tiny_recognizers, detector=detector)
+    assert len(whole.faces) == 2 and receipt.faces == whole.faces[1:]
+    assert looks == [(1, 2), (2, 2)]
+
+
 def test_the_receipt_is_dated_cautious_and_survives_json(photo, changed, detector, tiny_recognizers):
     receipt = verify(photo, changed, tiny_recognizers, detector=detector)
     assert receipt.date[:2] == "20" and "may still match" in receipt.caution

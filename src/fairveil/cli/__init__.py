@@ -15,6 +15,7 @@ from fairveil.cli.fair import fair_app
 from fairveil.cli.models import models_app
 from fairveil.cli.protection import check, protect
 from fairveil.cli.sanitize import sanitize_app
+from fairveil.cli.serving import serve
 from fairveil.cli.studies import study_app
 from fairveil.cli.synthetic import generate
 from fairveil.cli.terminal import talk
@@ -27,7 +28,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Photos that face recognition can no longer match, and honest tests of what it does to whom.",
 )
-for command in (protect, check, embed, identify, audit, train):
+for command in (protect, check, serve, embed, identify, audit, train):
     app.command()(command)
 app.command("audit-power")(audit_power)
 app.command("audit-questions")(audit_questions)

@@ -152,6 +152,8 @@ def verify(
     attacked: Collection[str] = (),
     probes: Mapping[str, Tensor] | None = None,
     detector: Detector | None = None,
+    faces: Faces | None = None,
+    on_look: Callable[[int, int], None] = lambda done, total: None,
 ) -> Receipt:
     """Measure what a protection achieved and what it cost.
 
@@ -162,6 +164,8 @@ def verify(
         attacked: names of those the attack used; all others count as held out.
         probes: other photos of the same people, by name: uint8, (3, H, W) each.
         detector: finds the faces; by default MTCNN for faces of 24 pixels and more.
+        faces: those of the original to measure, as they were found before; by default all that are found.
+        on_look: called with (looks done, looks in all) as the work goes on; each recogniser has one at each face.
 
     Raises:
         FairveilError: the photos differ in size, the original shows no face, two recognisers have one name, or one
@@ -174,15 +178,29 @@ def verify(
             f"{protected.shape[2]}×{protected.shape[1]}: compare a photo with its own protected version, same size."
         )
     detector = detector or Detector.pretrained()
-    before, after = detector.detect([original, protected])
+    before = detector.detect([original])[0] if faces is None else faces
+    after = detector.detect([protected])[0]
     if not len(before):
         raise FairveilError("No face was found in the original photo, so there is nothing to recognise in it.")
     probe_embeddings, faceless = _embed_probes(probes or {}, recognizers, detector)
+
+    def advance(earlier: int, looks: int) -> None:
+        on_look(earlier + looks, len(before) * len(recognizers))
+
     return Receipt(
         date=datetime.now().astimezone().isoformat(timespec="seconds"),
         version=__version__,
         faces=tuple(
-            _verify_face(original, protected, before[[i]], after, recognizers, attacked, probe_embeddings)
+            _verify_face(
+                original,
+                protected,
+                before[[i]],
+                after,
+                recognizers,
+                attacked,
+                probe_embeddings,
+                partial(advance, i * len(recognizers)),
+            )
             for i in range(len(before))
         ),
         thresholds={
@@ -219,16 +237,18 @@ def _verify_face(
     recognizers: Sequence[Recognizer],
     attacked: Collection[str],
     probes: Mapping[str, Mapping[str, Tensor]],
+    on_recognizer: Callable[[int], None],
 ) -> FaceReceipt:
     landmarks, found = landmarks_now(face.boxes[0], face.landmarks[0], faces_after)
     clean_view, protected_view = view_of_face(original, face.landmarks[0]), view_of_face(protected, landmarks)
+    looks = {condition: alter(*protected_view) for condition, alter in CONDITIONS.items()}
 
     itself: list[Comparison] = []
     against: dict[str, list[Comparison]] = {name: [] for name in probes}
-    for recognizer in recognizers:
+    for number, recognizer in enumerate(recognizers):
         clean = recognizer.embed(*clean_view)[0]
-        for condition, alter in CONDITIONS.items():
-            embedding = recognizer.embed(*alter(*protected_view))[0]
+        for condition, look in looks.items():
+            embedding = recognizer.embed(*look)[0]
             compare = partial(
                 Comparison,
                 recognizer=recognizer.name,
@@ -242,6 +262,7 @@ def _verify_face(
                     others = by_recognizer[recognizer.name]
                     now, then = float((others @ embedding).max()), float((others @ clean).max())
                     against[name].append(compare(similarity=now, before=then))
+        on_recognizer(number + 1)
     return FaceReceipt(
         box=tuple(face.boxes[0].tolist()),
         found=found,

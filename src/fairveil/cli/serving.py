@@ -1,0 +1,68 @@
+"""The command `fairveil serve`."""
+
+import signal
+import threading
+import webbrowser
+from typing import Annotated
+
+import typer
+from rich.text import Text
+
+from fairveil.cli.terminal import results, talk
+from fairveil.errors import FairveilError
+
+USUAL_PORT = 7447
+
+
+def serve(
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; another than this machine's own needs the token that is printed.")
+    ] = "127.0.0.1",
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help=f"By default {USUAL_PORT}, or any free one; 0 is any free one.")
+    ] = None,
+    no_browser: Annotated[bool, typer.Option("--no-browser", help="Print the address and open nothing.")] = False,
+) -> None:
+    """Protect photos on a page in the browser, on this machine.
+
+    Nothing leaves it; what was uploaded is removed when the page is closed or the command ends.
+
+    Example: fairveil serve
+    """
+    try:
+        from fairveil.web.guard import Door, is_loopback
+        from fairveil.web.serving import listen, run
+        from fairveil.web.studio import Tools
+    except ImportError as error:
+        raise FairveilError(
+            f"The page needs {error.name}, which is not installed: pip install 'fairveil[web]'"
+        ) from error
+
+    sock = listen(host, port, USUAL_PORT)
+    door = Door.at(host, sock.getsockname()[1])
+    tools = Tools.pretrained()
+    if not is_loopback(host):
+        talk.print(
+            "Others on this network can open the page with this address, and what they send is not encrypted: use this "
+            "on networks you trust only.",
+            soft_wrap=True,
+        )
+
+    def ready() -> None:
+        results.print(Text(door.address), soft_wrap=True)
+        talk.print("Open this address in a browser; Ctrl-C ends it.")
+        if not no_browser:  # in a thread, since some browsers hold up whoever opens them
+            threading.Thread(target=webbrowser.open, args=(door.address,), daemon=True).start()
+
+    # A process that is told to end removes the photos first, as after Ctrl-C.
+    signal.signal(signal.SIGTERM, _end)
+    if hasattr(signal, "SIGHUP"):
+        signal.signal(signal.SIGHUP, lambda number, frame: signal.raise_signal(signal.SIGTERM))
+    try:
+        run(sock, door, tools, on_ready=ready)
+    except KeyboardInterrupt:
+        talk.print("Stopped, and all photos removed.")
+
+
+def _end(number: int, frame: object) -> None:
+    raise SystemExit(0)

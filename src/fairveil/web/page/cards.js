@@ -1,0 +1,220 @@
+// A card for each photo: its faces to choose from, and what became of it.
+
+/** An element with properties and children; names of attributes that are no properties have a dash. */
+function make(tag, properties = {}, ...children) {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(properties)) {
+    if (name.includes("-") || name === "for" || name === "role") element.setAttribute(name, value);
+    else element[name] = value;
+  }
+  element.append(...children);
+  return element;
+}
+
+export const count = (number, thing) => `${number} ${thing}${number === 1 ? "" : "s"}`;
+
+/** A card that follows its photo's state; only what changed is made anew, so that the keyboard's place is kept. */
+export class Card {
+  constructor(photo, server, onChoice) {
+    Object.assign(this, { photo, server, onChoice, chosen: new Set(photo.faces.keys()), shape: "" });
+    this.status = make("p", { className: "quiet" });
+    this.bar = make("progress", { max: 1, "aria-label": `Progress of ${photo.name}` });
+    this.body = make("div", { className: "body" });
+    const remove = make("button", { "aria-label": `Remove ${photo.name} from this page` }, "Remove");
+    remove.onclick = () => server.remove(photo.id).catch(() => {});
+    this.element = make(
+      "li",
+      { className: "card" },
+      make("header", {}, make("div", {}, make("h3", {}, photo.name), this.status), remove),
+      this.bar,
+      this.body,
+    );
+  }
+
+  /** Whether anything would come of veiling it now. */
+  wants(strength) {
+    const { stage, result } = this.photo;
+    if (stage === "ready") return true;
+    const same = result && result.chosen.length === this.chosen.size && result.chosen.every((face) => this.chosen.has(face));
+    return stage === "done" && !(same && (result.strength === strength || !this.chosen.size));
+  }
+
+  update(photo) {
+    if (!this.photo.faces.length && photo.faces.length) this.chosen = new Set(photo.faces.keys());
+    this.photo = photo;
+    const working = ["waiting", "veiling", "measuring"].includes(photo.stage);
+    this.status.textContent = photo.problem || this.#words();
+    this.status.classList.toggle("problem", Boolean(photo.problem));
+    this.bar.hidden = !working;
+    this.bar.value = photo.progress;
+    for (const box of this.body.querySelectorAll(".faces input")) box.disabled = working;
+    const shape = `${photo.faces.length} ${photo.result?.run} ${photo.size}`;
+    if (shape !== this.shape && photo.size) {
+      this.shape = shape;
+      this.body.replaceChildren(photo.result ? this.#comparison() : this.#framed(), this.#side());
+    }
+  }
+
+  #words() {
+    const { stage, faces, result } = this.photo;
+    if (stage === "looking") return "Looking for faces …";
+    if (stage === "waiting") return "Waits for its turn.";
+    if (stage === "veiling") return "Veiling …";
+    if (stage === "measuring") return "Asking who still recognises it …";
+    if (stage === "done" && !result.chosen.length) return "Done: location, serial numbers and the like are taken out.";
+    if (stage === "done") return `Done: ${count(result.chosen.length, "face")} veiled.`;
+    if (!faces.length) return "No face was found, so there is nothing to veil. Location and the like can be taken out.";
+    return `${count(faces.length, "face")} found.`;
+  }
+
+  #picture(run, name) {
+    return this.server.picture(this.photo.id, run, name);
+  }
+
+  #framed() {
+    const picture = make("div", { className: "picture" }, make("img", { loading: "lazy", src: this.#picture("original", "before"), alt: this.photo.name }));
+    const [width, height] = this.photo.size;
+    this.frames = this.photo.faces.map(([x0, y0, x1, y1], face) => {
+      const frame = make("label", { className: "frame", for: this.#idOf(face) }, make("b", {}, String(face + 1)));
+      const [left, top] = [Math.max(0, x0), Math.max(0, y0)];
+      frame.style.left = `${(100 * left) / width}%`;
+      frame.style.top = `${(100 * top) / height}%`;
+      frame.style.width = `${(100 * (Math.min(width, x1) - left)) / width}%`;
+      frame.style.height = `${(100 * (Math.min(height, y1) - top)) / height}%`;
+      return frame;
+    });
+    picture.append(...this.frames);
+    return picture;
+  }
+
+  #comparison() {
+    const { name, result } = this.photo;
+    const before = make("img", { loading: "lazy", alt: `${name} before` });
+    const after = make("img", { loading: "lazy", alt: `${name} after`, className: "after" });
+    const slider = make("input", { type: "range", min: 0, max: 100, value: 50, "aria-label": "Compare: before on the left, after on the right" });
+    const frame = make(
+      "div",
+      { className: "picture compare" },
+      before,
+      after,
+      slider,
+      make("div", { className: "handle" }),
+      make("span", { className: "tag left" }, "before"),
+      make("span", { className: "tag right" }, "after"),
+    );
+    slider.oninput = () => frame.style.setProperty("--cut", `${slider.value}%`);
+    const views = make("div", { className: "views", role: "group", "aria-label": "What to compare" });
+    const show = (ending, pressed) => {
+      before.src = this.#picture("original", `before${ending}`);
+      after.src = this.#picture(result.run, `after${ending}`);
+      frame.classList.toggle("close", ending !== "");
+      for (const button of views.children) button.setAttribute("aria-pressed", button === pressed);
+    };
+    const choices = [["", "Whole photo"], ...result.chosen.map((face) => [`-${face}`, `Face ${face + 1}`])];
+    for (const [ending, words] of choices) {
+      const button = make("button", {}, words);
+      button.onclick = () => show(ending, button);
+      views.append(button);
+    }
+    show("", views.firstChild);
+    this.frames = [];
+    return make("div", {}, frame, result.chosen.length ? views : "");
+  }
+
+  #side() {
+    const side = make("div", {});
+    const { result, id, name } = this.photo;
+    if (result) {
+      side.append(...result.faces.map((face, place) => verdict(face, result.chosen[place], this.photo.faces.length)));
+      for (const note of result.notes) side.append(make("p", { className: "quiet" }, note));
+      const file = make("a", { className: "button main", href: this.server.file(id, result.run), download: result.name, "aria-label": `Download ${result.name}` }, "Download photo");
+      const actions = make("div", { className: "actions" }, file);
+      if (result.chosen.length) {
+        actions.append(make("a", { className: "button", href: this.server.receipt(id, result.run), download: "", "aria-label": `Download the measurements of ${name}` }, "All figures (.html)"));
+      }
+      side.append(actions);
+    }
+    if (this.photo.faces.length) side.append(this.#choice());
+    return side;
+  }
+
+  #choice() {
+    const boxes = this.photo.faces.map((_, face) => {
+      const box = make("input", { type: "checkbox", id: this.#idOf(face), checked: this.chosen.has(face) });
+      const mark = () => this.frames[face]?.classList.toggle("off", !box.checked);
+      box.onchange = () => {
+        this.chosen[box.checked ? "add" : "delete"](face);
+        mark();
+        this.onChoice();
+      };
+      mark();
+      return make("label", {}, box, make("img", { loading: "lazy", src: this.#picture("original", `before-${face}`), alt: "" }), `Face ${face + 1}`);
+    });
+    const all = make("button", { type: "button" }, "All");
+    const none = make("button", { type: "button" }, "None");
+    for (const button of [all, none]) {
+      button.onclick = () => {
+        for (const box of this.body.querySelectorAll(".faces input:enabled")) {
+          if (box.checked !== (button === all)) box.click();
+        }
+      };
+    }
+    if (boxes.length > 2) boxes.push(all, none);
+    const legend = this.photo.result ? "Faces to veil, if it is done again" : "Faces to veil";
+    return make("fieldset", { className: "faces" }, make("legend", {}, legend), ...boxes);
+  }
+
+  #idOf(face) {
+    return `face-${this.photo.id}-${face}`;
+  }
+}
+
+/** Who still recognises a face, in words and as bars against each program's threshold. */
+function verdict(face, number, faces) {
+  const title = faces > 1 ? `Who still recognises face ${number + 1}?` : "Who still recognises the face?";
+  const found = face.found ? "" : " The face is not even found any more.";
+  return make(
+    "section",
+    { className: "verdict" },
+    make("h4", {}, title),
+    make("p", {}, sum(face.answers) + found),
+    make("ul", { className: "bars" }, ...face.answers.map(bar)),
+  );
+}
+
+function sum(answers) {
+  const recognise = (number) => (number === 1 ? "recognises" : "recognise");
+  const still = answers.filter((answer) => answer.matches).length;
+  const again = answers.filter((answer) => answer.again).length;
+  const altered = "once the photo is compressed, blurred or shrunk, as websites do";
+  if (still && again) {
+    return `${still} of ${answers.length} programs still ${recognise(still)} it, and ${again} more ${recognise(again)} it ${altered}.`;
+  }
+  if (still) return `${still} of ${count(answers.length, "program")} still ${recognise(still)} it.`;
+  if (again) return `${again} of ${count(answers.length, "program")} ${recognise(again)} it again ${altered}.`;
+  return `None of the ${count(answers.length, "program")} asked recognises it any more.`;
+}
+
+function bar({ recognizer, attacked, similarity, highest, threshold, matches, again }) {
+  const line = threshold ?? 0.5;
+  const answer = matches === null ? "not known" : matches ? "still recognises" : again ? "again once altered" : "no longer";
+  const reach = make("div", { className: "reach" });
+  reach.style.setProperty("--share", `${share(highest, line)}%`);
+  const fill = make("div", { className: "fill" });
+  fill.style.setProperty("--share", `${share(similarity, line)}%`);
+  const from = threshold === null ? "a threshold nobody measured" : threshold.toFixed(2);
+  const figures = `Alikeness ${similarity.toFixed(2)}, up to ${highest.toFixed(2)} once altered; the same person from ${from} on`;
+  return make(
+    "li",
+    { className: matches || again ? "still" : "", title: figures },
+    make("span", {}, recognizer, " ", make("small", {}, attacked ? "aimed at" : "not aimed at")),
+    make("span", { className: "answer" }, answer),
+    make("div", { className: "track", role: "img", "aria-label": figures }, reach, fill, make("div", { className: "line" })),
+  );
+}
+
+/** Where a similarity ends on a bar of 100 whose middle is the threshold, so that all programs' lines stand alike. */
+function share(similarity, threshold) {
+  if (similarity < threshold) return (50 * Math.max(0, similarity)) / threshold;
+  return 50 + (50 * (similarity - threshold)) / (1 - threshold);
+}

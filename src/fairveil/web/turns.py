@@ -1,0 +1,58 @@
+"""Work for several people on one machine: one job at a time, and everybody in turn."""
+
+import logging
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from threading import Condition, Thread
+
+Job = Callable[[], None]
+
+
+class Turns:
+    """A thread that does jobs one by one, the first of each owner in turn, so that many photos of one hold up nobody.
+
+    Args:
+        name: of the thread.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._waiting: OrderedDict[str, deque[Job]] = OrderedDict()
+        self._changed = Condition()
+        self._closed = False
+        # A daemon, since a job in its last step must not keep the process alive.
+        self._thread = Thread(target=self._work, name=name, daemon=True)
+        self._thread.start()
+
+    def put(self, owner: str, job: Job) -> None:
+        """Let a job of an owner wait for its turn."""
+        with self._changed:
+            self._waiting.setdefault(owner, deque()).append(job)
+            self._changed.notify()
+
+    def forget(self, owner: str) -> None:
+        """Take out the jobs of an owner that have not begun."""
+        with self._changed:
+            self._waiting.pop(owner, None)
+
+    def close(self, patience: float = 5.0) -> None:
+        """Begin no more jobs, and wait up to `patience` seconds for the one under way."""
+        with self._changed:
+            self._closed = True
+            self._waiting.clear()
+            self._changed.notify()
+        self._thread.join(patience)
+
+    def _work(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._waiting or self._closed)
+                if self._closed:
+                    return
+                owner, jobs = self._waiting.popitem(last=False)
+                job = jobs.popleft()
+                if jobs:
+                    self._waiting[owner] = jobs  # behind all others
+            try:
+                job()
+            except Exception:  # a defect in one job must not end the work for everybody
+                logging.getLogger(__name__).exception("A job in the background failed.")

@@ -1,0 +1,330 @@
+"""The page in a real browser whose network is closed: everything a person does, and every request that is made."""
+
+import io
+import os
+import shutil
+import socket
+import zipfile
+from urllib.parse import urlsplit
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fairveil.photos import read_photo
+
+playwright = pytest.importorskip("playwright.sync_api", reason="the page is tested with playwright")
+
+_CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+_CLOSED = [
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-quic",
+    "--disable-gpu",
+    "--no-first-run",
+]
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(_CHROMIUM is None, reason="there is no Chromium on this machine")]
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    sandbox = [] if os.name == "nt" or os.geteuid() else ["--no-sandbox"]  # which root cannot have
+    with playwright.sync_playwright() as engine:
+        browser = engine.chromium.launch(executable_path=_CHROMIUM, args=[*_CLOSED, *sandbox])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def person(chromium):
+    """To be called with an address: a page of a browser of its own there, and all requests and errors of it."""
+    contexts = []
+
+    def come(url, **options):
+        context = chromium.new_context(**{"viewport": {"width": 1280, "height": 900}, **options})
+        contexts.append(context)
+        page = context.new_page()
+        page.requests, page.errors = [], []
+        context.on("request", lambda request: page.requests.append(request.url))
+        context.on("weberror", lambda error: page.errors.append(str(error.error)))
+        page.on("console", lambda message: message.type == "error" and page.errors.append(message.text))
+        page.goto(url)
+        page.wait_for_selector("#bounds:not(:empty)")
+        return page
+
+    yield come
+    for context in contexts:
+        context.close()
+
+
+@pytest.fixture
+def photos(tmp_path, portrait, portrait_jpeg):
+    """A portrait with one face, a picture of two, one without any, and what is no photo."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    (folder / "me.jpg").write_bytes(portrait_jpeg)
+    half = portrait[:256, 96:352]
+    Image.fromarray(np.concatenate([half, half[:, ::-1]], axis=1)).save(folder / "twins.png")
+    Image.new("RGB", (80, 60), "teal").save(folder / "wall.webp")
+    (folder / "notes.jpg").write_text("no photo")
+    return folder
+
+
+def _add(page, *files):
+    page.set_input_files("#files", list(files))
+    page.wait_for_selector(f".card >> nth={len(files) - 1}")
+    page.wait_for_selector("#veil[aria-disabled=false]")
+
+
+def _veil(page, strength=None):
+    if strength:
+        page.check(f"[name=strength][value={strength}]")
+    page.click("#veil")
+
+
+def _saved(page, click):
+    with page.expect_download() as download:
+        click()
+    return download.value.suggested_filename, download.value.path().read_bytes()
+
+
+def _card(page, name):
+    return page.locator(".card", has=page.get_by_role("heading", name=name, exact=True))
+
+
+def test_a_person_protects_photos_and_no_request_leaves_the_machine(serving, person, photos, monkeypatch, small_tools):
+    spoken_to = []
+    connect = socket.socket.connect
+    monkeypatch.setattr(socket.socket, "connect", lambda self, to: (spoken_to.append(to), connect(self, to))[1])
+    running = serving()
+    page = person(running.url)
+    _add(page, *(photos / name for name in ("me.jpg", "twins.png", "wall.webp", "notes.jpg")))
+    assert "1 face found" in _card(page, "me.jpg").inner_text()
+    assert "notes.jpg is not a photo" in _card(page, "notes.jpg").inner_text()
+    assert "nothing to veil" in _card(page, "wall.webp").inner_text()
+    assert _card(page, "twins.png").locator(".frame").count() == 2
+    _card(page, "twins.png").get_by_label("Face 2").uncheck()
+    assert page.inner_text("#veil") == "Veil 2 faces in 2 photos"
+
+    _veil(page)
+    page.wait_for_selector("#progress progress")
+    page.wait_for_selector("#zip", timeout=60_000)
+    assert "2 programs" in _card(page, "me.jpg").locator(".verdict p").inner_text()
+    assert _card(page, "me.jpg").locator(".bars .line").count() == 2
+    assert "face 1" in _card(page, "twins.png").inner_text()
+
+    name, data = _saved(page, _card(page, "me.jpg").get_by_text("Download photo").click)
+    assert name == "me-protected.jpg"
+    _assert_protected(photos / "me.jpg", data, small_tools)
+    name, data = _saved(page, page.locator("#zip").click)
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        assert archive.namelist() == ["me-protected.jpg", "twins-protected.png", "wall-protected.webp"]
+        twins, before = read_photo(archive.read("twins-protected.png")), read_photo(photos / "twins.png")
+    changed = (twins.pixels.int() - before.pixels.int()).abs().amax(0)
+    right = 256 + int(small_tools.detector.detect([before.pixels])[0].boxes[0, 0] > 256) * -256
+    assert changed.any() and not changed[:, right + 60 : right + 196].any()  # the other twin was left as she is
+
+    hosts = {urlsplit(url).netloc for url in page.requests if not url.startswith(("data:", "blob:"))}
+    assert len(page.requests) > 15 and hosts == {f"127.0.0.1:{running.door.port}"}
+    assert all(to[0] == "127.0.0.1" for to in spoken_to if isinstance(to, tuple))
+    assert page.errors == []
+
+
+def _assert_protected(original, data, tools):
+    before, after = read_photo(original), read_photo(data)
+    assert (after.format, after.pixels.shape) == (before.format, before.pixels.shape)
+    embeddings = []
+    for photo in (before, after):
+        face = tools.detector.detect([photo.pixels])[0][:1]
+        embeddings.append(tools.ensemble[0].embed(photo.pixels[None] / 255, face.landmarks))
+    assert float((embeddings[0] * embeddings[1]).sum()) < tools.ensemble[0].threshold.similarity
+
+
+def test_before_and_after_are_compared_with_mouse_and_keyboard(serving, person, photos):
+    page = person(serving().url)
+    _add(page, photos / "me.jpg")
+    _veil(page)
+    slider = page.get_by_label("Compare: before on the left, after on the right")
+    slider.wait_for(timeout=60_000)
+    cut = "element => getComputedStyle(element.parentElement).getPropertyValue('--cut').trim()"
+    assert slider.evaluate(cut) == "50%"
+    slider.focus()
+    for _ in range(10):
+        slider.press("ArrowRight")
+    assert slider.evaluate(cut) == "60%"
+    box = slider.bounding_box()
+    page.mouse.click(box["x"] + 2, box["y"] + box["height"] / 2)
+    assert float(slider.evaluate(cut).rstrip("%")) < 5
+    page.get_by_role("button", name="Face 1").click()
+    images = page.locator(".compare img")
+    for number in range(2):
+        assert "-0.jpg" in images.nth(number).get_attribute("src")
+        assert images.nth(number).evaluate("image => image.decode().then(() => image.naturalWidth)") > 20
+
+
+def test_the_keyboard_alone_is_enough_on_a_phone_s_width(serving, person, photos):
+    page = person(serving().url, viewport={"width": 360, "height": 740})
+    with page.expect_file_chooser() as chooser:
+        page.keyboard.press("Tab")
+        page.keyboard.press("Enter")
+    chooser.value.set_files(photos / "twins.png")
+    page.wait_for_selector("#veil[aria-disabled=false]")
+    reached = []
+    for _ in range(12):
+        page.keyboard.press("Tab")
+        reached.append(page.evaluate("document.activeElement.id || document.activeElement.textContent"))
+        if reached[-1].endswith("-1"):  # the second face
+            page.keyboard.press("Space")
+        if reached[-1] == "veil":
+            page.keyboard.press("Enter")
+            break
+    assert reached[-1] == "veil", reached
+    page.wait_for_selector("#stop", timeout=10_000)
+    assert page.evaluate("document.documentElement.scrollWidth") == 360
+    page.get_by_text("Download photo").wait_for(timeout=60_000)
+    assert "1 face veiled" in page.inner_text(".card")
+    assert page.evaluate("document.documentElement.scrollWidth") == 360
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_words_can_be_read_in_dark_and_in_light(serving, person, photos, scheme):
+    page = person(serving().url, color_scheme=scheme)
+    _add(page, photos / "me.jpg")
+    for selector in ("header p", "#home", ".card .quiet", "#strengths span", "#veil"):
+        assert _contrast(page.locator(selector).first) >= 4.5, selector
+
+
+def _contrast(element):
+    """Of the text to what is behind it, as WCAG reckons it."""
+    colours = element.evaluate(
+        """element => {
+            let behind = element;
+            while (getComputedStyle(behind).backgroundColor === "rgba(0, 0, 0, 0)") behind = behind.parentElement;
+            return [getComputedStyle(element).color, getComputedStyle(behind).backgroundColor];
+        }"""
+    )
+    lights = []
+    for colour in colours:
+        channels = np.array([float(part) for part in colour.partition("(")[2].rstrip(")").split(",")[:3]]) / 255
+        linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
+        lights.append(float(linear @ [0.2126, 0.7152, 0.0722]))
+    return (max(lights) + 0.05) / (min(lights) + 0.05)
+
+
+def test_in_a_photo_of_many_all_faces_or_none_are_chosen_at_once(serving, person, photos):
+    one = np.asarray(Image.open(photos / "me.jpg"))
+    Image.fromarray(np.concatenate([one] * 3, axis=1)).save(photos / "three.png")
+    page = person(serving().url)
+    _add(page, photos / "three.png")
+    assert page.inner_text("#veil") == "Veil 3 faces in 1 photo"
+    page.get_by_role("button", name="None").click()
+    assert page.inner_text("#veil") == "Take location and the like out of 1 photo"
+    assert page.locator(".frame.off").count() == 3
+    page.get_by_role("button", name="All").click()
+    page.get_by_label("Face 2").uncheck()
+    assert page.inner_text("#veil") == "Veil 2 faces in 1 photo"
+
+
+def test_photos_that_are_dropped_on_the_page_are_taken(serving, person, photos):
+    page = person(serving().url)
+    transfer = page.evaluate_handle(
+        """bytes => {
+            const transfer = new DataTransfer();
+            transfer.items.add(new File([new Uint8Array(bytes)], "dropped.webp", { type: "image/webp" }));
+            return transfer;
+        }""",
+        list((photos / "wall.webp").read_bytes()),
+    )
+    page.dispatch_event("body", "drop", {"dataTransfer": transfer})
+    page.get_by_role("heading", name="dropped.webp").wait_for()
+
+
+def test_a_name_made_to_be_a_script_is_shown_as_words(serving, person, photos):
+    name = '<img src=x onerror="document.title=1">.webp'
+    page = person(serving().url)
+    page.set_input_files(
+        "#files", {"name": name, "mimeType": "image/webp", "buffer": (photos / "wall.webp").read_bytes()}
+    )
+    page.get_by_role("heading", name=name).wait_for()
+    assert page.errors == [] and page.locator("h3 img").count() == 0
+
+
+def test_photos_that_are_too_large_or_too_many_are_told_and_the_others_are_taken(serving, person, photos, tmp_path):
+    (tmp_path / "huge.jpg").write_bytes(bytes(200_001))
+    page = person(serving(photo_bytes=200_000, photos=1).url)
+    page.set_input_files("#files", [tmp_path / "huge.jpg", photos / "wall.webp", photos / "me.jpg"])
+    page.wait_for_selector("#problems li >> nth=1")
+    assert "huge.jpg is larger than 0.2 MB" in page.inner_text("#problems")
+    assert "me.jpg was left out: 1 fit on a page" in page.inner_text("#problems")
+    assert page.locator(".card").count() == 1
+
+
+def test_two_people_work_at_once_and_see_their_own_photos_only(serving, person, photos):
+    url = serving().url
+    one, other = person(url), person(url)
+    _add(one, photos / "me.jpg")
+    _add(other, photos / "twins.png")
+    _veil(one)
+    _veil(other)
+    for page, name in ((one, "me"), (other, "twins")):
+        page.get_by_text("Download photo").wait_for(timeout=60_000)
+        assert page.locator(".card > header h3").all_inner_texts() == [f"{name}.{'jpg' if name == 'me' else 'png'}"]
+    stolen = other.locator(".card img").first.evaluate("image => image.src")
+    assert one.request.get(stolen).status == 404 and other.request.get(stolen).status == 200
+
+
+@pytest.mark.parametrize("leave", ["close", "stop", "reload"])
+def test_work_stops_when_the_person_leaves_or_says_so(serving, person, photos, eventually, leave):
+    running = serving()
+    page = person(running.url)
+    _add(page, photos / "me.jpg")
+    _veil(page, "high")
+    page.wait_for_selector(".card progress[value]:not([value='0'])")
+    if leave == "stop":
+        page.click("#stop")
+        page.wait_for_selector("#veil[aria-disabled=false]")
+        assert page.evaluate("document.activeElement.id") == "veil"
+        assert "1 face found" in page.inner_text(".card")
+        return
+    if leave == "close":
+        page.close()
+    else:
+        page.on("dialog", lambda dialog: dialog.accept())  # whether to leave, with photos on the page
+        page.reload()
+        page.wait_for_selector("#bounds:not(:empty)")
+        assert page.locator(".card").count() == 0
+    eventually(lambda: not running.files())
+
+
+def test_the_page_says_so_when_the_server_is_gone(serving, person):
+    running = serving()
+    page = person(running.url)
+    running.end()
+    page.wait_for_selector("#trouble:visible")
+    assert "fairveil does not answer" in page.inner_text("#trouble")
+
+
+def test_another_site_in_the_same_browser_gets_nothing(serving, person, photos):
+    running = serving()
+    page = person(running.url)
+    _add(page, photos / "me.jpg")
+    picture = page.locator(".card img").first.evaluate("image => image.src")
+    evil = page.context.new_page()
+    evil.route("http://evil.example/**", lambda route: route.fulfill(body="<body>", content_type="text/html"))
+    evil.goto("http://evil.example/")
+    tried = evil.evaluate(
+        """([home, picture]) => Promise.all([
+            fetch(picture, { credentials: "include" }).then(() => "read", () => "refused"),
+            fetch(home + "tabs", { method: "POST", credentials: "include" }).then(() => "read", () => "refused"),
+            new Promise((done) => {
+                const image = new Image();
+                image.onload = () => done("shown");
+                image.onerror = () => done("refused");
+                image.src = picture;
+            }),
+        ])""",
+        [running.url, picture],
+    )
+    assert tried == ["refused"] * 3
