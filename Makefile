@@ -16,11 +16,11 @@ $(READY): pyproject.toml requirements.lock
 demo: $(READY)  ## protect a public-domain portrait and show who recognised it before and who still does
 	$(BIN)/python examples/demo.py
 
-test: $(READY)  ## every test
-	$(BIN)/python -m pytest
+test: $(READY)  ## every test, as many at a time as there are cores
+	$(BIN)/python -m pytest --numprocesses auto --dist worksteal
 
 test-fast: $(READY)  ## the tests that need no more than seconds
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest --numprocesses auto --dist worksteal -m "not slow"
 
 lint: $(READY)
 	$(BIN)/ruff check .

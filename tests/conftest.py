@@ -1,5 +1,6 @@
 """What tests of several folders share."""
 
+import os
 import sys
 from collections.abc import Callable
 from functools import cache
@@ -17,6 +18,11 @@ from fairveil.errors import FairveilError
 from fairveil.faces import zoo
 from fairveil.faces.detection import Detector
 from fairveil.faces.recognizers import Framing, Recognizer
+
+if workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):  # tests beside each other share the cores
+    threads = max(1, (os.cpu_count() or 1) // int(workers))
+    torch.set_num_threads(threads)
+    os.environ["OMP_NUM_THREADS"] = str(threads)  # for processes that tests start
 
 settings.register_profile("fairveil", deadline=None)  # a busy machine is no defect
 settings.load_profile("fairveil")

@@ -258,6 +258,7 @@ def test_photos_that_are_too_large_or_too_many_are_told_and_the_others_are_taken
     page.wait_for_selector("#problems li >> nth=1")
     assert "huge.jpg is larger than 0.2 MB" in page.inner_text("#problems")
     assert "me.jpg was left out: 1 fit on a page" in page.inner_text("#problems")
+    page.wait_for_selector(".card")
     assert page.locator(".card").count() == 1
 
 

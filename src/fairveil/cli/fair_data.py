@@ -15,10 +15,9 @@ from fairveil.cli.training import TrainedFace, cut_with_progress
 
 if TYPE_CHECKING:  # torch takes seconds to import: --help should not wait for it
     from fairveil.faces.crops import FaceCrops
-    from fairveil.fair.findings import XrayExperiment
+    from fairveil.fair.findings import XrayExperiment, XraySplits
     from fairveil.fair.recognition import FaceExperiment
     from fairveil.training import Training
-    from fairveil.xrays import Xrays
 
 
 SYNTHETIC = "synthetic"
@@ -97,13 +96,14 @@ class Asked:
         from fairveil.faces.recognition import PAPER
         from fairveil.fair.face_splits import split_faces
         from fairveil.fair.recognition import SMALL, FaceExperiment, FaceSettings
+        from fairveil.studies.fairness.recognition import TESTED
 
         if self.weights is not None:
             raise typer.BadParameter("ImageNet weights are for X-rays: leave them out.", param_hint="--weights")
         settings = FaceSettings(training=PAPER) if self.preset == FairPreset.paper else SMALL
         settings = settings.model_copy(update={"training": self._with_epochs(settings.training)})
         crops = self._crops(self.size or (112 if self.preset == FairPreset.paper else 64), folder)
-        splits = split_faces(crops, self.group)
+        splits = split_faces(crops, self.group, test=TESTED)
         told = (
             f"{crops.name}: {len(splits.train) + len(splits.aside):,} images of {len(splits.train.classes):,} people "
             f"to train on, {len(splits.test):,} of {len(splits.test.classes):,} others to test with. Penalties on a "
@@ -114,24 +114,24 @@ class Asked:
     def _crops(self, size: int, folder: Path) -> "FaceCrops":
         if self.data != SYNTHETIC:
             return cut_with_progress(photos_of(self.data), size, self.face, folder / "crops")
-        from fairveil.studies.subjects import Subjects, crops_of, generated
+        from fairveil.studies.fairness.recognition import GENERATED
+        from fairveil.studies.subjects import crops_of
         from fairveil.studies.workbench import Workbench
 
-        return crops_of(generated(Subjects(people=160, photos=14, size=size)), Workbench(folder))
+        return crops_of(GENERATED.model_copy(update={"size": size}), Workbench(folder))
 
     def _xrays(self, folder: Path) -> "tuple[XrayExperiment, str]":
         """Findings of a list's X-rays."""
-        from fairveil.fair.findings import PAPER, SMALL, XrayExperiment, XraySettings, split_xrays
+        from fairveil.fair.findings import PAPER, SMALL, XrayExperiment, XraySettings
 
         if self.face != TrainedFace.central:
             raise typer.BadParameter("X-rays have no faces to choose from: leave it out.", param_hint="--face")
         settings = XraySettings(training=PAPER) if self.preset == FairPreset.paper else SMALL
         settings = settings.model_copy(update={"training": self._with_epochs(settings.training)})
-        xrays = _read_xrays(self.data, self.size or (256 if self.preset == FairPreset.paper else 64), folder / "xrays")
-        splits = split_xrays(xrays)
+        splits = self._xray_splits(folder / "xrays")
         told = (
-            f"{xrays.name}: {len(splits.train):,} X-rays to train on, {len(splits.validation):,} to validate with, "
-            f"{len(splits.test):,} to test with, all of other patients. Penalties on a holdout are taken of the "
+            f"{splits.train.name}: {len(splits.train):,} X-rays to train on, {len(splits.validation):,} to validate "
+            f"with, {len(splits.test):,} to test with, all of other patients. Penalties on a holdout are taken of the "
             "validation set."
         )
         return XrayExperiment(splits, self.group, settings, pretrained=self.weights, device=self.device), told
@@ -141,18 +141,20 @@ class Asked:
             return training
         return training.model_copy(update={"epochs": self.epochs, "warmup": min(training.warmup, self.epochs / 2)})
 
+    def _xray_splits(self, folder: Path) -> "XraySplits":
+        from fairveil.fair.findings import split_xrays
+        from fairveil.studies.fairness.findings import Patients, splits_of
+        from fairveil.xrays import read_xrays
 
-def _read_xrays(data: str, size: int, folder: Path) -> "Xrays":
-    from fairveil.xrays import SyntheticXrays, read_xrays
-
-    if data == SYNTHETIC:
-        return SyntheticXrays(patients=1000, size=min(size, 512), seed=0, hardness={"F": 0.6}).draw()
-    with progress_bar() as progress:
-        task = progress.add_task("reading X-rays", total=None)
-        xrays = read_xrays(
-            data, size=size, folder=folder, on_image=lambda count: progress.update(task, completed=count)
-        )
-    if xrays.left_out:
-        reasons = ", ".join(f"{reason}: {count:,}" for reason, count in xrays.left_out.items())
-        talk.print(Text(f"{sum(xrays.left_out.values()):,} rows are left out ({reasons})."))
-    return xrays
+        if self.data == SYNTHETIC:
+            return splits_of(Patients() if self.size is None else Patients(size=min(self.size, 512)), folder)
+        size = self.size or (256 if self.preset == FairPreset.paper else 64)
+        with progress_bar() as progress:
+            task = progress.add_task("reading X-rays", total=None)
+            xrays = read_xrays(
+                self.data, size=size, folder=folder, on_image=lambda count: progress.update(task, completed=count)
+            )
+        if xrays.left_out:
+            reasons = ", ".join(f"{reason}: {count:,}" for reason, count in xrays.left_out.items())
+            talk.print(Text(f"{sum(xrays.left_out.values()):,} rows are left out ({reasons})."))
+        return split_xrays(xrays)

@@ -4,13 +4,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from operator import attrgetter
 
-from fairveil.data.synthetic import Difficulty
 from fairveil.faces.recognition import PAPER
 from fairveil.fair.comparing import SPLITS, Comparison
 from fairveil.fair.recognition import SMALL, FaceSettings
 from fairveil.report.generalisation import change_table, gap_table, gerrymandering_table
 from fairveil.report.tables import Cell, Table, Unit, beside
 from fairveil.studies.fairness.recognition import (
+    GENERATED,
     FairFace,
     FairFaces,
     comparisons,
@@ -24,7 +24,7 @@ from fairveil.studies.fairness.recognition import (
 from fairveil.studies.fairness.schemes import BASELINE, cell
 from fairveil.studies.published import published_table
 from fairveil.studies.study import Results, Study
-from fairveil.studies.subjects import CELEBA, Subjects, generated, resolve
+from fairveil.studies.subjects import CELEBA, Subjects, resolve
 
 Tables = Callable[[FairFaces, Results[FairFace]], Sequence[Table]]
 
@@ -174,12 +174,11 @@ def _named(tables: Sequence[Table], model: str) -> list[Table]:
     return [replace(table, title=f"{table.title}, {model}, ours") for table in tables]
 
 
-_PEOPLE = generated(Subjects(size=64, people=160, photos=14, difficulty=Difficulty(disturbance=1.25)))
 _ALPHAS = (0.1, 0.5, 1.0, 2.0)
 _SMALL = FairFaces(
-    subjects=_PEOPLE,
+    subjects=GENERATED,
     models={"ResNet-8": SMALL},
-    schemes=face_schemes(_PEOPLE, penalties=_ALPHAS),
+    schemes=face_schemes(GENERATED, penalties=_ALPHAS),
 )
 _PAPER_MODELS = {
     "ResNet-18": FaceSettings(backbone="resnet-18", training=PAPER),

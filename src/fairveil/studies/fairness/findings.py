@@ -17,7 +17,7 @@ from fairveil.studies.study import Measurement, Results, Trial
 from fairveil.studies.subjects import SYNTHETIC
 from fairveil.studies.workbench import Workbench
 from fairveil.training import Training
-from fairveil.xrays import Preparation, SyntheticXrays, Xrays, read_xrays
+from fairveil.xrays import Preparation, SyntheticXrays, read_xrays
 
 
 class Patients(BaseModel):
@@ -123,7 +123,7 @@ def run(trial: FairXray, bench: Workbench) -> list[Measurement]:
     """Train and score, unless another study has done the same already."""
     patients = trial.patients
     experiment = XrayExperiment(
-        _splits(patients, bench),
+        splits_of(patients, bench.cache / "xrays"),
         patients.column,
         trial.model,
         pretrained=None if patients.weights is None else Path(patients.weights),
@@ -132,22 +132,24 @@ def run(trial: FairXray, bench: Workbench) -> list[Measurement]:
     return measurements_of(measure_once(experiment, trial.intervention, seed=trial.run, folder=bench.cache / "fair"))
 
 
-def _splits(patients: Patients, bench: Workbench) -> XraySplits:
+def splits_of(patients: Patients, folder: Path) -> XraySplits:
+    """Patients to train on, to validate with and to test with.
+
+    Args:
+        patients: whose X-rays.
+        folder: keeps X-rays that were read.
+    """
     if patients.data == SYNTHETIC:
         hardness = {patients.other: patients.hardness}
         drawn = SyntheticXrays.model_validate(
             {"patients": patients.people, "size": patients.size, "seed": 0, "hardness": hardness}
         ).draw()
         return split_xrays(drawn, test=patients.tested)
-    xrays = _read(patients.data, patients, bench)
+    xrays = read_xrays(patients.data, size=patients.size, folder=folder)
     if patients.test is None:
         return split_xrays(xrays, test=patients.tested)
     trained, validated = xrays.split(0.2, seed=0)  # the text's 80:20
-    return XraySplits(trained, validated, _read(patients.test, patients, bench))
-
-
-def _read(path: str, patients: Patients, bench: Workbench) -> Xrays:
-    return read_xrays(path, size=patients.size, folder=bench.cache / "xrays")
+    return XraySplits(trained, validated, read_xrays(patients.test, size=patients.size, folder=folder))
 
 
 def comparisons(settings: FairXrays, results: Results[FairXray]) -> dict[str, Comparison]:
