@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 
 from fairveil.errors import FairveilError
-from fairveil.fair.comparing import Estimate, compare, estimate
+from fairveil.fair.comparing import Estimate, compare, estimate, fitted_to
 from fairveil.fair.experiments import Measured
 from fairveil.fair.gerrymandering import bystanders, drifts, frame_of
 from fairveil.fair.interventions import (
@@ -19,6 +19,7 @@ from fairveil.fair.interventions import (
     intervention,
 )
 from fairveil.fair.scores import SCORES
+from fairveil.report.generalisation import reading
 
 # by intervention, split and group: what a run comes to, but for what its seed adds
 FIGURES = {
@@ -114,10 +115,10 @@ def test_gaps_and_changes_are_paired_by_seed(comparison):
 
 def test_what_carried_over_is_told_from_what_did_not(comparison):
     assert {name: comparison.outcome(name) for name in comparison.interventions} == {
-        "equal-loss 1": "not seen off the train set",
+        "equal-loss 1": "not seen on the test",
         "min-max": "carried over",
         "label-flipping M=0.3": "carried over",
-        "equal-loss 2 on holdout": "worse off the train set",
+        "equal-loss 2 on holdout": "worse on the test",
     }
 
 
@@ -128,7 +129,18 @@ def test_what_narrows_on_the_test_alone_did_not_carry_over_from_anywhere(compari
         .otherwise(pl.col("value"))
         .alias("value")
     )
-    assert replace(comparison, scores=scores).outcome("min-max") == "only off the train set"
+    assert replace(comparison, scores=scores).outcome("min-max") == "only on the test"
+
+
+def test_a_penalty_on_the_validation_set_is_judged_against_what_it_did_there(comparison):
+    assert fitted_to("findings", EqualLoss(weight=2, on="holdout")) == "validation"
+    assert fitted_to("recognition", EqualLoss(weight=2, on="holdout")) == fitted_to("findings", MinMax()) == "train"
+    name = "equal-loss 1"  # fair on train, as unfair as the baseline on validation
+    assert comparison.outcome(name) == "not seen on the test"
+    judged = replace(comparison, fitted=comparison.fitted | {name: "validation"})
+    assert judged.outcome(name) == "no narrowing"
+    assert "on the validation set, of which its penalty was taken" in reading(judged, name)
+    assert "on the train set" in reading(comparison, name)
 
 
 def test_of_three_groups_all_have_to_come_closer(comparison):
@@ -140,7 +152,7 @@ def test_of_three_groups_all_have_to_come_closer(comparison):
         .alias("value"),
     )
     found = replace(comparison, scores=pl.concat([comparison.scores, third]))
-    assert found.outcome("min-max") == "worse off the train set"
+    assert found.outcome("min-max") == "worse on the test"
     assert found.levelled_down("min-max") == "no"
 
 

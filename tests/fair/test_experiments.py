@@ -225,8 +225,8 @@ def test_a_comparison_of_real_runs_has_every_figure_that_is_asked_of_it(tmp_path
     found = compare(xray_experiment(), [EqualLoss(weight=1), MinMax()], seeds=3, folder=tmp_path)
     assert found.ends in {("F", "M"), ("M", "F")}
     for name in found.interventions:
-        assert found.outcome(name) in {"carried over", "not seen off the train set", "worse off the train set",
-                                       "no narrowing", "only off the train set"}  # fmt: skip
+        assert found.outcome(name) in {"carried over", "not seen on the test", "worse on the test",
+                                       "no narrowing", "only on the test"}  # fmt: skip
         assert found.gap_change(name, "test").runs == 3
         assert found.change(name, "test", "F", label="Edema").low is not None
     assert isinstance(xrays(), Xrays)

@@ -25,6 +25,9 @@ CAVEATS = (
 """What a reader of any card should know."""
 
 
+_FITTED = {"train": "the train set", "validation": "the validation set, of which its penalty was taken"}
+
+
 def write_card(
     page: Path, comparison: Comparison, *, title: str, date: str, data: str, overwrite: bool = False
 ) -> None:
@@ -83,15 +86,17 @@ def sections_of(comparison: Comparison) -> list[Section]:
 def reading(comparison: Comparison, intervention: str) -> str:
     """What an intervention came to in plain words, no stronger than its intervals."""
     baseline = comparison.baselines[intervention]
-    train, test = (comparison.gap(intervention, split) for split in ("train", "test"))
-    before = [comparison.gap(baseline, split) for split in ("train", "test")]
-    best, worst = comparison.ends
-    figures = (
-        f"{intervention}: the gap between {best} and {worst} went from {_mean(before[0], comparison)} to "
-        f"{_mean(train, comparison)} on the train set ({comparison.measures['train']}), and "
-        f"from {_mean(before[1], comparison)} to "
-        f"{_mean(test, comparison)} on the test ({comparison.measures['test']})."
+    fitted = comparison.fitted[intervention]
+    after, before = (
+        {split: comparison.gap(name, split) for split in (fitted, "test")} for name in (intervention, baseline)
     )
+    best, worst = comparison.ends
+    told = [
+        f"from {_mean(before[split], comparison)} to {_mean(after[split], comparison)} on {where} "
+        f"({comparison.measures[split]})"
+        for split, where in ((fitted, _FITTED[fitted]), ("test", "the test"))
+    ]
+    figures = f"{intervention}: the gap between {best} and {worst} went {told[0]}, and {told[1]}."
     cost = comparison.change(intervention, "test")
     paid = ""
     if cost.told:
@@ -100,19 +105,19 @@ def reading(comparison: Comparison, intervention: str) -> str:
         "yes": " It levelled down.",
         "perhaps": " By the means it levelled down: everybody together did no better.",
         "no": "",
-    }[comparison.levelled_down(intervention) if test.low is not None else "no"]
+    }[comparison.levelled_down(intervention) if after["test"].low is not None else "no"]
     return f"{figures} {_verdict(comparison, intervention)}{paid}{down}"
 
 
 def _verdict(comparison: Comparison, intervention: str) -> str:
+    where = _FITTED[comparison.fitted[intervention]]
     told = {
         "carried over": "Groups came closer on the people of the test too: the fairness carried over to them.",
-        "only off the train set": "On the people of the test groups came closer, which they are not seen to do on the "
-        "train set.",
-        "not seen off the train set": "What it bought on the train set is not seen off it: on the test the change "
-        "cannot be told from none.",
-        "worse off the train set": "On the people of the test, groups moved further apart.",
-        "no narrowing": "Groups cannot be told to have come closer, neither on the train set nor on the test.",
+        "only on the test": f"On the people of the test groups came closer, which they are not seen to do on {where}.",
+        "not seen on the test": f"What it bought on {where} is not seen on the test, where the change cannot be told "
+        "from none.",
+        "worse on the test": "On the people of the test, groups moved further apart.",
+        "no narrowing": f"Groups cannot be told to have come closer, neither on {where} nor on the test.",
         "too few": f"With fewer than {LEAST_SEEDS} runs nothing can be told.",
     }
     return told[comparison.outcome(intervention)]

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import polars as pl
 
-from fairveil.fair.comparing import Comparison, Estimate
+from fairveil.fair.comparing import Comparison, Estimate, fitted_to
 from fairveil.fair.experiments import Measured
 from fairveil.fair.interventions import AnyIntervention, FairFeatures, Task, baseline_of
 from fairveil.fair.scores import SCORES
@@ -69,7 +69,8 @@ def comparison_of(
     there = [name for name in schemes if name in lacking]
     baselines = {name: baseline_among({other: schemes[other] for other in there}, name) for name in there}
     scores = pl.DataFrame(rows, schema=schema, orient="row")
-    return Comparison(task, column, dict(measures), baselines, scores, lacking)
+    fitted = {name: fitted_to(task, schemes[name]) for name in there}
+    return Comparison(task, column, dict(measures), baselines, scores, lacking, fitted)
 
 
 def cell(one: Estimate) -> Cell:
