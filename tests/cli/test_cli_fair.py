@@ -99,13 +99,15 @@ def test_a_recogniser_without_the_group_is_a_recogniser_everywhere(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["--task", "findings", "--intervention", "min-max", "--weight", "1"], "min-max does not take weight=1.0"),
+        (["--task", "findings", "--intervention", "min-max", "--weight", "1"], "min-max does not take --weight"),
         (
             ["--task", "findings", "--intervention", "margins"],
-            "margins does not take group=None .*it takes group, margin",
+            "margins needs to be told whose.*--whose",
         ),
         (["--task", "findings", "--intervention", "equal-los"], "Did you mean equal-loss"),
         (["--task", "findings", "--intervention", "margins", "--whose", "F"], "not for findings"),
+        (["--task", "findings", "--weight", "1e9"], "does not take weight=1000000000.0"),
+        (["--task", "findings", "--whose", "F"], "equal-loss does not take --whose, but --weight and --on"),
         (["--weights", "none.pth", "--task", "findings"], "ImageNet weights are of a DenseNet-121"),
     ],
 )
@@ -113,3 +115,34 @@ def test_what_cannot_be_trained_is_told_before_anything_is(arguments, sentence, 
     monkeypatch.setattr("fairveil.fair.findings.train", lambda *_, **__: pytest.fail("trained"))
     with pytest.raises(FairveilError, match=sentence):
         _train("--group", "sex", "--size", "16", "-o", "model.safetensors", *arguments)
+
+
+@pytest.mark.parametrize(
+    ("rows", "group", "sentence"),
+    [
+        ("a/1.png,a,x\n", "sax", "no column of groups 'sax', but sex"),
+        ("a/1.png,a,x\n", "sex", "has the one value 'x'"),
+    ],
+)
+def test_a_column_without_two_groups_is_told_before_any_photo_is_looked_at(
+    tmp_path, monkeypatch, rows, group, sentence
+):
+    (tmp_path / "faces.csv").write_text("image,identity,sex\n" + rows)
+    monkeypatch.setattr("fairveil.cli.fair_data.cut_with_progress", lambda *_: pytest.fail("looked at"))
+    with pytest.raises(FairveilError, match=sentence):
+        _train("--group", group, "-o", "model.safetensors", data=str(tmp_path / "faces.csv"))
+    assert [path.name for path in tmp_path.iterdir()] == ["faces.csv"]
+
+
+@pytest.mark.parametrize("size", ["32", "256"])
+def test_a_size_that_faces_are_not_generated_in_is_told_in_a_sentence(size):
+    result = _train("--group", "shape", "--size", size, "-o", "model.safetensors")
+    assert result.exit_code == 2 and "64 to 224 pixels" in result.output
+
+
+def test_nobody_is_better_and_worse_off_at_once():
+    with pytest.raises(FairveilError, match="F cannot be better and worse off at once"):
+        _run("--better", "F", "--worse", "F")
+    found = _run("--better", "F", "--interventions", "label-flipping", "--seeds", "1", "--json")
+    assert json.loads(found.stdout)["interventions"][0]["name"] == "label-flipping F=0.05"
+    assert _run("--interventions", "baseline").exit_code == 2

@@ -24,6 +24,7 @@ from fairveil.fair.interventions import (
     GroupMargins,
     LabelFlipping,
     MinMax,
+    Outputs,
     baseline_of,
     everything,
 )
@@ -208,7 +209,7 @@ def test_batches_that_lack_a_group_are_counted():
 def test_a_weight_that_drives_the_loss_to_no_number_is_told_of_and_the_last_good_epoch_kept(tmp_path):
     settings = XRAYS.model_copy(update={"training": QUICK.model_copy(update={"learning_rate": 1e30, "epochs": 3})})
     with pytest.raises(FairveilError, match="lower the learning rate"):
-        XrayExperiment(split_xrays(xrays()), "sex", settings, device="cpu").fit(EqualLoss(weight=1e30), seed=0)
+        XrayExperiment(split_xrays(xrays()), "sex", settings, device="cpu").fit(EqualLoss(weight=1e6), seed=0)
 
 
 def test_unknown_findings_and_groups_teach_nothing_wrong():
@@ -252,6 +253,27 @@ def test_a_run_that_was_stopped_goes_on_from_its_last_epoch(tmp_path):
     assert measured.scores.equals(whole.scores)
     assert not list(tmp_path.glob("*.checkpoint"))
     assert measure_once(experiment, MinMax(), seed=1, folder=tmp_path).scores.equals(whole.scores)
+
+
+def test_batches_without_a_comparison_are_counted_by_a_run_that_was_stopped_too(tmp_path):
+    few = XRAYS.model_copy(
+        update={"stratified": False, "training": QUICK.model_copy(update={"epochs": 2, "batch_size": 2})}
+    )
+    experiment = XrayExperiment(split_xrays(xrays()), "sex", few, device="cpu")
+    whole = experiment.measure(MinMax(), seed=0)
+    assert whole.lacking > 0.2
+
+    def stop(epoch):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        measure_once(experiment, MinMax(), seed=0, folder=tmp_path, told=Told(on_epoch=stop))
+    assert measure_once(experiment, MinMax(), seed=0, folder=tmp_path).lacking == pytest.approx(whole.lacking)
+
+
+def test_where_nobodys_group_is_known_the_worst_groups_loss_is_everybodys():
+    outputs = Outputs(torch.tensor([1.0, 3.0]), torch.tensor([-1, -1]), 2)
+    assert float(MinMax().loss(outputs)) == 2
 
 
 def test_penalties_are_measured_over_whole_splits():

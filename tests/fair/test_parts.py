@@ -91,7 +91,7 @@ def test_groups_are_numbered_by_their_sorted_names_and_those_unknown_are_minus_o
     [
         ("sx", (), "no column of groups 'sx', but sex, age. Did you mean"),
         ("age", (), "has the one value 'x'"),
-        ("sex", ("F", "W"), "'M' of 'sex' is not among F, W"),
+        ("sex", ("F", "W"), "'M' of 'sex' is not among those trained on, F, W: leave"),
     ],
 )
 def test_columns_that_say_nothing_of_groups_are_refused(column, names, sentence):

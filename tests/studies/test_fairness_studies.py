@@ -75,6 +75,13 @@ def test_paper_presets_have_the_published_settings():
     assert STUDIES["gerrymandering-recognition"].presets["paper"].bystanders.column == "race"
 
 
+def test_the_group_that_is_penalised_is_made_to_look_like_the_other():
+    settings = STUDIES["fair-features"].presets["paper"]
+    assert (settings.subjects.focus, settings.subjects.other) == ("yes", "no")  # CelebA's column is called Male
+    assert settings.schemes["Fair Features (Females) α = 1"].toward == "yes"
+    assert settings.schemes["Fair Features (Males) α = 1"].toward == "no"
+
+
 def test_every_scheme_is_compared_with_training_on_the_same_data():
     schemes = STUDIES["fair-recognition"].presets["small"].schemes
     assert baseline_among(schemes, "Min-Max") == "Baseline"
@@ -146,6 +153,8 @@ def test_schemes_of_xrays_stand_beside_the_published(folder):
     assert first.columns[:8] == published_table("6.1").columns
     rows = dict(first.rows)
     assert {"Baseline CD", "Eq. Odds α = 2 Avg", "Disp. Impact α = 1000 PE"} <= rows.keys()
+    gaps = [rows[f"Baseline {task}"][2].value for task in ("CD", "ED", "CO", "AT", "PE", "Avg")]
+    assert min(gaps) >= 0 and gaps[-1] == pytest.approx(sum(gaps[:-1]) / 5)
     penalties = [rows[f"Eq. Odds α = 2 {task}"][3].value for task in ("CD", "ED", "CO", "AT", "PE", "Avg")]
     assert penalties[-1] == pytest.approx(sum(penalties[:-1]) / 5)
     assert "Eq. Loss Val AT" in dict(held.rows) and "Eq. Odds α = 2 AT" not in dict(held.rows)

@@ -91,20 +91,20 @@ def train(
     Example: fairveil fair train faces.csv --group gender --intervention equal-loss --weight 0.5 -o model.safetensors
     """
     from fairveil.fair.experiments import Told
-    from fairveil.fair.interventions import intervention as read_intervention
     from fairveil.photos import shown
     from fairveil.report.generalisation import single_record, single_table
     from fairveil.report.rendering import to_terminal
 
     new_model_file(out)
     check_device(device)
-    place = {"margins": "group", "label-flipping": "group", "fair-features": "toward"}.get(intervention, "group")
-    given: dict[str, Any] = {
-        "weight": weight, "on": None if on is None else on.value, place: whose, "margin": margin, "share": share
-    }  # fmt: skip
-    chosen = read_intervention(intervention, **{name: value for name, value in given.items() if value is not None})
+    given = {"--weight": weight, "--on": on, "--whose": whose, "--margin": margin, "--share": share}
+    chosen = _read(intervention, {option: value for option, value in given.items() if value is not None}, group)
     kept = out.with_name(f".{out.name}.data")
-    experiment, told_of = Asked(data, group, task, preset, epochs, size, face, weights, device).open(kept)
+    try:
+        experiment, told_of = Asked(data, group, task, preset, epochs, size, face, weights, device).open(kept)
+    except FairveilError:
+        shutil.rmtree(kept, ignore_errors=True)
+        raise
     checkpoint = out.with_name(f"{out.name}.checkpoint")
     with progress_bar() as progress:
         on_step = epoch_bar(
@@ -125,7 +125,26 @@ def train(
     results.print(Text(f"{shown(out)}: {chosen.name}. {told_of}"), soft_wrap=True)
     for part in to_terminal(single_table(experiment, scores), width=results.width):
         results.print(part)
+    if about["lacking"]:
+        results.print(f"In {about['lacking']:.0%} of the batches fewer than two groups were there to be compared.")
     results.print("One run tells little of an intervention: `fairveil fair compare` has several beside a baseline.")
+
+
+def _read(kind: str, given: dict[str, Any], column: str) -> "AnyIntervention":
+    """The intervention that options ask for, each of which it has to take."""
+    from fairveil.fair.interventions import KINDS, intervention
+
+    if kind not in KINDS:
+        intervention(kind)  # says which there are
+    fields = {name: f"--{name}" for name in KINDS[kind].model_fields if name != "kind"}
+    fields |= dict.fromkeys({"group", "toward"} & fields.keys(), "--whose")
+    for option in given:
+        if option not in fields.values():
+            takes = " and ".join(fields.values()) or "no options of its own"
+            raise FairveilError(f"{kind} does not take {option}, but {takes}: leave it out.")
+    if "--whose" in fields.values() and "--whose" not in given:
+        raise FairveilError(f"{kind} needs to be told whose: name a group of {column} with --whose.")
+    return intervention(kind, **{name: given[option] for name, option in fields.items() if option in given})
 
 
 def _fitted(
@@ -141,14 +160,14 @@ def _fitted(
         fitted = experiment.fit(chosen, seed=seed, told=told)
         scores = experiment.score(fitted)
         save_trained(out, fitted.whole(), experiment.pedigree(fitted, chosen, scores))
-        return scores, about | {"settings": experiment.settings.model_dump(mode="json")}
+        return scores, about | {"settings": experiment.settings.model_dump(mode="json"), "lacking": fitted.lacking}
     from fairveil.fair.trained_findings import save_finder
 
-    network, _ = experiment.fit(chosen, seed=seed, told=told)
+    network, lacking = experiment.fit(chosen, seed=seed, told=told)
     scores = experiment.score(network)
     xrays = experiment.splits.train
     save_finder(out, network, experiment.settings, xrays.classes, size=xrays.size, about=about | {"data": xrays.name})
-    return scores, about | {"settings": experiment.settings.model_dump(mode="json")}
+    return scores, about | {"settings": experiment.settings.model_dump(mode="json"), "lacking": lacking}
 
 
 @fair_app.command()
@@ -156,7 +175,12 @@ def compare(
     data: Data,
     group: Group,
     interventions: Annotated[
-        str, typer.Option(metavar="NAMES", help="all, or some of their names with commas between them.")
+        str,
+        typer.Option(
+            metavar="NAMES",
+            help="all, or some with commas between them: equal-loss, equalized-odds, disparate-impact, min-max, "
+            "margins, label-flipping, fair-features.",
+        ),
     ] = "all",
     task: Task = TaskName.recognition,
     weight: Annotated[float, typer.Option(min=0, help="Of the penalties: α.")] = 1.0,
@@ -237,6 +261,8 @@ def _compared(
     groups = experiment.groups.names
     for name in filter(None, ends):
         experiment.groups.number(name)
+    if better is not None and better == worse:
+        raise FairveilError(f"{better} cannot be better and worse off at once: name another group, or leave one out.")
     _chosen(experiment, names, groups[0], groups[1], weight)  # says before the work what cannot be done
     with progress_bar() as progress:
         bar = progress.add_task("comparing", total=None)
@@ -251,8 +277,9 @@ def _compared(
 
         if better is None or worse is None:
             best, worst = compare_all(experiment, [Baseline()], seeds=seeds, folder=folder, told=telling).ends
-            better, worse = better or best, worse or worst
-        chosen = _chosen(experiment, names, better, worse, weight)
+            better = better or (best if best != worse else worst)
+            worse = worse or (worst if worst != better else best)
+        chosen = [Baseline(), *_chosen(experiment, names, better, worse, weight)]
         progress.update(bar, total=len(planned(experiment, chosen)) * seeds, completed=0)
         return compare_all(
             experiment,
@@ -281,6 +308,8 @@ def _chosen(
         if not fitting:
             raise FairveilError(f"{name} is not for {experiment.task}: leave it out, or choose another task.")
         chosen += fitting
-    if not chosen:
-        raise typer.BadParameter("Name at least one intervention, or all.", param_hint="--interventions")
+    if all(one.kind == "baseline" for one in chosen):
+        raise typer.BadParameter(
+            "Name at least one intervention; the baseline is there anyway.", param_hint="--interventions"
+        )
     return chosen

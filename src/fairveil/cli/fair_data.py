@@ -93,6 +93,9 @@ class Asked:
 
     def _faces(self, folder: Path) -> "tuple[FaceExperiment, str]":
         """Recognition of a table's faces."""
+        import torch
+
+        from fairveil.faces.backbones import build_backbone
         from fairveil.faces.recognition import PAPER
         from fairveil.fair.face_splits import split_faces
         from fairveil.fair.recognition import SMALL, FaceExperiment, FaceSettings
@@ -102,7 +105,10 @@ class Asked:
             raise typer.BadParameter("ImageNet weights are for X-rays: leave them out.", param_hint="--weights")
         settings = FaceSettings(training=PAPER) if self.preset == FairPreset.paper else SMALL
         settings = settings.model_copy(update={"training": self._with_epochs(settings.training)})
-        crops = self._crops(self.size or (112 if self.preset == FairPreset.paper else 64), folder)
+        size = self.size or (112 if self.preset == FairPreset.paper else 64)
+        with torch.device("meta"):  # before any photo is looked at
+            build_backbone(settings.backbone, seed=0, size=size)
+        crops = self._crops(size, folder)
         splits = split_faces(crops, self.group, test=TESTED)
         told = (
             f"{crops.name}: {len(splits.train) + len(splits.aside):,} images of {len(splits.train.classes):,} people "
@@ -113,7 +119,13 @@ class Asked:
 
     def _crops(self, size: int, folder: Path) -> "FaceCrops":
         if self.data != SYNTHETIC:
-            return cut_with_progress(photos_of(self.data), size, self.face, folder / "crops")
+            from fairveil.fair.groups import groups_of
+
+            table = photos_of(self.data)
+            groups_of({name: table.frame[name].to_list() for name in table.groups}, self.group)  # complains in time
+            return cut_with_progress(table, size, self.face, folder / "crops")
+        if not 64 <= size <= 224:
+            raise typer.BadParameter("Generated faces have 64 to 224 pixels.", param_hint="--size")
         from fairveil.studies.fairness.recognition import GENERATED
         from fairveil.studies.subjects import crops_of
         from fairveil.studies.workbench import Workbench
@@ -147,7 +159,9 @@ class Asked:
         from fairveil.xrays import read_xrays
 
         if self.data == SYNTHETIC:
-            return splits_of(Patients() if self.size is None else Patients(size=min(self.size, 512)), folder)
+            if self.size is not None and self.size > 512:
+                raise typer.BadParameter("Generated X-rays have 512 pixels at most.", param_hint="--size")
+            return splits_of(Patients() if self.size is None else Patients(size=self.size), folder)
         size = self.size or (256 if self.preset == FairPreset.paper else 64)
         with progress_bar() as progress:
             task = progress.add_task("reading X-rays", total=None)

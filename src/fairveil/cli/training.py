@@ -245,6 +245,7 @@ def cut_with_progress(table: "FaceTable", size: int, face: TrainedFace, folder: 
 
 def epoch_bar(progress: "Progress", name: str, epochs: int, images: int) -> Callable[[float, float], None]:
     """A bar of epochs, to be told of each step how many are done and the loss."""
+    name = escape(name)
     task = progress.add_task(name, total=epochs)
     before, moment = None, time.perf_counter()
 

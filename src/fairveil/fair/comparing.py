@@ -33,6 +33,9 @@ Outcome = Literal[
 ]
 
 
+LevelledDown = Literal["yes", "perhaps", "no", "too few"]
+
+
 @dataclass(frozen=True)
 class Estimate:
     """The mean over runs that differ in their seed, and its 95 % interval.
@@ -197,13 +200,15 @@ class Comparison:
             return "carried over" if bought else "only on the test"
         return "not seen on the test" if bought else "no narrowing"
 
-    def levelled_down(self, intervention: str) -> Literal["yes", "perhaps", "no"]:
+    def levelled_down(self, intervention: str) -> LevelledDown:
         """Whether groups came closer on the test while some lost and none is seen to have gained.
 
         "yes" where the narrowing and a group's loss are told from chance, "perhaps" where groups came closer by their
         means and everybody together did no better.
         """
         narrowing = self.narrowing(intervention, "test")
+        if narrowing.low is None:
+            return "too few"
         changes = [self.change(intervention, "test", group) for group in self.groups]
         if narrowing.value <= 0 or any(change.told and change.value > 0 for change in changes):
             return "no"
@@ -298,12 +303,15 @@ def compare(
     frames, lacking = [], dict.fromkeys(every, 0.0)
     for seed in range(seeds):
         for name, one in every.items():
-            if folder is None:
-                found = experiment.measure(one, seed=seed, told=told(name, seed))
-            else:
-                found = measure_once(
-                    experiment, one, seed=seed, folder=folder, fingerprint=about, told=told(name, seed)
-                )
+            try:
+                if folder is None:
+                    found = experiment.measure(one, seed=seed, told=told(name, seed))
+                else:
+                    found = measure_once(
+                        experiment, one, seed=seed, folder=folder, fingerprint=about, told=told(name, seed)
+                    )
+            except FairveilError as error:
+                raise FairveilError(f"{name}, run {seed + 1}: {error}") from error
             lacking[name] = max(lacking[name], found.lacking)
             frames.append(found.scores.select(pl.lit(name).alias("intervention"), pl.lit(seed).alias("seed"), pl.all()))
             on_run(name, seed)

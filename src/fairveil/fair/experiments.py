@@ -96,8 +96,7 @@ def measure_once(
     Raises:
         FairveilError: as `Experiment.measure`.
     """
-    about = f"{__version__} {_FORMAT} {fingerprint or experiment.fingerprint()} {intervention.model_dump_json()} {seed}"
-    name = sha256(about.encode()).hexdigest()[:24]
+    name = run_name(fingerprint or experiment.fingerprint(), intervention, seed)
     checkpoint = folder / f"{name}.checkpoint"
 
     def write(target: Path) -> None:
@@ -107,6 +106,12 @@ def measure_once(
 
     found = pl.read_parquet(make_files(folder, {f"{name}.parquet": write})[0])
     return Measured(found.drop(_LACKING), float(found[_LACKING][0]))
+
+
+def run_name(fingerprint: str, intervention: AnyIntervention, seed: int) -> str:
+    """What files of a run are called: another name where it would come to something else."""
+    about = f"{__version__} {_FORMAT} {fingerprint} {intervention.model_dump_json()} {seed}"
+    return sha256(about.encode()).hexdigest()[:24]
 
 
 _LACKING = "lacking"

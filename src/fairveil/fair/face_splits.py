@@ -89,8 +89,8 @@ def split_faces(
         if count < LEAST_PEOPLE or len(can) < count or len(people) - count < LEAST_PEOPLE:
             raise FairveilError(
                 f"Of the {len(people)} people of {column} {name}, {test:.0%} are {count}: {LEAST_PEOPLE} with two "
-                f"images each must be there to test with and {LEAST_PEOPLE} to train on. Add people, or ask for "
-                "another share."
+                f"images each must be there to test with and {LEAST_PEOPLE} to train on. Add people, or leave the "
+                "group's cells empty: then its people count as of an unknown group."
             )
         tested[can[torch.randperm(len(can), generator=generator)[:count]]] = True
     is_test = tested[crops.labels]

@@ -280,7 +280,7 @@ class XrayExperiment:
             on_step=told.on_step,
             device=self.device,
         )
-        return network.cpu().eval(), objective.lacking / max(objective.steps, 1)
+        return network.eval(), objective.lacking_share
 
     def score(self, network: nn.Module) -> pl.DataFrame:
         """Areas under the ROC curve, of every split, finding and group: rows of `fairveil.fair.scores.SCORES`.
@@ -342,9 +342,10 @@ class XrayExperiment:
 
     @torch.no_grad()
     def _logits(self, network: nn.Module, xrays: Xrays) -> Tensor:
-        batches = Batches(xrays, _TOGETHER, order=in_sequence)
+        device = next(network.parameters()).device
+        batches = Batches(xrays, _TOGETHER, order=in_sequence, device=device)
         prepare = self.settings.preparation
-        return torch.cat([network(prepare(batch.images)) for batch in batches.epoch(torch.Generator())])
+        return torch.cat([network(prepare(batch.images)).cpu() for batch in batches.epoch(torch.Generator())])
 
 
 def _presence_weights(labels: Tensor) -> Tensor:

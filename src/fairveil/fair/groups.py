@@ -84,5 +84,8 @@ def groups_of(columns: Mapping[str, Sequence[str | None]], column: str, names: S
     try:
         numbers = [-1 if value is None else places[value] for value in columns[column]]
     except KeyError as error:
-        raise FairveilError(f"The group {error.args[0]!r} of {column!r} is not among {', '.join(known)}.") from None
+        raise FairveilError(
+            f"The group {error.args[0]!r} of {column!r} is not among those trained on, {', '.join(known)}: leave its "
+            "cells empty, which stands for an unknown group."
+        ) from None
     return Groups(column, known, torch.tensor(numbers, dtype=torch.int64))

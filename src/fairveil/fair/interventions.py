@@ -17,6 +17,9 @@ from fairveil.fair.penalties import disparate_impact, equal_loss, equalized_odds
 Task = Literal["recognition", "findings"]
 """What is learned: whose face it is, among many classes, or which of several findings a picture shows."""
 
+HEAVIEST = 1e6
+"""The largest α: beyond it nothing is learnt, and numbers overflow."""
+
 Place = Literal["train", "holdout"]
 """What a penalty is taken on: the batch that is trained on, or one of data put aside for it."""
 
@@ -119,7 +122,7 @@ class _Penalty(Intervention):
     """
 
     compares: ClassVar[bool] = True
-    weight: float = Field(1.0, ge=0)
+    weight: float = Field(1.0, ge=0, le=HEAVIEST)
     on: Place = "train"
 
     @property
@@ -197,7 +200,9 @@ class MinMax(Intervention):
         return self.kind
 
     def loss(self, outputs: Outputs, aside: Outputs | None = None) -> Tensor:
-        """max{L(a+), L(a−)}."""
+        """max{L(a+), L(a−)}; the mean loss where nobody's group is known."""
+        if not bool((outputs.groups >= 0).any()):
+            return outputs.mean_loss()
         return worst_group_loss(outputs.losses, outputs.groups, outputs.group_count, known=outputs.known)
 
 
@@ -259,7 +264,7 @@ class FairFeatures(Intervention):
     tasks: ClassVar[frozenset[Task]] = frozenset({"recognition"})
     kind: Literal["fair-features"] = "fair-features"
     toward: str
-    weight: float = Field(2.0, ge=0)
+    weight: float = Field(2.0, ge=0, le=HEAVIEST)
 
     @property
     def name(self) -> str:

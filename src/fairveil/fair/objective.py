@@ -38,8 +38,8 @@ class FairObjective(nn.Module):
         aside: data put aside, for a penalty that is taken on such; of these a random batch is drawn in each step.
 
     Attributes:
-        steps: how many batches there were so far.
-        lacking: in how many of them one group or none was there, so that nothing could be compared.
+        counts: how many batches there were so far, and in how many of them one group or none was there, so that nothing
+            could be compared; int64 (2,), kept in checkpoints.
     """
 
     def __init__(
@@ -47,7 +47,9 @@ class FairObjective(nn.Module):
     ) -> None:
         super().__init__()
         self.task, self.intervention, self.groups, self.aside = task, intervention, groups, aside
-        self.steps = self.lacking = 0
+        self.register_buffer("counts", torch.zeros(2, dtype=torch.int64))
+
+    counts: Tensor
 
     def forward(self, network: nn.Module, batch: Batch, generator: torch.Generator) -> Tensor:
         """The loss of a batch."""
@@ -60,9 +62,15 @@ class FairObjective(nn.Module):
             batches = Batches(self.aside.data, len(batch), device=batch.images.device)
             aside = self._outputs(network, batches.batch(rows), self.aside.groups, generator)
         compared = (outputs if aside is None else aside).groups
-        self.steps += 1
-        self.lacking += self.intervention.compares and len(torch.unique(compared[compared >= 0])) < 2
+        lacking = self.intervention.compares and len(torch.unique(compared[compared >= 0])) < 2
+        self.counts += torch.tensor([1, int(lacking)], device=self.counts.device)
         return self.intervention.loss(outputs, aside)
+
+    @property
+    def lacking_share(self) -> float:
+        """Of the batches, in how many nothing could be compared."""
+        steps, lacking = self.counts.tolist()
+        return float(lacking / max(steps, 1))
 
     def _outputs(self, network: nn.Module, batch: Batch, groups: Groups, generator: torch.Generator) -> Outputs:
         return self.task(network, batch, groups.numbers.to(batch.rows.device)[batch.rows], generator)

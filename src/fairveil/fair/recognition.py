@@ -21,7 +21,7 @@ from fairveil.faces.recognition import PAPER, Loss, Recognition, embed_all
 from fairveil.faces.recognizers import Framing, Recognizer
 from fairveil.faces.trained import Pedigree
 from fairveil.fair.adversarial import Removal, Removed, remove_sensitive
-from fairveil.fair.experiments import SILENT, Measured, Told
+from fairveil.fair.experiments import SILENT, Measured, Told, run_name
 from fairveil.fair.face_splits import FaceSplits, group_of_each, joined, relabelled
 from fairveil.fair.groups import Groups, check_people, groups_of
 from fairveil.fair.interventions import (
@@ -107,7 +107,7 @@ class FittedFaces:
         """The recogniser with what makes its features fair, as one."""
         if self.removed is None:
             return self.recognizer
-        network = Projected(cast(nn.Module, self.recognizer.network), self.removed.network)
+        network = Projected(cast(nn.Module, self.recognizer.network).cpu(), self.removed.network)
         return Recognizer.from_module(network, name=self.recognizer.name, framing=self.recognizer.framing)
 
 
@@ -229,8 +229,8 @@ class FaceExperiment:
             on_step=told.on_step,
             device=self.device,
         )
-        recognizer = Recognizer.from_module(network.cpu(), name=intervention.name, framing=framing)
-        return FittedFaces(recognizer, head.cpu(), None, objective.lacking / max(objective.steps, 1))
+        recognizer = Recognizer.from_module(network, name=intervention.name, framing=framing)
+        return FittedFaces(recognizer, head.cpu(), None, objective.lacking_share)
 
     def score(self, fitted: FittedFaces) -> pl.DataFrame:
         """How often faces are recognised, on every split and of every group: rows of `SCORES`.
@@ -307,7 +307,7 @@ class FaceExperiment:
 
     def _kept_baseline(self, folder: Path, seed: int, told: Told) -> FittedFaces:
         """The baseline of a seed, from the folder if it is there."""
-        name = f"baseline-{self.fingerprint()[:20]}-{seed}.safetensors"
+        name = f"baseline-{run_name(self.fingerprint(), Baseline(), seed)}.safetensors"
         return self._read(make_files(folder, {name: partial(self._write, seed=seed, told=told)})[0])
 
     def _write(self, target: Path, *, seed: int, told: Told) -> None:

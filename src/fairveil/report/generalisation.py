@@ -105,7 +105,8 @@ def reading(comparison: Comparison, intervention: str) -> str:
         "yes": " It levelled down.",
         "perhaps": " By the means it levelled down: everybody together did no better.",
         "no": "",
-    }[comparison.levelled_down(intervention) if after["test"].low is not None else "no"]
+        "too few": "",
+    }[comparison.levelled_down(intervention)]
     return f"{figures} {_verdict(comparison, intervention)}{paid}{down}"
 
 
@@ -146,7 +147,7 @@ def gap_table(comparison: Comparison) -> Table:
             ("change from the baseline", len(SPLITS)),
             ("groups came closer by", len(SPLITS)),
         ),
-        caption=_caption(comparison) + " Changes are run by run against the baseline of the same seed. Groups came "
+        caption=runs_caption(comparison) + " Changes are run by run against the baseline of the same seed. Groups came "
         "closer by what the best-off one is ahead of the worst-off one at the baseline, less what it is now.",
         row_name="intervention",
     )
@@ -163,7 +164,7 @@ def value_table(comparison: Comparison, split: str) -> Table:
         columns=("everybody", *comparison.groups),
         rows=tuple(rows),
         unit=_unit(comparison),
-        caption=_caption(comparison),
+        caption=runs_caption(comparison),
         row_name="intervention",
     )
 
@@ -179,7 +180,7 @@ def change_table(comparison: Comparison) -> Table:
         columns=("everybody", *comparison.groups, "levelled down", "the fairness"),
         rows=tuple(rows),
         unit=_unit(comparison),
-        caption=_caption(comparison),
+        caption=runs_caption(comparison),
         row_name="intervention",
     )
 
@@ -209,7 +210,7 @@ def gerrymandering_table(comparison: Comparison, *, split: str = "test") -> Tabl
         unit=_unit(comparison),
         shade="high is good",
         groups=tuple(spans.items()),
-        caption=_caption(comparison),
+        caption=runs_caption(comparison),
         row_name="intervention",
     )
 
@@ -308,7 +309,8 @@ def _unit(comparison: Comparison) -> Unit:
     return "AUC" if comparison.task == "findings" else "%"
 
 
-def _caption(comparison: Comparison) -> str:
+def runs_caption(comparison: Comparison) -> str:
+    """How many runs figures are of, and what their intervals are."""
     runs = comparison.scores["seed"].n_unique()
     return f"Means of {runs} runs, in brackets 95 % intervals over runs." if runs >= LEAST_SEEDS else "Means of runs."
 

@@ -78,10 +78,11 @@ SettingsType = TypeVar("SettingsType", bound=_Settings)
 
 def resolve(settings: SettingsType) -> SettingsType:
     """Settings with a hash of their data, or with generated people where a pack is not here."""
-    return settings.model_copy(update={"subjects": _at_hand(settings.subjects)})
+    return settings.model_copy(update={"subjects": at_hand(settings.subjects)})
 
 
-def _at_hand(subjects: Subjects) -> Subjects:
+def at_hand(subjects: Subjects) -> Subjects:
+    """Subjects with a hash of their data, or generated ones where a pack is not here."""
     if subjects.data in ("lfw", "celeb18") and not has_pack(subjects.data):
         return generated(subjects)
     if subjects.data == SYNTHETIC:

@@ -50,7 +50,7 @@ def load_checkpoint(path: Path, made_with: dict[str, str]) -> dict[str, Any]:
         if now != then:
             raise FairveilError(
                 f"{shown(path)} was trained with other {name} ({_differing(then, now)}): "
-                "train on with the same, or name another file."
+                "train on with the same, remove the file to start anew, or name another."
             )
     return content
 

@@ -314,7 +314,7 @@ class _Run:
         kept = f"The checkpoint is that of epoch {len(self.epochs)}" if self.epochs else "No epoch was finished"
         return (
             f"{what} at step {step} of epoch {len(self.epochs) + 1}: lower the learning rate "
-            f"({self.settings.learning_rate:g}) or give it a warm-up. {kept}."
+            f"({self.settings.learning_rate:g}) or the weight of a penalty, or give it a warm-up. {kept}."
         )
 
 

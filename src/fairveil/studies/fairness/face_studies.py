@@ -7,7 +7,7 @@ from operator import attrgetter
 from fairveil.faces.recognition import PAPER
 from fairveil.fair.comparing import SPLITS, Comparison
 from fairveil.fair.recognition import SMALL, FaceSettings
-from fairveil.report.generalisation import change_table, gap_table, gerrymandering_table
+from fairveil.report.generalisation import change_table, gap_table, gerrymandering_table, runs_caption
 from fairveil.report.tables import Cell, Table, Unit, beside
 from fairveil.studies.fairness.recognition import (
     GENERATED,
@@ -24,7 +24,7 @@ from fairveil.studies.fairness.recognition import (
 from fairveil.studies.fairness.schemes import BASELINE, cell
 from fairveil.studies.published import published_table
 from fairveil.studies.study import Results, Study
-from fairveil.studies.subjects import CELEBA, Subjects, resolve
+from fairveil.studies.subjects import CELEBA, Subjects, at_hand, resolve
 
 Tables = Callable[[FairFaces, Results[FairFace]], Sequence[Table]]
 
@@ -58,7 +58,7 @@ def scheme_tables(settings: FairFaces, results: Results[FairFace]) -> list[Table
             title=f"Training schemes, {name}",
             columns=tuple(f"{split} {column}" for split, column in columns),
             rows=tuple(rows),
-            caption=_caption(settings),
+            caption=_caption(settings, comparison),
             row_name="scheme",
         )
         also = " (tables 6.2 and 6.6)" if number == "6.6" else ""
@@ -92,7 +92,7 @@ def angle_tables(settings: FairFaces, results: Results[FairFace]) -> list[Table]
             columns=published.columns,
             rows=tuple(rows),
             unit=units,
-            caption=_caption(settings),
+            caption=_caption(settings, comparison),
             row_name="set and model",
         )
         tables += beside(ours, published, published_name="published (ResNet-152)")
@@ -118,7 +118,8 @@ def feature_tables(settings: FairFaces, results: Results[FairFace]) -> list[Tabl
             title=f"Fair features, {name}",
             columns=("M", "F", "gap", "sensitive accuracy"),
             rows=tuple(rows),
-            caption=_caption(settings) + " The sensitive accuracy is how often the head that was fooled tells the "
+            caption=_caption(settings, comparison)
+            + " The sensitive accuracy is how often the head that was fooled tells the "
             "group of test people.",
             row_name="penalty",
         )
@@ -146,7 +147,8 @@ def bystander_tables(settings: FairFaces, results: Results[FairFace]) -> list[Ta
             title=f"Models trained for fairness by {settings.subjects.column}, by {column}, {name}",
             columns=tuple(groups),
             rows=tuple(rows),
-            caption=_caption(settings) + " As in the text, diff is the baseline less the model, run by run: above "
+            caption=_caption(settings, comparison)
+            + " As in the text, diff is the baseline less the model, run by run: above "
             "zero, the group lost.",
             row_name="model",
             column_name=column,
@@ -161,10 +163,10 @@ def _of(comparison: Comparison, scheme: str, split: str, column: str, group: str
     return cell(comparison.value(scheme, split, group, column=column))
 
 
-def _caption(settings: FairFaces) -> str:
+def _caption(settings: FairFaces, comparison: Comparison) -> str:
     subjects = settings.subjects
     return (
-        f"Means over {settings.runs} runs; intervals are Student's over runs. M is {subjects.column} {subjects.focus}, "
+        f"{runs_caption(comparison)} M is {subjects.column} {subjects.focus}, "
         f"F {subjects.other}; gaps are M less F. On the train set faces are classified, elsewhere looked for among "
         "others (rank-1)."
     )
@@ -208,9 +210,17 @@ def _study(
         tables=tables,
         differences=differences,
         rehearsal=rehearsal,
-        resolve=resolve,
+        resolve=resolve_all,
         data=attrgetter("subjects.data"),
     )
+
+
+def resolve_all(settings: FairFaces) -> FairFaces:
+    """Settings with hashes of their data, or with generated people where a pack is not here."""
+    settings = resolve(settings)
+    if settings.bystanders is None:
+        return settings
+    return settings.model_copy(update={"bystanders": at_hand(settings.bystanders)})
 
 
 def _only(settings: FairFaces, *beginnings: str, **changed: object) -> FairFaces:

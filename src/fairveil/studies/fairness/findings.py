@@ -189,8 +189,12 @@ def differences(settings: FairXrays) -> list[str]:
     if first.stratified:
         said.append("Batches hold every group in proportion to its share; how the text draws them is not told.")
     said.append(
-        f"Runs: {settings.runs}, where the text has one. Validation, of which penalties on a holdout are taken, is no "
-        "fresh data for these."
+        f"Runs: {settings.runs}. The text does not tell how many it has; the gaps of table 6.1 read like means of "
+        "several. Validation, of which penalties on a holdout are taken, is no fresh data for these."
+    )
+    said.append(
+        "Labels are flipped by chance for each X-ray whenever it is seen, where the text took larger batches for some "
+        "shares to find any to flip."
     )
     return said
 
