@@ -164,7 +164,8 @@ def test_schemes_of_xrays_stand_beside_the_published(folder):
 def test_a_penalty_is_followed_from_small_networks_to_large_ones(folder):
     settings = smallest("overfitting", "Baseline", "Eq. Loss Train α = 1", models=2)
     results = run_all("overfitting", settings, folder)
-    (table,) = STUDIES["overfitting"].tables(settings, results)
+    table, penalty = STUDIES["overfitting"].tables(settings, results)
+    assert all(one.value >= 0 for _, cells in penalty.rows for one in cells)
     small, large = (weights_of(model) for model in settings.models.values())
     assert small < large
     assert [row[0].value for _, row in table.rows] == [small, large]

@@ -104,8 +104,8 @@ def bystander_tables(settings: FairXrays, results: Results[FairXray]) -> list[Ta
 
 
 def capacity_tables(settings: FairXrays, results: Results[FairXray]) -> list[Table]:
-    """By how much each network's groups came closer on the train set and off it."""
-    found, rows = comparisons(settings, results), []
+    """By how much each network's groups came closer on the train set and off it, and what became of the penalty."""
+    found, rows, penalties = comparisons(settings, results), [], []
     for name, comparison in found.items():
         for scheme in comparison.interventions:
             groups = (settings.patients.focus, settings.patients.other)
@@ -117,6 +117,13 @@ def capacity_tables(settings: FairXrays, results: Results[FairXray]) -> list[Tab
             outcome = Cell(text=comparison.outcome(scheme))
             weights = Cell(weights_of(settings.models[name]))
             rows.append((f"{name}, {scheme}", (weights, *learnt, *before, *closer, cost, outcome)))
+            kind = settings.schemes[scheme].kind
+            gaps = [
+                cell(comparison.value(one, split, label=MEAN, measure=kind))
+                for one in (baseline, scheme)
+                for split in ("train", "test")
+            ]
+            penalties.append((f"{name}, {scheme}", tuple(gaps)))
     return [
         Table(
             title="Where fairness stops generalising, ours",
@@ -127,7 +134,17 @@ def capacity_tables(settings: FairXrays, results: Results[FairXray]) -> list[Tab
             unit=("count", *("AUC",) * 8),
             caption="M less F. " + " ".join({_caption(comparison) for comparison in found.values()}),
             row_name="network and scheme",
-        )
+        ),
+        Table(
+            title="What became of the penalty itself, ours",
+            columns=("train", "test") * 2,
+            groups=(("the baseline", 2), ("with the penalty", 2)),
+            rows=tuple(penalties),
+            unit="AUC",
+            caption="The penalty's value over all of a split, on average over findings: what training lowers; the gap "
+            "above is what it is for.",
+            row_name="network and scheme",
+        ),
     ]  # fmt: skip
 
 
