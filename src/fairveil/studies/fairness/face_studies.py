@@ -1,7 +1,6 @@
 """The studies of recognisers: tables 6.2 to 6.7."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from operator import attrgetter
 
 from fairveil.faces.recognition import PAPER
@@ -21,7 +20,7 @@ from fairveil.studies.fairness.recognition import (
     sexes,
     trials,
 )
-from fairveil.studies.fairness.schemes import BASELINE, cell
+from fairveil.studies.fairness.schemes import BASELINE, cell, named
 from fairveil.studies.published import published_table
 from fairveil.studies.study import Results, Study
 from fairveil.studies.subjects import CELEBA, Subjects, at_hand, resolve
@@ -63,7 +62,7 @@ def scheme_tables(settings: FairFaces, results: Results[FairFace]) -> list[Table
         )
         also = " (tables 6.2 and 6.6)" if number == "6.6" else ""
         tables += beside(ours, published_table(number).table(), published_name=f"published{also}")
-        tables += _named([gap_table(comparison), change_table(comparison)], name)
+        tables += named([gap_table(comparison), change_table(comparison)], name)
     return tables
 
 
@@ -124,7 +123,7 @@ def feature_tables(settings: FairFaces, results: Results[FairFace]) -> list[Tabl
             row_name="penalty",
         )
         tables += beside(ours, published_table("6.4").table(), published_name="published (ResNet-152)")
-        tables += _named([change_table(comparison)], name)
+        tables += named([change_table(comparison)], name)
     return tables
 
 
@@ -155,7 +154,7 @@ def bystander_tables(settings: FairFaces, results: Results[FairFace]) -> list[Ta
         )
         tables += beside(ours, published_table("6.5").table())
         matrix = gerrymandering_table(comparison, split=split)
-        tables += _named([matrix] if matrix else [], name)
+        tables += named([matrix] if matrix else [], name)
     return tables
 
 
@@ -170,10 +169,6 @@ def _caption(settings: FairFaces, comparison: Comparison) -> str:
         f"F {subjects.other}; gaps are M less F. On the train set faces are classified, elsewhere looked for among "
         "others (rank-1)."
     )
-
-
-def _named(tables: Sequence[Table], model: str) -> list[Table]:
-    return [replace(table, title=f"{table.title}, {model}, ours") for table in tables]
 
 
 _ALPHAS = (0.1, 0.5, 1.0, 2.0)

@@ -1,6 +1,7 @@
 """Training schemes as the tables of chapter 6 call them, and what several runs under each came to."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 import polars as pl
 
@@ -8,7 +9,7 @@ from fairveil.fair.comparing import Comparison, Estimate, fitted_to
 from fairveil.fair.experiments import Measured
 from fairveil.fair.interventions import AnyIntervention, FairFeatures, Task, baseline_of
 from fairveil.fair.scores import SCORES
-from fairveil.report.tables import Cell
+from fairveil.report.tables import Cell, Table
 from fairveil.studies.study import Measurement
 
 Schemes = dict[str, AnyIntervention]
@@ -76,6 +77,11 @@ def comparison_of(
 def cell(one: Estimate) -> Cell:
     """A mean over runs with its interval."""
     return Cell(one.value, one.low, one.high)
+
+
+def named(tables: Sequence[Table], model: str) -> list[Table]:
+    """Tables of ours of one model, with its name in their titles."""
+    return [replace(table, title=f"{table.title}, {model}, ours") for table in tables]
 
 
 _LABELS = ("split", "measure", "label", "column", "group")

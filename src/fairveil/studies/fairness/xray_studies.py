@@ -1,7 +1,6 @@
 """The studies of X-rays: tables 6.1 and 6.8 to 6.10, figure 6.3, and where fairness stops generalising."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from operator import attrgetter
 from statistics import fmean
 from typing import Any
@@ -25,7 +24,7 @@ from fairveil.studies.fairness.findings import (
     run,
     trials,
 )
-from fairveil.studies.fairness.schemes import BASELINE, Schemes, cell
+from fairveil.studies.fairness.schemes import BASELINE, Schemes, cell, named
 from fairveil.studies.published import published_table
 from fairveil.studies.study import Results, Study, no_figures
 from fairveil.xrays import FINDINGS
@@ -62,7 +61,7 @@ def scheme_tables(settings: FairXrays, results: Results[FairXray]) -> list[Table
                 row_name="scheme and task",
             )
             tables += beside(ours, published_table(number).table())
-        tables += _named([gap_table(comparison), change_table(comparison)], name)
+        tables += named([gap_table(comparison), change_table(comparison)], name)
     return tables
 
 
@@ -99,7 +98,7 @@ def bystander_tables(settings: FairXrays, results: Results[FairXray]) -> list[Ta
                 )
             )
         matrix = gerrymandering_table(comparison)
-        tables += _named([matrix] if matrix else [], name)
+        tables += named([matrix] if matrix else [], name)
     return tables
 
 
@@ -215,10 +214,6 @@ def _gaps(
 
 def _caption(comparison: Comparison) -> str:
     return f"Areas under the curve. {runs_caption(comparison)}"
-
-
-def _named(tables: Sequence[Table], model: str) -> list[Table]:
-    return [replace(table, title=f"{table.title}, {model}, ours") for table in tables]
 
 
 _TABLES: tuple[tuple[str, str, Callable[[str], bool]], ...] = (
