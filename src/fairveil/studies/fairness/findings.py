@@ -1,7 +1,6 @@
 """Networks that find what X-rays show under interventions: what the studies of X-rays share (section 6.3.2)."""
 
 import hashlib
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -12,7 +11,7 @@ from fairveil.fair.comparing import Comparison
 from fairveil.fair.experiments import measure_once
 from fairveil.fair.findings import MEASURES, PAPER, XrayExperiment, XraySettings, XraySplits, split_xrays
 from fairveil.fair.interventions import AnyIntervention
-from fairveil.studies.fairness.schemes import Schemes, comparison_of, measurements_of
+from fairveil.studies.fairness.schemes import Schemes, comparisons_of, measurements_of
 from fairveil.studies.study import Measurement, Results, Trial
 from fairveil.studies.subjects import SYNTHETIC
 from fairveil.studies.workbench import Workbench
@@ -154,14 +153,10 @@ def splits_of(patients: Patients, folder: Path) -> XraySplits:
 
 def comparisons(settings: FairXrays, results: Results[FairXray]) -> dict[str, Comparison]:
     """What each model came to."""
-    found: dict[str, list[tuple[str, int, Sequence[Measurement]]]] = {}
-    for trial, measurements in results.items():
-        found.setdefault(trial.name, []).append((trial.scheme, trial.run, measurements))
-    column = settings.patients.column
-    return {
-        name: comparison_of(runs, settings.schemes, task="findings", column=column, measures=MEASURES)
-        for name, runs in found.items()
-    }
+    measures = MEASURES
+    return comparisons_of(
+        results, settings.schemes, task="findings", column=settings.patients.column, measures=measures
+    )
 
 
 def differences(settings: FairXrays) -> list[str]:

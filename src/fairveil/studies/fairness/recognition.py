@@ -20,7 +20,7 @@ from fairveil.fair.interventions import (
     MinMax,
 )
 from fairveil.fair.recognition import MEASURES, FaceExperiment, FaceSettings
-from fairveil.studies.fairness.schemes import BASELINE, Schemes, comparison_of, measurements_of
+from fairveil.studies.fairness.schemes import BASELINE, Schemes, comparisons_of, measurements_of
 from fairveil.studies.study import Measurement, Results, Trial
 from fairveil.studies.subjects import SYNTHETIC, Subjects, crops_of, generated
 from fairveil.studies.workbench import Workbench
@@ -102,14 +102,10 @@ def run(trial: FairFace, bench: Workbench) -> list[Measurement]:
 
 def comparisons(settings: FairFaces, results: Results[FairFace]) -> dict[str, Comparison]:
     """What each model came to."""
-    found: dict[str, list[tuple[str, int, Sequence[Measurement]]]] = {}
-    for trial, measurements in results.items():
-        found.setdefault(trial.name, []).append((trial.scheme, trial.run, measurements))
-    column, measures = settings.subjects.column, MEASURES | {"bystanders": "rank-1"}
-    return {
-        name: comparison_of(runs, settings.schemes, task="recognition", column=column, measures=measures)
-        for name, runs in found.items()
-    }
+    measures = MEASURES | {"bystanders": "rank-1"}
+    return comparisons_of(
+        results, settings.schemes, task="recognition", column=settings.subjects.column, measures=measures
+    )
 
 
 def sexes(subjects: Subjects) -> dict[str, str]:

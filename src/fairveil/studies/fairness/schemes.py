@@ -1,7 +1,8 @@
 """Training schemes as the tables of chapter 6 call them, and what several runs under each came to."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any, Protocol
 
 import polars as pl
 
@@ -41,37 +42,59 @@ def measurements_of(measured: Measured) -> list[Measurement]:
     return [*kept, Measurement(labels={"measure": _LACKING}, value=measured.lacking)]
 
 
-def comparison_of(
-    runs: Iterable[tuple[str, int, Sequence[Measurement]]],
+class SchemeTrial(Protocol):
+    """One model under one scheme."""
+
+    @property
+    def name(self) -> str:
+        """Of the model."""
+
+    @property
+    def scheme(self) -> str:
+        """Its name."""
+
+    @property
+    def run(self) -> int:
+        """From 0; the seed."""
+
+
+def comparisons_of(
+    results: Mapping[Any, Sequence[Measurement]],
     schemes: Mapping[str, AnyIntervention],
     *,
     task: Task,
     column: str,
     measures: Mapping[str, str],
-) -> Comparison:
-    """The runs of one model as a `Comparison`, whose interventions are called like the schemes.
+) -> dict[str, Comparison]:
+    """What each model came to, as a `Comparison` whose interventions are called like the schemes.
 
     Args:
-        runs: a scheme, a seed, and what was measured.
+        results: what was measured, by `SchemeTrial`.
         schemes: all there are; those without a run are left out.
         task: what was learned.
         column: of the groups.
         measures: what tells how well a model does, by split.
     """
-    rows, lacking = [], dict[str, float]()
-    for scheme, seed, measurements in runs:
-        for one in measurements:
-            if one.labels["measure"] == _LACKING:
-                lacking[scheme] = max(lacking.get(scheme, 0.0), one.value)
-                continue
-            labels = (one.labels[key] for key in _LABELS)
-            rows.append((scheme, seed, *labels, one.value, one.low, one.high, one.count, None))
-    schema = pl.Schema([("intervention", pl.String), ("seed", pl.Int64), *SCORES.items()])
-    there = [name for name in schemes if name in lacking]
-    baselines = {name: baseline_among({other: schemes[other] for other in there}, name) for name in there}
-    scores = pl.DataFrame(rows, schema=schema, orient="row")
-    fitted = {name: fitted_to(task, schemes[name]) for name in there}
-    return Comparison(task, column, dict(measures), baselines, scores, lacking, fitted)
+    models: dict[str, list[SchemeTrial]] = {}
+    for trial in results:
+        models.setdefault(trial.name, []).append(trial)
+    found = {}
+    for name, trials in models.items():
+        rows, lacking = [], dict[str, float]()
+        for trial in trials:
+            for one in results[trial]:
+                if one.labels["measure"] == _LACKING:
+                    lacking[trial.scheme] = max(lacking.get(trial.scheme, 0.0), one.value)
+                    continue
+                labels = (one.labels[key] for key in _LABELS)
+                rows.append((trial.scheme, trial.run, *labels, one.value, one.low, one.high, one.count, None))
+        schema = pl.Schema([("intervention", pl.String), ("seed", pl.Int64), *SCORES.items()])
+        there = {scheme: schemes[scheme] for scheme in schemes if scheme in lacking}
+        baselines = {scheme: baseline_among(there, scheme) for scheme in there}
+        fitted = {scheme: fitted_to(task, one) for scheme, one in there.items()}
+        scores = pl.DataFrame(rows, schema=schema, orient="row")
+        found[name] = Comparison(task, column, dict(measures), baselines, scores, lacking, fitted)
+    return found
 
 
 def cell(one: Estimate) -> Cell:
