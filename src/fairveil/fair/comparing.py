@@ -54,8 +54,8 @@ class Estimate:
 
     def __neg__(self) -> "Estimate":
         """The same of minus the figure."""
-        low, high = (None if end is None else -end for end in (self.high, self.low))
-        return Estimate(-self.value, low, high, self.runs)
+        low, high = (None if end is None else 0.0 - end for end in (self.high, self.low))  # not -0.0
+        return Estimate(0.0 - self.value, low, high, self.runs)
 
     @property
     def told(self) -> bool:

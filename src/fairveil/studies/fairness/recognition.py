@@ -138,6 +138,11 @@ def differences(settings: FairFaces) -> list[str]:
         "Accuracy on the train set is of all images of the people trained on but those of validation, so with a "
         "penalty on a holdout also of the tenth that it is taken of."
     )
+    if first.stratified and subjects.data == SYNTHETIC:
+        said.append(
+            "Generated groups are equally large, so in every batch Min-Max is Eq. Loss Train with α = 0.5: "
+            "max{a, b} = (a + b) / 2 + |a − b| / 2. The two rows are the same figures."
+        )
     if first.stratified:
         said.append("Batches hold every group in proportion to its share; how the text draws them is not told.")
     return said
