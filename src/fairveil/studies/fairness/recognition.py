@@ -19,7 +19,7 @@ from fairveil.fair.interventions import (
     LabelFlipping,
     MinMax,
 )
-from fairveil.fair.recognition import MEASURES, FaceExperiment, FaceSettings
+from fairveil.fair.recognition import MEASURES, SMALL, FaceExperiment, FaceSettings
 from fairveil.studies.fairness.schemes import BASELINE, Schemes, comparisons_of, measurements_of
 from fairveil.studies.study import Measurement, Results, Trial
 from fairveil.studies.subjects import SYNTHETIC, Subjects, crops_of, generated
@@ -129,6 +129,12 @@ def differences(settings: FairFaces) -> list[str]:
             f"Networks: {names} at {subjects.size} pixels, {first.training.epochs} epochs of batches of "
             f"{first.training.batch_size}, instead of 112 pixels, 120 epochs and 512. In batches that small the mean "
             "losses of groups differ much by chance, so that a penalty of the same α does more harm."
+        )
+    margins = any(isinstance(one, GroupMargins) for one in settings.schemes.values())
+    if margins and first.training.epochs == SMALL.training.epochs:
+        said.append(
+            f"Larger margins change next to nothing in {first.training.epochs} epochs, after which faces are hardly "
+            "nearer to their own identity than to others by the usual margin: fair-margins-angles trains longer."
         )
     said.append(
         f"Runs: {settings.runs}, where the text has one; changes are run by run, and their intervals over runs say "
