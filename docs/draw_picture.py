@@ -70,7 +70,7 @@ def draw(before: Image.Image, after: Image.Image, receipt: dict) -> None:
             figure.text((left - 50) / size[0], height_of_line, name, size=9)
             figure.text((left + width + 50) / size[0], height_of_line, words, size=9, ha="right", color=colour)
             value = f"{answer[similarity]:+.2f}".replace("-", "−")
-            figure.text((left + width - 50) / size[0], height_of_line, value, size=9, ha="right", color="#555555")
+            figure.text((left + width - 60) / size[0], height_of_line, value, size=9, ha="right", color="#555555")
     PICTURE.parent.mkdir(exist_ok=True)
     figure.savefig(PICTURE, pil_kwargs={"optimize": True})
     print(f"{PICTURE}: {PICTURE.stat().st_size / 1000:.0f} kB")
