@@ -1,4 +1,4 @@
-"""Examples in docstrings as code: our docstrings hold doctests as plain paragraphs, which Markdown would take for quotes."""
+"""Examples in docstrings as code: ours are doctests in plain paragraphs, which Markdown would take for quotes."""
 
 import re
 from typing import Any

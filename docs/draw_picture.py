@@ -3,8 +3,8 @@
     python docs/draw_picture.py
 
 The portrait is the public-domain one of Eileen Collins that scikit-image ships, at 320 pixels, protected by
-`fairveil protect --strength medium`. It is compared with the same portrait mirrored, darkened, reduced and compressed, since there
-is no second photo of her that could be shown; that is an easier comparison for a recogniser than another photo.
+`fairveil protect --strength medium`. It is compared with the same portrait mirrored, darkened, reduced and compressed,
+since there is no second photo of her that could be shown; that is easier for a recogniser than another photo.
 """
 
 import json

@@ -28,11 +28,12 @@ _equations: dict[str, str] = {}
 
 def on_files(files: Any, config: Any) -> Any:
     """Add the pages that are made from the code and from records."""
-    records = os.environ.get(RECORDS)
+    figures = Path(config.docs_dir) / "results"
+    records = Path(os.environ[RECORDS]) if os.environ.get(RECORDS) else None
     pages = {
         "reference/commands.md": _commands(),
         "results/studies.md": every_study(),
-        "results/index.md": published_against_ours(Path(config.docs_dir) / "results", Path(records) if records else None),
+        "results/index.md": published_against_ours(figures, records),
     }
     for path, text in pages.items():
         files.append(File.generated(config, path, content=text))

@@ -5,7 +5,9 @@ none is, they are made from `results/*.csv`: figures that we measured, each file
 """
 
 import csv
+import re
 from collections.abc import Iterator
+from itertools import groupby
 from pathlib import Path
 
 from fairveil.report.rendering import to_html
@@ -87,7 +89,7 @@ def _committed(folder: Path) -> Iterator[str]:
         yield f"## {about['title']}\n"
         yield f"{about['what']}\n"
         yield f"    {about['command']}\n"
-        yield _framed(_table(about, _lines(folder / f"{about['file']}.csv")))
+        yield _framed(_table(about, _lines(folder / f"{about['file']}.csv")), titled=False)
         yield f"{about['reading']}\n"
 
 
@@ -97,16 +99,14 @@ def _table(about: dict[str, str], lines: list[dict[str, str]]) -> Table:
     rows = list(dict.fromkeys(line["row"] for line in lines))
     cells = {(line["row"], line["group"], line["column"]): line for line in lines}
     units = {(line["group"], line["column"]): line["unit"] for line in lines}
-    groups: list[tuple[str, int]] = []
-    for group, _ in headings:
-        groups = [*groups[:-1], (group, groups[-1][1] + 1)] if groups and groups[-1][0] == group else [*groups, (group, 1)]
+    groups = tuple((group, len(list(same))) for group, same in groupby(group for group, _ in headings))
     return Table(
         title=about["title"],
         columns=tuple(column for _, column in headings),
         rows=tuple((row, tuple(_cell(cells.get((row, *heading))) for heading in headings)) for row in rows),
         unit=tuple(units[heading] for heading in headings),  # type: ignore[arg-type]
         row_name=about["row_name"],
-        groups=tuple(groups) if any(group for group, _ in groups) else (),
+        groups=groups if any(group for group, _ in groups) else (),
     )
 
 
@@ -117,9 +117,10 @@ def _cell(line: dict[str, str] | None) -> Cell:
     return Cell(value, low, high)
 
 
-def _framed(table: Table) -> str:
-    """As a block of HTML that Markdown leaves alone; its title is no heading of the page."""
-    html = to_html(table).replace("<h3>", "<p><strong>").replace("</h3>", "</strong></p>")
+def _framed(table: Table, *, titled: bool = True) -> str:
+    """As a block of HTML that Markdown leaves alone; its title, if it is shown, is no heading of the page."""
+    title = r"<p><strong>\1</strong></p>" if titled else ""
+    html = re.sub(r"<h3>(.*?)</h3>", title, to_html(table), count=1, flags=re.DOTALL)
     return f'<div class="measured">\n{html}\n</div>\n'
 
 
