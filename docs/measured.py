@@ -88,7 +88,7 @@ def _committed(folder: Path) -> Iterator[str]:
     for about in _lines(folder / "contents.csv"):
         yield f"## {about['title']}\n"
         yield f"{about['what']}\n"
-        yield f"    {about['command']}\n"
+        yield "".join(f"    {command}\n" for command in about["command"].split(" && "))
         yield _framed(_table(about, _lines(folder / f"{about['file']}.csv")), titled=False)
         yield f"{about['reading']}\n"
 
