@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
 
+from fairveil.errors import FairveilError
 from fairveil.report.rendering import to_html
 from fairveil.report.tables import Cell, Table
 from fairveil.studies.catalogue import STUDIES
@@ -75,7 +76,11 @@ def _from_records(store: RecordStore) -> Iterator[str]:
         runs = store.runs(name)
         if not runs:
             continue
-        section = section_of(study, runs[0], store)
+        try:
+            section = section_of(study, runs[0], store)
+        except FairveilError as error:  # of an older version, or nothing is finished: the other studies are shown
+            yield f"## {study.title}\n\n{_escaped(str(error))}\n"
+            continue
         yield f"## {section.title}\n"
         yield f"{section.question} Published: {section.source}. Preset `{section.preset}`.\n"
         yield f"    fairveil study run {name} --preset {section.preset}\n"
