@@ -28,8 +28,8 @@ _COMMITTED = """
 !!! note "Where these figures come from"
     No records of studies were at hand when this page was built, so it shows the figures that are committed with the
     source (`docs/results/*.csv`). They were measured by the commands that stand above them, on two cores without
-    a GPU. Many were kept as whole per cents or with one decimal, so a last 0 need not be measured. To have the page made from records of your own, build it with
-    `FAIRVEIL_STUDIES=fairveil-studies make docs`.
+    a GPU. Many were kept as whole per cents or with one decimal, so a last 0 need not be measured. To have the page
+    made from records of your own, build it with `FAIRVEIL_STUDIES=fairveil-studies make docs`.
 """
 
 _RECORDED = """
