@@ -14,7 +14,7 @@ DOCS = Path(__file__).parents[2] / "docs"
 SOURCE = Path(__file__).parents[2] / "src"
 BLOCK = re.compile(r'^```(bash|python) title="(shell|Python)"\n(.*?)^```$', re.MULTILINE | re.DOTALL)
 LEAVES = {
-    "protect": ("protected/portrait.png", "receipt.html", "cheaper.png"),
+    "protect": ("protected/portrait.png", "receipt.html"),
     "sanitize": ("rehearsal.html", "model.safetensors"),
     "audit": ("faces.parquet", "audit.html", "audit.json"),
     "fair": ("card.html", "card.json"),
