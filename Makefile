@@ -4,7 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-fast lint bench clean
+DOCS_READY := $(VENV)/.docs-ready
+
+.PHONY: demo test test-fast lint bench docs clean
 
 $(READY): pyproject.toml requirements.lock
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "fairveil needs Python 3.11 or newer: make PYTHON=python3.11 …")'
@@ -35,6 +37,14 @@ bench: $(READY)  ## speed and memory, as ratios within one run
 	$(BIN)/python bench/training.py
 	$(BIN)/python bench/recognizers.py
 	$(BIN)/python bench/augmentations.py
+
+$(DOCS_READY): $(READY)
+	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable '.[docs]'
+	touch $@
+
+docs: $(DOCS_READY)  ## the documentation site, in out/docs; FAIRVEIL_STUDIES=FOLDER makes its results from records of studies
+	$(BIN)/mkdocs build --strict
+	@echo "Open out/docs/index.html in a browser."
 
 clean:
 	rm -rf $(VENV) out build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

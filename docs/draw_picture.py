@@ -1,0 +1,80 @@
+"""Draw the picture of the first page: a portrait before and after, and who recognises it.
+
+    python docs/draw_picture.py
+
+The portrait is the public-domain one of Eileen Collins that scikit-image ships, at 320 pixels, protected by
+`fairveil protect --strength medium`. It is compared with the same portrait mirrored, darkened, reduced and compressed,
+since there is no second photo of her that could be shown; that is easier for a recogniser than another photo.
+"""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+from matplotlib import pyplot as plt
+from PIL import Image, ImageEnhance, ImageOps
+from skimage import data
+
+SHOWN = (20, 0, 260, 250)  # the part of the portrait that is drawn, in its pixels
+PICTURE = Path(__file__).parent / "pictures" / "before-and-after.png"
+RECOGNISED, LOST = "#b34700", "#00629b"  # told apart also by those who see few colours, and by the words beside them
+
+
+def main() -> None:
+    """Protect the portrait, ask who still recognises it, and draw both."""
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        portrait = Image.fromarray(data.astronaut())
+        small = portrait.resize((320, 320), Image.Resampling.LANCZOS)
+        small.save(folder / "portrait.png")
+        mirrored = ImageOps.mirror(portrait).resize((256, 256))
+        ImageEnhance.Brightness(mirrored).enhance(0.7).save(folder / "other.jpg", quality=80)
+        fairveil("protect", folder / "portrait.png", "-o", folder / "protected.png", "--strength", "medium")
+        answer = fairveil(
+            "check", folder / "portrait.png", folder / "protected.png", "--probe", folder / "other.jpg", "--json"
+        )
+        draw(small, Image.open(folder / "protected.png"), json.loads(answer))
+
+
+def fairveil(*arguments: str | Path) -> str:
+    """What a command prints."""
+    code = "from fairveil.cli import main; main()"
+    return subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)], check=True, stdout=subprocess.PIPE, text=True
+    ).stdout
+
+
+def draw(before: Image.Image, after: Image.Image, receipt: dict) -> None:
+    """Both portraits side by side at their own pixels, with the answer of every recogniser under each."""
+    (face,) = receipt["faces"]
+    (answers,) = face["against_probes"].values()
+    width, height, gap, below = SHOWN[2] - SHOWN[0], SHOWN[3] - SHOWN[1], 120, 196
+    size = 2 * width + 3 * gap, height + below
+    figure = plt.figure(figsize=(size[0] / 100, size[1] / 100), dpi=100)
+    sides = (("before", before, "before", "matched_before"), ("after", after, "similarity", "matches"))
+    for place, (title, picture, similarity, matches) in enumerate(sides):
+        left = gap + place * (width + gap)
+        count = sum(answer[matches] for answer in answers)
+        figure.figimage(np.asarray(picture.convert("RGB").crop(SHOWN)), xo=left, yo=below)
+        heading = f"{title}: {count} of {len(answers)} recognise her"
+        figure.text((left + width / 2) / size[0], (below - 26) / size[1], heading, ha="center", size=11, weight="bold")
+        for line, answer in enumerate(answers):
+            words = "recognised" if answer[matches] else "not recognised"
+            role = "" if answer["attacked"] else " (held out)"
+            height_of_line = (below - 52 - 23 * line) / size[1]
+            colour = RECOGNISED if answer[matches] else LOST
+            name = f"{answer['recognizer']}{role}"
+            figure.text((left - 50) / size[0], height_of_line, name, size=9)
+            figure.text((left + width + 50) / size[0], height_of_line, words, size=9, ha="right", color=colour)
+            value = f"{answer[similarity]:+.2f}".replace("-", "−")
+            figure.text((left + width - 60) / size[0], height_of_line, value, size=9, ha="right", color="#555555")
+    PICTURE.parent.mkdir(exist_ok=True)
+    figure.savefig(PICTURE, pil_kwargs={"optimize": True})
+    print(f"{PICTURE}: {PICTURE.stat().st_size / 1000:.0f} kB")
+
+
+if __name__ == "__main__":
+    main()

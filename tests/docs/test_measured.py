@@ -1,0 +1,66 @@
+"""The page of results is made from records where there are some, and from the committed figures."""
+
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+from fairveil.errors import FairveilError
+from fairveil.studies.executors import executor
+from fairveil.studies.records import RecordStore
+from fairveil.studies.running import run_study
+
+ROOT = Path(__file__).parents[2]
+RESULTS = ROOT / "docs" / "results"
+
+
+@pytest.fixture
+def measured(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "docs")
+    return import_module("measured")
+
+
+@pytest.fixture
+def sleepy(monkeypatch, measured):
+    monkeypatch.syspath_prepend(ROOT / "tests" / "studies")
+    study = import_module("sleepy").SLEEPY
+    monkeypatch.setattr(measured, "STUDIES", {study.name: study})
+    return study
+
+
+def test_without_records_the_committed_figures_are_shown_and_said_to_be_so(measured):
+    page = measured.published_against_ours(RESULTS, None)
+    assert "No records of studies were at hand" in page
+    assert page.count("<table") == len(list(RESULTS.glob("*.csv"))) - 1
+    assert "<td>42.6 %</td>" in page.replace(' class="first"', "")
+    assert "fairveil study run gallery-images --preset small\n" in page
+
+
+def test_with_records_a_study_that_was_run_stands_there_with_what_differs(measured, sleepy, tmp_path):
+    store = RecordStore(tmp_path)
+    with executor() as here:
+        run_study(sleepy, sleepy.presets["smoke"], store, here, preset="smoke")
+    page = measured.published_against_ours(RESULTS, tmp_path)
+    assert "No records of studies were at hand" not in page
+    assert "fairveil study run sleepy --preset smoke" in page
+    assert "Naps, ours (smoke" in page
+    assert "- Nobody published naps." in page
+
+
+def test_a_run_of_an_older_version_is_named_and_hides_no_other(measured, sleepy, tmp_path, monkeypatch):
+    store = RecordStore(tmp_path)
+    with executor() as here:
+        run_study(sleepy, sleepy.presets["smoke"], store, here, preset="smoke")
+
+    def refused(*_):
+        raise FairveilError("The run was made by another version of the study.")
+
+    monkeypatch.setattr(measured, "section_of", refused)
+    page = measured.published_against_ours(RESULTS, tmp_path)
+    assert "made by another version" in page
+    assert "<table" in page
+
+
+def test_every_study_is_on_the_page_of_studies(measured):
+    page = measured.every_study()
+    assert all(f"## {name}\n" in page for name in measured.STUDIES)
