@@ -118,5 +118,5 @@ def test_what_toml_cannot_hold_is_refused_in_a_short_sentence(text, tmp_path):
         override(LowKey(), [f"steps={text}"])
     assert len(str(refusal.value)) < 1000
     (tmp_path / "settings.toml").write_text(f"steps = {text}")
-    with pytest.raises(FairveilError, match="cannot be|no setting 'x'"):
+    with pytest.raises(FairveilError, match=r"cannot be|no setting 'x'"):
         override_from_file(LowKey(), tmp_path / "settings.toml")
