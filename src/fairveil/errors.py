@@ -3,6 +3,9 @@
 import difflib
 from collections.abc import Iterable
 
+_MOST_NAMES = 30
+_LONGEST_NAME = 80
+
 
 class FairveilError(Exception):
     """Something the person who called us can put right.
@@ -12,11 +15,33 @@ class FairveilError(Exception):
     """
 
 
+def clipped(text: str, longest: int = _LONGEST_NAME) -> str:
+    """As much of what a stranger wrote as a sentence can hold.
+
+    >>> clipped("x" * 1000, 5)
+    'xxxxx…'
+    """
+    return text if len(text) <= longest else f"{text[:longest]}…"
+
+
+def listed(names: Iterable[str]) -> str:
+    """Names with commas between them, as many as a sentence can hold.
+
+    >>> listed(["image", "identity"])
+    'image, identity'
+    >>> listed(map(str, range(1000)))[-30:]
+    '26, 27, 28, 29 and 970 more'
+    """
+    known = list(names)
+    more = f" and {len(known) - _MOST_NAMES:,} more" if len(known) > _MOST_NAMES else ""
+    return ", ".join(map(clipped, known[:_MOST_NAMES])) + more
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """The sentence that names the nearest of the known names, with a space in front; nothing if none is near.
 
     >>> did_you_mean("gendre", ["gender", "age"])
     ' Did you mean gender?'
     """
-    near = difflib.get_close_matches(name, list(known), n=1)
+    near = difflib.get_close_matches(name, list(known), n=1) if len(name) <= _LONGEST_NAME else []
     return f" Did you mean {near[0]}?" if near else ""

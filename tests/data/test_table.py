@@ -208,3 +208,22 @@ def test_a_name_that_is_not_unicode_is_told(tmp_path):
     (tmp_path / "good.png").rename(tmp_path / os.fsdecode(b"bad\xff.png"))
     with pytest.raises(FairveilError, match=r"bad.udcff.png' in .* is not Unicode: rename it"):
         FaceTable.from_folder(tmp_path)
+
+
+def test_a_table_of_more_columns_than_labels_could_be_is_refused_at_once(tmp_path):
+    (tmp_path / "wide.csv").write_bytes(b"image" + b"," * 1_000_000)
+    with pytest.raises(FairveilError, match="more than 10,000 columns"):
+        FaceTable.from_csv(tmp_path / "wide.csv")
+
+
+def test_two_columns_without_a_name_are_two_of_one_name(tmp_path):
+    (tmp_path / "faces.csv").write_bytes(b"image, ,\na.jpg,b,c\n")
+    with pytest.raises(FairveilError, match="two columns ''"):
+        FaceTable.from_csv(tmp_path / "faces.csv")
+
+
+def test_a_complaint_names_the_first_of_many_columns(tmp_path):
+    (tmp_path / "faces.csv").write_text(",".join(f"column {number}" for number in range(9000)) + "\n")
+    with pytest.raises(FairveilError, match=r"has no column 'image'.* and 8,970 more") as refusal:
+        FaceTable.from_csv(tmp_path / "faces.csv")
+    assert len(str(refusal.value)) < 1000

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from fairveil.errors import FairveilError
-from fairveil.studies.executors import executor
+from fairveil.executors import executor
 from fairveil.studies.records import RecordStore
 from fairveil.studies.running import run_study
 

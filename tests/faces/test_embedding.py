@@ -365,3 +365,24 @@ def test_one_of_several_recognisers_has_to_be_named():
         embeddings.vectors()
     with pytest.raises(FairveilError, match="'three', but of one, two"):
         embeddings.vectors("three")
+
+
+@pytest.mark.parametrize("damage", ["header", "zip", "size"])
+def test_a_damaged_numpy_file_is_refused_in_a_sentence(damage, tmp_path):
+    path = tmp_path / "vectors.npy"
+    np.save(path, np.eye(3, 8, dtype=np.float32))
+    data = path.read_bytes()
+    if damage == "size":  # claims terabytes
+        data = data.replace(b"(3, 8), }" + b" " * 10, b"(3, 99999999999), }")
+    path.write_bytes({"header": data.replace(b"}", b"("), "zip": b"PK\3\4" + data, "size": data}[damage])
+    with pytest.raises(FairveilError, match="cannot be read as an array of numbers"):
+        Embeddings.from_array(path, pl.DataFrame({"identity": ["a", "b", "c"]}))
+
+
+def test_a_parquet_file_at_which_its_reader_panics_is_refused_in_a_sentence(monkeypatch, tmp_path):
+    def panic(*arguments, **more):
+        raise pl.exceptions.PanicException("assertion failed")
+
+    monkeypatch.setattr(pl, "read_parquet", panic)
+    with pytest.raises(FairveilError, match="cannot be read as a Parquet file: assertion failed"):
+        Embeddings.read(tmp_path / "faces.parquet")

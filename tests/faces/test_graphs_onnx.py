@@ -326,10 +326,10 @@ def test_a_bomb_of_constants_is_refused(path):
     """Forty doublings would be 16 TB."""
     nodes = [NODE("Concat", [f"c{i}", f"c{i}"], [f"c{i + 1}"], axis=0) for i in range(40)]
     nodes.append(NODE("Add", ["x", "c40"], ["y"]))
-    with pytest.raises(FairveilError, match="out of proportion"):
+    with pytest.raises(FairveilError, match="more memory than is proportionate"):
         read(build(nodes, {"c0": values(4)}), path)
     outer = [NODE("Add", ["c", "r"], ["s"]), NODE("Add", ["x", "s"], ["y"])]
-    with pytest.raises(FairveilError, match="out of proportion"):
+    with pytest.raises(FairveilError, match="more memory than is proportionate"):
         read(build(outer, {"c": values(1, 20000), "r": values(20000, 1)}), path)
 
 
@@ -373,3 +373,49 @@ def test_a_broken_file_is_a_clear_error(tmp_path_factory, data):
 def test_a_missing_file_is_a_clear_error(tmp_path: Path):
     with pytest.raises(FairveilError, match="Cannot read"):
         read_onnx(tmp_path / "none.onnx")
+
+
+HUGE = np.array([1, 4, 1 << 15, 1 << 15])
+BOMBS = {
+    "a picture spread out": ([NODE("GlobalMaxPool", ["x"], ["g"]), NODE("Expand", ["g", "c"], ["e"])], HUGE),
+    "padding": ([NODE("Pad", ["x", "c"], ["e"])], np.array([0, 0, 0, 0, 0, 0, 1 << 15, 1 << 15])),
+    "padding that a pool takes away again": (
+        [NODE("MaxPool", ["x"], ["e"], kernel_shape=[9, 9], strides=[9999, 9999], pads=[0, 0, 1 << 15, 1 << 15])],
+        np.array(0),
+    ),
+    "doublings": (
+        [NODE("Concat", [f"d{i}" if i else "x"] * 2, [f"d{i + 1}" if i < 39 else "e"], axis=2) for i in range(40)],
+        np.array(0),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_a_bomb_that_a_picture_sets_off_is_refused_before_it_takes_memory(name, path):
+    nodes, constant = BOMBS[name]
+    graph = read(build([*nodes, NODE("Exp", ["e"], ["y"])], {"c": constant}), path)
+    with pytest.raises(FairveilError, match="more memory than is proportionate for a picture"):
+        graph(torch.ones(1, 4, 6, 6))
+
+
+def test_arithmetic_without_end_is_refused(path):
+    nodes = [NODE("Expand", ["x", "c"], ["e"]), NODE("Conv", ["e", "w"], ["f"]), NODE("GlobalMaxPool", ["f"], ["y"])]
+    graph = read(
+        build(nodes, {"c": np.array([1, 4, 2000, 2000]), "w": values(8, 4, 300, 300)}, shape=(1, 4, 1, 1)), path
+    )
+    with pytest.raises(FairveilError, match="more arithmetic than is proportionate"):
+        graph(torch.ones(1, 4, 1, 1))
+
+
+def test_operators_that_do_not_fit_the_picture_are_a_sentence(path):
+    graph = read(build([NODE("MatMul", ["x", "c"], ["y"])], {"c": values(5, 2)}), path)
+    with pytest.raises(FairveilError, match="its operators do not fit each other, or not this size"):
+        graph(torch.ones(1, 4, 6, 6))
+
+
+def test_what_was_afforded_once_is_not_counted_again_and_gives_the_same(path):
+    graph = read(build([NODE("Conv", ["x", "w"], ["y"])], {"w": values(3, 4, 3, 3)}), path)
+    x = torch.rand(2, 4, 6, 6, requires_grad=True)
+    first, second = graph(x), graph(x)
+    assert torch.equal(first, second)
+    assert torch.equal(*(torch.autograd.grad(y.sum(), x)[0] for y in (first, second)))

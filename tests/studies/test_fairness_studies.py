@@ -3,9 +3,9 @@
 import pytest
 
 from fairveil.errors import FairveilError
+from fairveil.executors import executor
 from fairveil.fair.interventions import EqualLoss, FairFeatures
 from fairveil.studies.catalogue import STUDIES
-from fairveil.studies.executors import executor
 from fairveil.studies.fairness.findings import Patients
 from fairveil.studies.fairness.schemes import baseline_among
 from fairveil.studies.fairness.xray_studies import weights_of

@@ -7,10 +7,10 @@ import torch
 
 from fairveil.audit.imbalance import Population
 from fairveil.errors import FairveilError
+from fairveil.executors import executor
 from fairveil.faces.crops import FaceCrops
 from fairveil.faces.vectors import Embeddings, vector_column
 from fairveil.studies.catalogue import STUDIES
-from fairveil.studies.executors import executor
 from fairveil.studies.imbalance.curves import Point, curves_of
 from fairveil.studies.imbalance.train_sets import split
 from fairveil.studies.overrides import override

@@ -11,12 +11,12 @@ from PIL import Image
 
 from fairveil.data import FaceTable, open_table
 from fairveil.errors import FairveilError
+from fairveil.executors import executor
 from fairveil.faces.zoo import ZOO
 from fairveil.photos import as_image
 from fairveil.protection.lowkey import LowKey
 from fairveil.report.rendering import to_csv, to_markdown
 from fairveil.studies.catalogue import STUDIES
-from fairveil.studies.executors import executor
 from fairveil.studies.lowkey import people as people_module
 from fairveil.studies.lowkey import protected as protected_module
 from fairveil.studies.lowkey import variations

@@ -12,6 +12,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from sleepy import Inner, Settings
 
 from fairveil.errors import FairveilError
+from fairveil.protection.lowkey import LowKey
 from fairveil.studies.overrides import keys_of, override, override_from_file
 
 
@@ -109,3 +110,13 @@ def test_a_toml_file_sets_single_entries_and_leaves_the_others(tmp_path):
     file.write_text("[rows.plain]\ndpeth = 5\n")
     with pytest.raises(FairveilError, match=r"Did you mean rows\.plain\.depth\?"):
         override_from_file(Shelf(), file)
+
+
+@pytest.mark.parametrize("text", ["[" * 5000, "{a=" * 3000, "9" * 5000, "1\nx = 2", "'''"])
+def test_what_toml_cannot_hold_is_refused_in_a_short_sentence(text, tmp_path):
+    with pytest.raises(FairveilError, match="steps cannot be") as refusal:
+        override(LowKey(), [f"steps={text}"])
+    assert len(str(refusal.value)) < 1000
+    (tmp_path / "settings.toml").write_text(f"steps = {text}")
+    with pytest.raises(FairveilError, match=r"cannot be|no setting 'x'"):
+        override_from_file(LowKey(), tmp_path / "settings.toml")

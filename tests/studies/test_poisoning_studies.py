@@ -3,8 +3,8 @@
 import pytest
 
 from fairveil.errors import FairveilError
+from fairveil.executors import executor
 from fairveil.studies.catalogue import STUDIES
-from fairveil.studies.executors import executor
 from fairveil.studies.overrides import override
 from fairveil.studies.poisoning.backdoors import BACKDOOR_DEFENSES, Infection
 from fairveil.studies.poisoning.matching import GRADIENT_MATCHING_DEFENSES, TRANSFER_DEFENSES

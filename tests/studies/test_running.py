@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from sleepy import SLEEPY, Settings
 
 from fairveil.errors import FairveilError
-from fairveil.studies.executors import Executor, executor
+from fairveil.executors import Executor, executor
 from fairveil.studies.records import RecordStore
 from fairveil.studies.running import results_of, run_study
 from fairveil.studies.study import Measurement
@@ -133,7 +133,7 @@ def test_a_killed_run_is_resumed_and_gives_the_same_records(tmp_path):
     script = (
         "from sleepy import SLEEPY, Settings\n"
         "from pathlib import Path\n"
-        "from fairveil.studies.executors import Executor, executor\n"
+        "from fairveil.executors import Executor, executor\n"
         "from fairveil.studies.records import RecordStore\n"
         "from fairveil.studies.running import run_study\n"
         "if __name__ == '__main__':\n"
@@ -166,7 +166,7 @@ def test_two_runs_at_once_share_the_trials(tmp_path):
     log = tmp_path / "log"
     script = (
         "import sys\nfrom sleepy import SLEEPY, Settings\nfrom pathlib import Path\n"
-        "from fairveil.studies.executors import Executor, executor\nfrom fairveil.studies.records import RecordStore\n"
+        "from fairveil.executors import Executor, executor\nfrom fairveil.studies.records import RecordStore\n"
         "from fairveil.studies.running import run_study\n"
         "if __name__ == '__main__':\n"
         "    with executor() as where:\n"

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fairveil.errors import FairveilError
+from fairveil.errors import FairveilError, clipped
 
 _LARGEST = 1 << 30
 """Bytes of the largest file read. The largest in the catalogue has 59 MB."""
@@ -45,7 +45,9 @@ def read_numpy_pickle(path: Path) -> dict[str, Any]:
         _check_claims(data)
         return _writable_arrays(ArraysOnly(io.BytesIO(data)).load(), room=len(data))
     except Exception as error:  # a hostile pickle can make its reader raise whatever it likes
-        raise FairveilError(f"{path} is not a checkpoint of plain arrays, so it was not read: {error}.") from error
+        raise FairveilError(
+            f"{path} is not a checkpoint of plain arrays, so it was not read: {clipped(str(error), 300)}."
+        ) from error
 
 
 def _check_claims(data: bytes) -> None:

@@ -4,7 +4,7 @@ import json
 import shutil
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,12 +14,14 @@ from filelock import ReadWriteLock, Timeout
 from rich.markup import escape
 from rich.text import Text
 
+from fairveil.cli.cluster import OnRay, RayAddress, ray_cluster
 from fairveil.cli.recognizers import load_recognizers
 from fairveil.cli.terminal import named_path, progress_bar, results, talk
 from fairveil.errors import FairveilError, did_you_mean
 
 if TYPE_CHECKING:  # torch takes seconds to import: --help should not wait for it
     from fairveil.data.table import FaceTable
+    from fairveil.executors import Executor
     from fairveil.faces.embedding import Embeddings
     from fairveil.faces.recognizers import Recognizer
     from fairveil.faces.searching import Search
@@ -56,6 +58,8 @@ def embed(
     minimum_face: Annotated[float, typer.Option(min=12, help="Side in pixels of the smallest face looked for.")] = 40,
     overwrite: Annotated[bool, typer.Option(help="Replace a file that is there already.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print what was done as JSON.")] = False,
+    ray: OnRay = False,
+    ray_address: RayAddress = "auto",
 ) -> None:
     """Find the faces in photos and embed them, for `identify` and for studies.
 
@@ -71,8 +75,11 @@ def embed(
     table = photos_of(photos)
     recognizers = load_recognizers(recognizer or [DEFAULT_RECOGNIZER], everything=False)
     started = time.perf_counter()
-    with _shared_folder(out.with_name(f".{out.name}.parts")) as parts:
-        embeddings = embed_with_progress(table, recognizers, face, minimum_face, parts)
+    with (
+        _shared_folder(out.with_name(f".{out.name}.parts")) as parts,
+        ray_cluster(ray_address) if ray else nullcontext() as cluster,
+    ):
+        embeddings = embed_with_progress(table, recognizers, face, minimum_face, parts, cluster)
         if overwrite or not out.exists():  # another process that shared the work may have been faster
             embeddings.write(out, overwrite=overwrite)
     if as_json:
@@ -239,7 +246,12 @@ def _shared_folder(folder: Path) -> Iterator[Path]:
 
 
 def embed_with_progress(
-    table: "FaceTable", recognizers: Sequence["Recognizer"], face: Face, minimum_face: float, parts: Path | None
+    table: "FaceTable",
+    recognizers: Sequence["Recognizer"],
+    face: Face,
+    minimum_face: float,
+    parts: Path | None,
+    cluster: "Executor | None" = None,
 ) -> "Embeddings":
     """`embed_faces` with a progress bar."""
     from fairveil.faces.detection import Detector
@@ -256,6 +268,7 @@ def embed_with_progress(
                 detector=detector,
                 which=face.value,
                 parts=parts,
+                executor=cluster,
                 on_photo=lambda count: progress.update(task, completed=count),
             )
         except KeyboardInterrupt:

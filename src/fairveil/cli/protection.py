@@ -1,5 +1,6 @@
 """The commands `fairveil protect` and `fairveil check`."""
 
+from collections.abc import Iterator, Sequence
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -9,6 +10,7 @@ import typer
 from rich.markup import escape
 from rich.text import Text
 
+from fairveil.cli.cluster import OnRay, RayAddress, ray_cluster
 from fairveil.cli.recognizers import load_recognizers
 from fairveil.cli.terminal import named_path, progress_bar, results, talk
 from fairveil.errors import FairveilError
@@ -17,7 +19,7 @@ if TYPE_CHECKING:  # torch takes seconds to import: --help should not wait for i
     from fairveil.faces.detection import Detector
     from fairveil.faces.recognizers import Recognizer
     from fairveil.photos import Saving
-    from fairveil.protection.folders import Outcome
+    from fairveil.protection.folders import Job, Outcome
     from fairveil.protection.lowkey import LowKey
     from fairveil.protection.verification import Receipt, ReceiptFile
 
@@ -65,6 +67,8 @@ def protect(
     seed: Annotated[
         int, typer.Option(min=0, max=2**63 - 1, help="Of the starting noise: the same seed gives the same photo.")
     ] = 0,
+    ray: OnRay = False,
+    ray_address: RayAddress = "auto",
 ) -> None:
     """Change the faces in photos so that face recognition no longer matches them.
 
@@ -76,7 +80,7 @@ def protect(
     """
     from fairveil.faces.detection import Detector
     from fairveil.photos import Saving, shown
-    from fairveil.protection.folders import plan, protect_file
+    from fairveil.protection.folders import plan
     from fairveil.protection.protecting import SMALLEST_FACE
 
     saving = Saving(
@@ -94,39 +98,26 @@ def protect(
     detector, ensemble = Detector.pretrained(minimum_face=SMALLEST_FACE), load_recognizers(recognizer, everything=False)
     failed: list[Path] = []
     without_report: list[Path] = []
-    with progress_bar() as progress:
-        task = progress.add_task("", total=len(jobs))
-
-        def advance(finished: int, done: int, total: int) -> None:
-            progress.update(task, completed=finished + done / total)
-
-        for number, job in enumerate(jobs):
-            progress.update(task, description=escape(shown(job.source.name)), completed=number)
-            attempt = failed
-            try:
-                outcome = protect_file(
-                    job,
-                    settings,
-                    ensemble,
-                    detector,
-                    saving,
-                    faces=faces.value,
-                    seed=seed,
-                    on_step=partial(advance, number),
-                )
-                results.print(Text(_summary(outcome, ensemble, saving)), soft_wrap=True)
-                attempt = without_report
-                if report and outcome.entry.record.faces:
-                    page = job.target.with_name(f"{job.target.name}.report.html")
+    protecting = _protect_on_cluster if ray else _protect_here
+    work = protecting(jobs, settings, ensemble, detector, saving, faces=faces.value, seed=seed, address=ray_address)
+    try:
+        for job, outcome in work:
+            if isinstance(outcome, FairveilError):
+                talk.print(Text(str(outcome), "red"), soft_wrap=True)
+                failed.append(job.source)
+                continue
+            results.print(Text(_summary(outcome, ensemble, saving)), soft_wrap=True)
+            if report and outcome.entry.record.faces:
+                page = job.target.with_name(f"{job.target.name}.report.html")
+                try:
                     judges = _all_with(ensemble)
                     _report(page, job.source, job.target, judges, [], overwrite=True, detector=detector)
-            except KeyboardInterrupt:
-                talk.print("Stopped. Finished photos are whole; the one under way was not written.")
-                raise typer.Exit(130) from None
-            except FairveilError as error:
-                talk.print(Text(str(error), "red"), soft_wrap=True)
-                attempt.append(job.source)
-        progress.update(task, completed=len(jobs))
+                except FairveilError as error:
+                    talk.print(Text(str(error), "red"), soft_wrap=True)
+                    without_report.append(job.source)
+    except KeyboardInterrupt:
+        talk.print("Stopped. Finished photos are whole; what was under way was not written.")
+        raise typer.Exit(130) from None
     sentences = []
     if failed:
         names = ", ".join(map(shown, failed))
@@ -173,6 +164,61 @@ def check(
     for part in receipt_tables(receipt):
         results.print(part)
     results.print(receipt.caution, soft_wrap=True)
+
+
+def _protect_here(
+    jobs: "Sequence[Job]",
+    settings: "LowKey",
+    recognizers: "Sequence[Recognizer]",
+    detector: "Detector",
+    saving: "Saving",
+    *,
+    faces: Literal["all", "largest"],
+    seed: int,
+    address: str,
+) -> "Iterator[tuple[Job, Outcome | FairveilError]]":
+    """One photo after the other in this process, whose steps the bar shows."""
+    from fairveil.photos import shown
+    from fairveil.protection.folders import protect_file
+
+    with progress_bar() as progress:
+        task = progress.add_task("", total=len(jobs))
+
+        def advance(finished: int, done: int, total: int) -> None:
+            progress.update(task, completed=finished + done / total)
+
+        for number, job in enumerate(jobs):
+            progress.update(task, description=escape(shown(job.source.name)), completed=number)
+            on_step = partial(advance, number)
+            try:
+                yield (
+                    job,
+                    protect_file(job, settings, recognizers, detector, saving, faces=faces, seed=seed, on_step=on_step),
+                )
+            except FairveilError as error:
+                yield job, error
+        progress.update(task, completed=len(jobs))
+
+
+def _protect_on_cluster(
+    jobs: "Sequence[Job]",
+    settings: "LowKey",
+    recognizers: "Sequence[Recognizer]",
+    detector: "Detector",
+    saving: "Saving",
+    *,
+    faces: Literal["all", "largest"],
+    seed: int,
+    address: str,
+) -> "Iterator[tuple[Job, Outcome | FairveilError]]":
+    """As many photos at once as a Ray cluster has room for; the bar shows photos."""
+    from fairveil.protection.spreading import protect_spread
+
+    with ray_cluster(address) as cluster, progress_bar() as progress:
+        task = progress.add_task(f"{cluster.capacity} at once", total=len(jobs))
+        for finished in protect_spread(jobs, settings, recognizers, detector, saving, cluster, faces=faces, seed=seed):
+            progress.advance(task)
+            yield finished
 
 
 def _report(

@@ -14,6 +14,7 @@ from rich.markup import escape
 from rich.table import Table as TerminalTable
 from rich.text import Text
 
+from fairveil.cli.cluster import OnRay, RayAddress
 from fairveil.cli.terminal import named_path, progress_bar, results, talk
 from fairveil.errors import FairveilError
 
@@ -129,8 +130,8 @@ def run(
     workers: Annotated[
         int | None, typer.Option(min=1, help="Processes on this machine; as many as it has cores by default.")
     ] = None,
-    ray: Annotated[bool, typer.Option("--ray", help="Run on a Ray cluster (extra: cluster).")] = False,
-    ray_address: Annotated[str, typer.Option(help="Of the cluster; auto finds it, local starts one here.")] = "auto",
+    ray: OnRay = False,
+    ray_address: RayAddress = "auto",
     threads: Annotated[int, typer.Option(min=1, help="Cores for the networks of one trial.")] = 1,
     device: Annotated[str, typer.Option(help="Where networks run, as torch names it: cpu, cuda, cuda:1.")] = "cpu",
     dry_run: Annotated[
@@ -142,8 +143,8 @@ def run(
 
     Example: fairveil study run lowkey-transfer --preset small --workers 2
     """
+    from fairveil.executors import executor, usable_cores
     from fairveil.studies.catalogue import find_study
-    from fairveil.studies.executors import executor, usable_cores
     from fairveil.studies.records import RecordStore
     from fairveil.studies.running import run_of, run_study
 

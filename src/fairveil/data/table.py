@@ -1,5 +1,6 @@
 """Faces with labels: a table with an image, an identity and any number of groups a row. Every data set becomes this."""
 
+import csv
 import hashlib
 import io
 import tarfile
@@ -12,13 +13,16 @@ from typing import Any
 import polars as pl
 from torch import Tensor
 
-from fairveil.errors import FairveilError, did_you_mean
+from fairveil.errors import FairveilError, clipped, did_you_mean, listed
 from fairveil.files import sha256_of
 from fairveil.photos import find_photos, read_photo, shown
 from fairveil.photos.formats import format_of_name
 
 _ODD = r"(^|/)\.{0,2}(/|$)|:"
 """Paths that are not plainly below a root as they stand: with an empty part, ".", "..", or a colon."""
+
+_MOST_COLUMNS = 10_000
+"""Columns that a table may have. More of them would take memory and time out of all proportion to the file."""
 
 
 @dataclass(frozen=True)
@@ -68,12 +72,11 @@ class FaceTable:
         missing = [column for column in rename or {} if column not in frame.columns]
         if missing:
             raise FairveilError(
-                f"{shown(path)} has no column {missing[0]!r} to rename; its columns are {', '.join(frame.columns)}."
+                f"{shown(path)} has no column {missing[0]!r} to rename; its columns are {listed(frame.columns)}."
             )
         names = [(rename or {}).get(column, column) for column in frame.columns]
-        twice = [name for name in names if names.count(name) > 1]
-        if twice:
-            raise FairveilError(f"{shown(path)} would have two columns {twice[0]!r}: rename one of them.")
+        if (twice := _twice(names)) is not None:
+            raise FairveilError(f"{shown(path)} would have two columns {clipped(twice)!r}: rename one of them.")
         frame.columns = names
         archive = path.with_suffix(".tar")
         root = root or (archive if archive.is_file() else path.parent)
@@ -83,14 +86,14 @@ class FaceTable:
     def of(cls, frame: pl.DataFrame, root: Path, *, name: str, groups: Sequence[str] | None = None) -> "FaceTable":
         """Check a frame of strings and take it as a table; see `from_csv`."""
         if "image" not in frame.columns:
-            raise FairveilError(f"{name} has no column 'image'; its columns are {', '.join(frame.columns)}.")
+            raise FairveilError(f"{name} has no column 'image'; its columns are {listed(frame.columns)}.")
         if not len(frame):
             raise FairveilError(f"{name} has no rows.")
         others = [column for column in frame.columns if column not in ("image", "identity")]
         for group in groups or ():
             if group not in others:
                 hint = did_you_mean(group, others)
-                raise FairveilError(f"{name} has no column {group!r}.{hint} It has {', '.join(others) or 'no others'}.")
+                raise FairveilError(f"{name} has no column {group!r}.{hint} It has {listed(others) or 'no others'}.")
         chosen = tuple(others if groups is None else dict.fromkeys(groups))
         kept = frame.select("image", *(["identity"] if "identity" in frame.columns else []), *chosen)
         kept = kept.with_columns(pl.all().cast(pl.String).str.strip_chars().replace("", None))
@@ -225,19 +228,39 @@ def read_strings(path: Path) -> pl.DataFrame:
         FairveilError: it is not there, is no CSV, or has two columns of one name.
     """
     try:
-        # Read here, as Polars takes a folder, or a star in a name, for several files.
-        frame = pl.read_csv(path.read_bytes(), infer_schema=False, null_values=[""])
+        data = path.read_bytes()  # here, as Polars takes a folder, or a star in a name, for several files
+        if _columns_of(data) > _MOST_COLUMNS:
+            raise FairveilError(f"{shown(path)} has more than {_MOST_COLUMNS:,} columns: leave out all but the labels.")
+        frame = pl.read_csv(data, infer_schema=False, null_values=[""])
     except FileNotFoundError:
         raise FairveilError(f"{shown(path)} is not there.") from None
     except (OSError, pl.exceptions.PolarsError) as error:
-        reason = error.strerror if isinstance(error, OSError) else str(error).partition("\n")[0]
+        reason = error.strerror if isinstance(error, OSError) else clipped(str(error).partition("\n")[0], 300)
         raise FairveilError(f"{shown(path)} cannot be read as a CSV with a header: {reason}.") from error
     names = [column.strip() for column in frame.columns]
-    twice = [name for name in names if names.count(name) > 1]
-    if twice:
-        raise FairveilError(f"{shown(path)} has two columns {twice[0]!r}: rename one of them.")
+    if (twice := _twice(names)) is not None:
+        raise FairveilError(f"{shown(path)} has two columns {clipped(twice)!r}: rename one of them.")
     frame.columns = names
     return frame
+
+
+def _columns_of(data: bytes) -> int:
+    """How many columns the header of a CSV names, of which no more is read."""
+    with io.TextIOWrapper(io.BytesIO(data), encoding="latin-1", newline="") as text:
+        try:
+            return len(next(csv.reader(text), ()))
+        except csv.Error:  # one endless name: Polars will say so
+            return 1
+
+
+def _twice(names: Sequence[str]) -> str | None:
+    """The first name that is there already, if any is."""
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            return name
+        seen.add(name)
+    return None
 
 
 class _Member(io.BytesIO):

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from fairveil.data.table import FaceTable
 from fairveil.errors import FairveilError
+from fairveil.executors import Executor
 from fairveil.faces.canvas import view_of_face
 from fairveil.faces.detection import Detector, Faces
 from fairveil.faces.recognizers import Framing, Recognizer, check_names
@@ -34,8 +35,11 @@ photo itself, which is an aligned square crop already."""
 MINIMUM_FACE = 40
 """Side in pixels of the smallest face looked for, unless a detector is given."""
 
-PART = 256
-"""Photos in a part: what a process that is killed loses at the most."""
+PART = 64
+"""Photos in a part: what a process that is killed loses at the most, and what a machine of a cluster makes at a time.
+
+One number for all ways to run, as the last bits of an embedding depend on which faces go through a network together.
+"""
 
 _FORMAT = 1  # of the parts: another number once the same photos and networks give other numbers
 _UNREADABLE = "unreadable"
@@ -54,6 +58,7 @@ def embed_faces(
     detector: Detector | None = None,
     which: WhichFace = "central",
     parts: Path | None = None,
+    executor: Executor | None = None,
     on_photo: Callable[[int], None] = lambda count: None,
 ) -> Embeddings:
     """Find the faces of photos and embed them, each as `recognizer.embed(*view_of_face(photo, landmarks))` would.
@@ -65,6 +70,8 @@ def embed_faces(
         which: which faces of a photo count.
         parts: a folder for finished parts of `PART` photos. What is in there already is not made again, and processes
             that are given one folder share the work. Without it nothing is kept.
+        executor: where parts are made, such as a Ray cluster whose machines see the photos and the folder of parts;
+            by default here. What its workers leave undone is done here in the end.
         on_photo: called with the number of photos that are done, whenever there are more.
 
     Returns:
@@ -78,7 +85,13 @@ def embed_faces(
     if parts is None:
         with TemporaryDirectory(prefix="fairveil-") as folder:
             return embed_faces(
-                table, recognizers, detector=detector, which=which, parts=Path(folder), on_photo=on_photo
+                table,
+                recognizers,
+                detector=detector,
+                which=which,
+                parts=Path(folder),
+                executor=executor,
+                on_photo=on_photo,
             )
     if which == "aligned":
         detector = None
@@ -96,23 +109,30 @@ def embed_faces(
     def told(before: int, count: int) -> None:
         on_photo(before + count)
 
-    pieces = [table.take(range(start, min(start + PART, len(table)))) for start in range(0, len(table), PART)]
+    starts = range(0, len(table), PART)
+    pieces = [table.take(range(start, min(start + PART, len(table)))) for start in starts]
+    names = [f"{number:05d}-{_key(piece, provenance)}.parquet" for number, piece in enumerate(pieces)]
+    if executor is not None:
+        tools = executor.share((tuple(recognizers), detector))
+        calls = ((_make_elsewhere, tools, parts, *some, which) for some in zip(names, pieces, strict=True))
+        for finished, _ in enumerate(executor.in_turn(calls), start=1):
+            on_photo(min(finished * PART, len(table)))
     work = {
-        f"{number:05d}-{_key(piece, provenance)}.parquet": partial(
+        name: partial(
             _make_part,
             table=piece,
             recognizers=recognizers,
             detector=detector,
             which=which,
-            on_photo=partial(told, number * PART),
+            on_photo=partial(told, start),
         )
-        for number, piece in enumerate(pieces)
+        for name, piece, start in zip(names, pieces, starts, strict=True)
     }
     try:
         files = make_files(parts, work, on_file=lambda count: on_photo(min(count * PART, len(table))))
     except OSError as error:
         raise FairveilError(f"{shown(parts)} cannot be written to: {error.strerror or error}.") from error
-    return _joined(table, files, provenance)
+    return _joined(table, files, starts, provenance)
 
 
 def faces_that_count(photo: Tensor, detector: Detector | None, which: WhichFace) -> Faces:
@@ -217,6 +237,22 @@ def _make_part(
     write_parquet(frame, target, {_UNREADABLE: json.dumps(unreadable)})
 
 
+def _make_elsewhere(
+    tools: tuple[Sequence[Recognizer], Detector | None], parts: Path, name: str, table: FaceTable, which: WhichFace
+) -> None:
+    """Make one part in a process that has nobody to tell of its photos."""
+    recognizers, detector = tools
+    maker = partial(
+        _make_part,
+        table=table,
+        recognizers=recognizers,
+        detector=detector,
+        which=which,
+        on_photo=lambda count: None,
+    )
+    make_files(parts, {name: maker})
+
+
 def _place(framing: Framing) -> _Place:
     return framing.size, framing.zoom, framing.drop
 
@@ -305,17 +341,17 @@ def _grouped(
         yield group
 
 
-def _joined(table: FaceTable, files: Sequence[Path], provenance: Provenance) -> Embeddings:
-    """The parts as one table, with the identities and groups of the photos."""
+def _joined(table: FaceTable, files: Sequence[Path], starts: Sequence[int], provenance: Provenance) -> Embeddings:
+    """The parts, the first photo of each given, as one table, with the identities and groups of the photos."""
     parts: list[pl.DataFrame] = []
     unreadable: dict[int, str] = {}
     images = table.frame["image"]
-    for number, file in enumerate(files):
-        rows = pl.read_parquet(file, glob=False).with_columns(pl.col("row") + number * PART)
+    for start, file in zip(starts, files, strict=True):
+        rows = pl.read_parquet(file, glob=False).with_columns(pl.col("row") + start)
         if len(rows):
             parts.append(rows)
         reasons = json.loads(pl.read_parquet_metadata(file)[_UNREADABLE])
-        unreadable |= {number * PART + int(row): reason for row, reason in reasons.items()}
+        unreadable |= {start + int(row): reason for row, reason in reasons.items()}
     if len(unreadable) == len(table):
         raise FairveilError(f"None of the {len(table)} photos of {table.name} can be read. {unreadable[0]}")
     if not parts:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor
 
-from fairveil.errors import FairveilError
+from fairveil.errors import FairveilError, clipped, listed
 from fairveil.files import atomic_path
 from fairveil.photos import shown
 
@@ -142,13 +142,13 @@ class Embeddings:
             metadata = pl.read_parquet_metadata(path)
         except FileNotFoundError:
             raise FairveilError(f"{name} is not there.") from None
-        except (OSError, pl.exceptions.PolarsError) as error:
+        except (Exception, pl.exceptions.PanicException) as error:  # a damaged file can make Polars panic
             raise FairveilError(f"{name} cannot be read as a Parquet file: {_first_line(error)}.") from error
         columns = [column for column, kind in frame.schema.items() if column not in FACE_SCHEMA and _holds_floats(kind)]
         if not columns:
             raise FairveilError(
                 f"{name} has no column of embeddings, that is a list or array of floats in each row; "
-                f"its columns are {', '.join(frame.columns)}."
+                f"its columns are {listed(frame.columns)}."
             )
         if not len(frame):
             raise FairveilError(f"{name} has no rows.")
@@ -182,10 +182,11 @@ class Embeddings:
         """
         name = shown(path)
         try:
-            vectors = np.load(path, allow_pickle=False)
+            # Mapped, a file that claims more than it holds is refused before any memory is taken for it.
+            vectors = np.load(path, mmap_mode="r", allow_pickle=False)
         except FileNotFoundError:
             raise FairveilError(f"{name} is not there.") from None
-        except (OSError, ValueError, EOFError) as error:
+        except Exception as error:  # NumPy's readers raise whatever a damaged file leads them to
             raise FairveilError(f"{name} cannot be read as an array of numbers: {_first_line(error)}.") from error
         if not isinstance(vectors, np.ndarray) or vectors.ndim != 2 or vectors.dtype.kind != "f":
             raise FairveilError(f"{name} holds no rows of floating-point numbers: save an array of shape (N, D).")
@@ -274,5 +275,5 @@ def _checked(column: pl.Series, name: str) -> pl.Series:
     return vector_column(column.name, vectors.astype(np.float32))
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n", maxsplit=1)[0].rstrip(".") or type(error).__name__
+def _first_line(error: BaseException) -> str:
+    return clipped(str(error).strip().split("\n", maxsplit=1)[0].rstrip("."), 300) or type(error).__name__

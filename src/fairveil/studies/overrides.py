@@ -8,9 +8,12 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from fairveil.errors import FairveilError, did_you_mean
+from fairveil.errors import FairveilError, clipped, did_you_mean, listed
 
 Settings = TypeVar("Settings", bound=BaseModel)
+
+_NO_TOML = (ValueError, RecursionError)
+"""What the reader of TOML raises, for numbers of thousands of digits and for values nested too deep."""
 
 
 def override(settings: Settings, assignments: Sequence[str]) -> Settings:
@@ -32,7 +35,7 @@ def override(settings: Settings, assignments: Sequence[str]) -> Settings:
     for assignment in assignments:
         key, equals, text = assignment.partition("=")
         if not equals:
-            raise FairveilError(f"{assignment!r} sets nothing: write it as key=value.")
+            raise FairveilError(f"{clipped(assignment)!r} sets nothing: write it as key=value.")
         settings = _validated(settings, key.strip(), list(_readings(text.strip())), text.strip())
     return settings
 
@@ -45,10 +48,11 @@ def override_from_file(settings: Settings, path: Path) -> Settings:
     """
     try:
         given = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise FairveilError(f"The settings in {path} cannot be read: {error}.") from error
-    for key, value in _leaves(settings, given):
-        settings = _validated(settings, key, [value], repr(value))
+        leaves = [(key, value, repr(value)) for key, value in _leaves(settings, given)]
+    except (OSError, *_NO_TOML) as error:
+        raise FairveilError(f"The settings in {path} cannot be read: {clipped(str(error), 300)}.") from error
+    for key, value, shown in leaves:
+        settings = _validated(settings, key, [value], shown)
     return settings
 
 
@@ -88,7 +92,8 @@ def _validated(settings: Settings, key: str, readings: Sequence[Any], shown: str
             first = error.errors()[0]
             complaints.append((len(first["loc"]), first["msg"].removeprefix("Value error, ")))
     _, complaint = max(complaints, key=itemgetter(0))  # of the reading whose form came nearest
-    raise FairveilError(f"{key} cannot be {shown}: {complaint[:1].lower()}{complaint[1:]}.")
+    complaint = clipped(f"{complaint[:1].lower()}{complaint[1:]}", 300)
+    raise FairveilError(f"{key} cannot be {clipped(shown)}: {complaint}.")
 
 
 def _path(settings: BaseModel, key: str, above: str = "") -> tuple[str, ...]:
@@ -109,7 +114,7 @@ def _path(settings: BaseModel, key: str, above: str = "") -> tuple[str, ...]:
             return (*name.split("."), entry, *deeper)
     names = [f"{above}{name}" for name in known]
     raise FairveilError(
-        f"There is no setting {above + key!r}.{did_you_mean(above + key, names)} There are {', '.join(names)}."
+        f"There is no setting {clipped(above + key)!r}.{did_you_mean(above + key, names)} There are {listed(names)}."
     )
 
 
@@ -124,9 +129,11 @@ def _found(settings: BaseModel, path: Sequence[str]) -> Any:
 def _readings(text: str) -> Iterator[Any]:
     """What a value on the command line may mean, likeliest first."""
     try:
-        yield tomllib.loads(f"value = {text}")["value"]
+        read = tomllib.loads(f"value = {text}")
+        if len(read) == 1:  # a line of its own behind the value would be another setting
+            yield read["value"]
         yield text
-    except tomllib.TOMLDecodeError:
+    except _NO_TOML:
         if text.lower() == "none":
             yield None
         yield text

@@ -12,9 +12,9 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from fairveil.errors import FairveilError
+from fairveil.executors import usable_cores
 from fairveil.files import atomic_path
 from fairveil.sharing import claimed
-from fairveil.studies.executors import usable_cores
 from fairveil.studies.study import Measurement, Preset
 from fairveil.version import __version__
 

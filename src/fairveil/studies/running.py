@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Any
 
 from fairveil.errors import FairveilError
-from fairveil.studies.executors import Executor
+from fairveil.executors import Executor
 from fairveil.studies.records import Failure, Record, RecordStore, Run, code_version, now, this_machine
 from fairveil.studies.study import Measurement, Preset, Study, Trial
 from fairveil.studies.workbench import Workbench

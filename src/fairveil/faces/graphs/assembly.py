@@ -8,13 +8,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fairveil.errors import FairveilError
+from fairveil.errors import FairveilError, clipped, listed
+from fairveil.faces.graphs.guarding import MISFITS, Guard
 from fairveil.faces.graphs.module import GraphModule, Node
 from fairveil.faces.graphs.operators import same
 from fairveil.faces.graphs.simplification import simplify
 
 _MISSING: Any = object()
-_MISFITS = (RuntimeError, ValueError, IndexError, TypeError, KeyError, OverflowError)
+_WORK = 1 << 32
+"""Multiplications that constants may take; exporters leave next to none."""
 
 
 @dataclass
@@ -67,7 +69,12 @@ class Operation:
 
     def error(self, what: str) -> FairveilError:
         """An error about this node, to be raised."""
-        return FairveilError(f"{self.graph.source}: the operator {self.kind} ({self.name or self.output}) {what}.")
+        name = f"{clipped(self.kind)} ({clipped(self.name or self.output)})"
+        return FairveilError(f"{self.graph.source}: the operator {name} {what}.")
+
+    def misfit(self, error: Exception) -> FairveilError:
+        """An error that says what torch or Python had to say, to be raised."""
+        return self.error(f"has inputs or attributes that do not fit together ({clipped(str(error), 300)})")
 
     def attribute(self, name: str, default: Any = _MISSING) -> Any:
         """Take an attribute; without a default the file must have it."""
@@ -80,13 +87,15 @@ class Operation:
         """Take an attribute of which only some values are implemented."""
         value = self.attribute(name, default)
         if value not in known:
-            raise self.error(f"has {name}={value!r}; fairveil knows {', '.join(map(repr, known))}")
+            raise self.error(f"has {name}={clipped(repr(value))}; fairveil knows {', '.join(map(repr, known))}")
         return value
 
     def refuse_leftovers(self) -> None:
         """Complain of attributes that nobody took."""
         for name, value in self.attributes.items():
-            raise self.error(f"has the attribute {name}={value!r}, which fairveil does not implement")
+            raise self.error(
+                f"has the attribute {clipped(name)}={clipped(repr(value))}, which fairveil does not implement"
+            )
 
     def has(self, index: int) -> bool:
         """Whether there is an input at this place."""
@@ -137,7 +146,7 @@ def assemble(graph: ForeignGraph, builders: Builders, output: str) -> GraphModul
     unknown = sorted({operation.kind for operation in operations} - set(builders))
     if unknown:
         raise FairveilError(
-            f"{graph.source} uses the {graph.format} operator{'s' if len(unknown) > 1 else ''} {', '.join(unknown)}, "
+            f"{graph.source} uses the {graph.format} operator{'s' if len(unknown) > 1 else ''} {listed(unknown)}, "
             f"which fairveil cannot read. It reads {', '.join(sorted(builders))}."
         )
     # A few bytes of file must not unfold to more memory than there is.
@@ -146,8 +155,8 @@ def assemble(graph: ForeignGraph, builders: Builders, output: str) -> GraphModul
     for operation in operations:
         try:
             operator, inputs = builders[operation.kind](operation)
-        except _MISFITS as error:
-            raise operation.error(f"has inputs or attributes that do not fit together ({error})") from error
+        except MISFITS as error:
+            raise operation.misfit(error) from error
         operation.refuse_leftovers()
         if all(name in graph.constants for name in inputs):
             folded = _fold(operation, operator, [graph.constants[name] for name in inputs], allowance)
@@ -156,7 +165,7 @@ def assemble(graph: ForeignGraph, builders: Builders, output: str) -> GraphModul
         else:
             nodes.append(Node(operator, inputs, operation.output))
     if output in graph.constants:
-        raise FairveilError(f"{graph.source}: the output {output!r} does not depend on the picture.")
+        raise FairveilError(f"{graph.source}: the output {clipped(output)!r} does not depend on the picture.")
     return GraphModule(
         simplify(nodes, graph.constants, output),
         graph.constants,
@@ -171,7 +180,7 @@ def _needed(graph: ForeignGraph, output: str) -> list[Operation]:
     """The operations the output depends on, each after those it reads from."""
     writer = {operation.output: operation for operation in graph.operations}
     if output not in writer:
-        raise FairveilError(f"{graph.source} has no output {output!r}.")
+        raise FairveilError(f"{graph.source} has no output {clipped(output)!r}.")
     ordered: list[Operation] = []
     known = {"", graph.input, *graph.constants}
     opened: set[str] = set()
@@ -182,10 +191,12 @@ def _needed(graph: ForeignGraph, output: str) -> list[Operation]:
             pending.pop()
             continue
         if name not in writer:
-            raise FairveilError(f"{graph.source} is broken: it reads a tensor {name!r} that fairveil cannot find.")
+            raise FairveilError(
+                f"{graph.source} is broken: it reads a tensor {clipped(name)!r} that fairveil cannot find."
+            )
         missing = [source for source in writer[name].inputs if source not in known]
         if missing and name in opened:
-            raise FairveilError(f"{graph.source} is broken: the tensor {name!r} is needed to compute itself.")
+            raise FairveilError(f"{graph.source} is broken: the tensor {clipped(name)!r} is needed to compute itself.")
         if missing:
             opened.add(name)
             pending += missing
@@ -199,12 +210,10 @@ def _needed(graph: ForeignGraph, output: str) -> list[Operation]:
 def _fold(operation: Operation, operator: Callable[..., Tensor], inputs: list[Tensor], allowance: int) -> Tensor:
     """The result of an operation on constants, if it is no larger than allowed."""
     try:
-        outline = operator(*[tensor.to("meta") for tensor in inputs])
-        if outline.nbytes > allowance:
-            raise operation.error(f"would unfold constants to {outline.nbytes} bytes, out of proportion to the file")
-        return operator(*inputs)
-    except _MISFITS as error:
-        raise operation.error(f"has inputs or attributes that do not fit together ({error})") from error
+        with Guard(allowance, _WORK, lambda what: operation.error(f"on constants {what} to the file")):
+            return operator(*inputs)
+    except MISFITS as error:
+        raise operation.misfit(error) from error
 
 
 def tensor_from_bytes(data: bytes | memoryview, dtype: torch.dtype, shape: Iterable[int], what: str) -> Tensor:
@@ -216,7 +225,8 @@ def tensor_from_bytes(data: bytes | memoryview, dtype: torch.dtype, shape: Itera
     sizes = tuple(shape)
     expected = math.prod(sizes) * dtype.itemsize
     if any(size < 0 for size in sizes) or len(data) != expected:
-        raise FairveilError(f"{what} holds {len(data)} bytes where its shape {list(sizes)} asks for {expected}.")
+        shape_asks = f"its shape {clipped(str(list(sizes)))} asks for {clipped(str(expected))}"
+        raise FairveilError(f"{what} holds {len(data)} bytes where {shape_asks}.")
     if expected == 0:
         return torch.empty(sizes, dtype=dtype)
     return torch.frombuffer(bytearray(data), dtype=dtype).reshape(sizes)

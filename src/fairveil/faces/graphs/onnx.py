@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from torch import Tensor
 
-from fairveil.errors import FairveilError
+from fairveil.errors import FairveilError, clipped
 from fairveil.faces.graphs import builders
 from fairveil.faces.graphs import operators as ops
 from fairveil.faces.graphs.assembly import Builders, ForeignGraph, Operation, Step, assemble
@@ -85,7 +85,7 @@ def _foreign_graph(model: onnx.ModelProto, source: str) -> ForeignGraph:
 def _tensor(proto: onnx.TensorProto, source: str) -> Tensor:
     if proto.data_location == onnx.TensorProto.EXTERNAL or proto.external_data:
         raise FairveilError(
-            f"{source} keeps its weights ({proto.name}) in another file: save it as one file, with "
+            f"{source} keeps its weights ({clipped(proto.name)}) in another file: save it as one file, with "
             "onnx.save_model(onnx.load_model(path), new_path)."
         )
     try:
@@ -93,8 +93,10 @@ def _tensor(proto: onnx.TensorProto, source: str) -> Tensor:
             raise ValueError(f"the shape {list(proto.dims)}")
         array = onnx.numpy_helper.to_array(proto)
     except (ValueError, TypeError, KeyError) as error:
-        raise FairveilError(f"{source} is broken: its tensor {proto.name!r} cannot be read ({error}).") from error
-    return _from_numpy(array, f"{source}: the tensor {proto.name!r}")
+        raise FairveilError(
+            f"{source} is broken: its tensor {clipped(proto.name)!r} cannot be read ({clipped(str(error), 300)})."
+        ) from error
+    return _from_numpy(array, f"{source}: the tensor {clipped(proto.name)!r}")
 
 
 def _from_numpy(array: np.ndarray[Any, Any], what: str) -> Tensor:
@@ -102,6 +104,8 @@ def _from_numpy(array: np.ndarray[Any, Any], what: str) -> Tensor:
     if array.dtype.kind in "iub":
         return torch.from_numpy(array.astype(np.int64))
     try:
+        if array.dtype.kind == "c":
+            raise TypeError("imaginary parts would be lost")
         return torch.from_numpy(array.astype(np.float32))
     except (ValueError, TypeError) as error:
         raise FairveilError(f"{what} holds {array.dtype} values, which fairveil cannot compute with.") from error

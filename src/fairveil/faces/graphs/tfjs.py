@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fairveil.errors import FairveilError
+from fairveil.errors import FairveilError, clipped, listed
 from fairveil.faces.graphs import builders
 from fairveil.faces.graphs import operators as ops
 from fairveil.faces.graphs.assembly import Builders, ForeignGraph, Operation, Step, assemble, tensor_from_bytes
@@ -47,12 +47,13 @@ def read_tfjs(model: Path | str, shards: Sequence[Path | str], output: str | Non
     try:
         graph = _foreign_graph(document, read_tfjs_weights(document["weightsManifest"], shards), model.name)
     except _MALFORMED as error:
-        raise FairveilError(f"{model} is not a TensorFlow.js graph model ({type(error).__name__}: {error}).") from error
+        reason = f"{type(error).__name__}: {clipped(str(error), 300)}"
+        raise FairveilError(f"{model} is not a TensorFlow.js graph model ({reason}).") from error
     if output is None:
         read = {name for operation in graph.operations for name in operation.inputs}
         ends = [operation.output for operation in graph.operations if operation.output not in read]
         if len(ends) != 1:
-            raise FairveilError(f"{model.name} has the outputs {', '.join(ends)}: name the one you want.")
+            raise FairveilError(f"{model.name} has the outputs {listed(ends)}: name the one you want.")
         output = ends[0]
     return assemble(graph, _BUILDERS, output)
 
@@ -81,7 +82,8 @@ def read_tfjs_weights(manifest: Sequence[Mapping[str, Any]], shards: Sequence[Pa
             files, paths = paths[:count], paths[count:]
             weights |= _read_group(group["weights"], files)
     except _MALFORMED as error:
-        raise FairveilError(f"The manifest of the weights is broken ({type(error).__name__}: {error}).") from error
+        reason = f"{type(error).__name__}: {clipped(str(error), 300)}"
+        raise FairveilError(f"The manifest of the weights is broken ({reason}).") from error
     return weights
 
 
@@ -94,21 +96,23 @@ def _read_group(specifications: Sequence[Mapping[str, Any]], files: Sequence[Pat
     weights: dict[str, Tensor] = {}
     offset = 0
     for specification in specifications:
-        name, shape = specification["name"], [int(size) for size in specification["shape"]]
+        name, shape = str(specification["name"]), [int(size) for size in specification["shape"]]
         quantization = specification.get("quantization", {})
         stored = quantization.get("dtype", specification["dtype"])
         if stored not in _DTYPES:
-            raise FairveilError(f"{where}: {name} is stored as {stored}; fairveil reads {', '.join(_DTYPES)}.")
+            raise FairveilError(
+                f"{where}: {clipped(name)} is stored as {clipped(str(stored))}; fairveil reads {', '.join(_DTYPES)}."
+            )
         if min(shape, default=1) < 0:
-            raise FairveilError(f"{where}: {name} has a negative size in its shape {shape}.")
+            raise FairveilError(f"{where}: {clipped(name)} has a negative size in its shape {clipped(str(shape))}.")
         end = offset + math.prod(shape) * _DTYPES[stored].itemsize
-        values = tensor_from_bytes(data[offset:end], _DTYPES[stored], shape, f"{where}: {name}")
+        values = tensor_from_bytes(data[offset:end], _DTYPES[stored], shape, f"{where}: {clipped(name)}")
         offset = end
         if "scale" in quantization:
             values = values.float() * float(quantization["scale"]) + float(quantization["min"])
         weights[name] = values.float() if specification["dtype"].startswith("float") else values.long()
     if offset != len(data):
-        raise FairveilError(f"{where} holds {len(data)} bytes where the manifest asks for {offset}.")
+        raise FairveilError(f"{where} holds {len(data)} bytes where the manifest asks for {clipped(str(offset))}.")
     return weights
 
 
@@ -133,18 +137,19 @@ def _foreign_graph(document: Any, weights: dict[str, Tensor], source: str) -> Fo
     graph = ForeignGraph(
         source,
         "TensorFlow.js",
-        {node["name"]: weights[node["name"]] for node in nodes if node["op"] == "Const"},
-        placeholders[0]["name"],
+        {str(node["name"]): weights[str(node["name"])] for node in nodes if node["op"] == "Const"},
+        str(placeholders[0]["name"]),
         batch=batch or 1,
         picture=(height, width),
         entry=partial(ops.permute, order=(0, 2, 3, 1)),
     )
     for node in nodes:
-        if node["op"] not in ("Placeholder", "Const"):
+        kind, name = str(node["op"]), str(node["name"])
+        if kind not in ("Placeholder", "Const"):
             attributes = {name: _attribute(value) for name, value in node.get("attr", {}).items()}
             # "^name" only says what must have run before.
-            inputs = [name.removesuffix(":0") for name in node.get("input", ()) if not name.startswith("^")]
-            graph.operations += _unfused(graph, node["op"], node["name"], inputs, attributes)
+            inputs = [read.removesuffix(":0") for read in node.get("input", ()) if not read.startswith("^")]
+            graph.operations += _unfused(graph, kind, name, inputs, attributes)
     return graph
 
 

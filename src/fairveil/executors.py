@@ -1,15 +1,16 @@
-"""Where trials run: in this process, in several of this machine, or on a Ray cluster. All three look like futures."""
+"""Where work runs: in this process, in several of this machine, or on a Ray cluster. All three look like futures."""
 
 import logging
 import multiprocessing
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from fairveil.errors import FairveilError
@@ -25,10 +26,29 @@ class Executor:
     Attributes:
         submit: starts one.
         capacity: how many may be under way at once.
+        share: makes of a large argument what to hand to `submit` in its place, so that it travels once.
     """
 
     submit: Submit
     capacity: int
+    share: Callable[[Any], Any] = lambda value: value
+
+    def in_turn(self, calls: Iterable[tuple[Any, ...]]) -> Iterator[tuple[int, "Future[Any]"]]:
+        """Start calls as there is room, and give the number and the future of each as it ends.
+
+        >>> with executor() as here:
+        ...     [(number, future.result()) for number, future in here.in_turn([(abs, -3), (max, 1, 2)])]
+        [(0, 3), (1, 2)]
+        """
+        under_way: dict[Future[Any], int] = {}
+        waiting = enumerate(calls)
+        while True:
+            while len(under_way) < self.capacity and (call := next(waiting, None)) is not None:
+                under_way[self.submit(*call[1])] = call[0]
+            if not under_way:
+                return
+            for future in wait(under_way, return_when=FIRST_COMPLETED).done:
+                yield under_way.pop(future), future
 
 
 def usable_cores() -> int:
@@ -43,10 +63,10 @@ def executor(*, workers: int = 1, ray: str | None = None, threads: int = 1) -> I
     Args:
         workers: how many processes.
         ray: address of a Ray cluster; "auto" finds the one this machine belongs to, "local" starts one here.
-        threads: cores that one trial takes of a Ray cluster.
+        threads: cores that one function takes of a Ray cluster; its networks are given as many threads.
 
     Raises:
-        FairveilError: Ray is not installed, or the cluster cannot be reached.
+        FairveilError: Ray is not installed, the cluster cannot be reached, or none of its machines has so many cores.
     """
     if ray is not None:
         with _on_ray(ray, threads) as cluster:
@@ -123,15 +143,31 @@ def _on_ray(address: str, threads: int) -> Iterator[Executor]:
                 "or say --ray-address local."
             ) from error
 
+    # Ray starts a task again elsewhere when its node dies.
+    task = ray.remote(num_cpus=threads, max_retries=3)(_as_here)
+
     def submit(function: Callable[..., Any], *arguments: Any) -> "Future[Any]":
-        # Ray starts a task again elsewhere when its node dies.
-        task = ray.remote(num_cpus=threads, max_retries=3)(function)
-        future: Future[Any] = task.remote(*arguments).future()
+        future: Future[Any] = task.remote(str(Path.cwd()), threads, function, *arguments).future()
         return future
 
     try:
-        cores = int(ray.cluster_resources().get("CPU", 1))  # type: ignore[no-untyped-call]
-        yield Executor(submit, max(1, cores // threads))
+        cores = [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+        if max(cores, default=0) < threads:
+            raise FairveilError(
+                f"No machine of the Ray cluster has the {threads} cores that are asked for: ask for fewer "
+                "(--threads, or the environment variable OMP_NUM_THREADS)."
+            )
+        yield Executor(submit, sum(count // threads for count in cores), ray.put)
     finally:
         if ours:
             ray.shutdown()
+
+
+def _as_here(folder: str, threads: int, function: Callable[..., Any], *arguments: Any) -> Any:
+    """Call a function on another machine as it would be called on this one: with its relative paths and threads."""
+    import torch
+
+    torch.set_num_threads(threads)
+    with suppress(OSError):  # who needs the folder will say that it is not there
+        os.chdir(folder)
+    return function(*arguments)
