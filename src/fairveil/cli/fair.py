@@ -18,7 +18,6 @@ from fairveil.cli.fair_data import (
     Device,
     Epochs,
     Face,
-    FairPreset,
     Group,
     Preset,
     Size,
@@ -29,7 +28,7 @@ from fairveil.cli.fair_data import (
 from fairveil.cli.reports import json_beside, write_json
 from fairveil.cli.studies import check_device
 from fairveil.cli.terminal import named_path, progress_bar, results, talk
-from fairveil.cli.training import TrainedFace, epoch_bar, new_model_file
+from fairveil.cli.training import TrainedFace, TrainingPreset, epoch_bar, new_model_file
 from fairveil.errors import FairveilError
 
 if TYPE_CHECKING:  # torch takes seconds to import: --help should not wait for it
@@ -74,7 +73,7 @@ def train(
     margin: Annotated[float | None, typer.Option(min=0, max=1, help="Of that group.")] = None,
     share: Annotated[float | None, typer.Option(min=0, max=1, help="Of that group's labels.")] = None,
     task: Task = TaskName.recognition,
-    preset: Preset = FairPreset.small,
+    preset: Preset = TrainingPreset.small,
     epochs: Epochs = None,
     size: Size = None,
     face: Face = TrainedFace.central,
@@ -192,7 +191,7 @@ def compare(
         str | None, typer.Option(help="The group that is worse off, whose margin is raised; as above.")
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Runs of each; three give intervals.")] = 3,
-    preset: Preset = FairPreset.small,
+    preset: Preset = TrainingPreset.small,
     epochs: Epochs = None,
     size: Size = None,
     face: Face = TrainedFace.central,

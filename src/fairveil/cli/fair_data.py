@@ -11,7 +11,7 @@ from rich.text import Text
 
 from fairveil.cli.faces import photos_of
 from fairveil.cli.terminal import named_path, progress_bar, talk
-from fairveil.cli.training import TrainedFace, cut_with_progress
+from fairveil.cli.training import TrainedFace, TrainingPreset, cut_with_progress
 
 if TYPE_CHECKING:  # torch takes seconds to import: --help should not wait for it
     from fairveil.faces.crops import FaceCrops
@@ -20,22 +20,11 @@ if TYPE_CHECKING:  # torch takes seconds to import: --help should not wait for i
     from fairveil.training import Training
 
 
-SYNTHETIC = "synthetic"
-"""What stands for generated data."""
-
-
 class TaskName(StrEnum):
     """What is learned."""
 
     recognition = "recognition"
     findings = "findings"
-
-
-class FairPreset(StrEnum):
-    """How long and with which settings."""
-
-    small = "small"
-    paper = "paper"
 
 
 Data = Annotated[
@@ -48,7 +37,9 @@ Data = Annotated[
 ]
 Group = Annotated[str, typer.Option(help="The column whose groups are to be treated alike.")]
 Task = Annotated[TaskName, typer.Option(help="Whose face it is, or what an X-ray shows.")]
-Preset = Annotated[FairPreset, typer.Option(help="small: minutes a model on two cores; paper: the published settings.")]
+Preset = Annotated[
+    TrainingPreset, typer.Option(help="small: minutes a model on two cores; paper: the published settings.")
+]
 Epochs = Annotated[int | None, typer.Option(min=1, help="By default the preset's.")]
 Size = Annotated[int | None, typer.Option(min=16, max=1024, help="Side of pictures in pixels.")]
 Face = Annotated[
@@ -73,7 +64,7 @@ class Asked:
     data: str
     group: str
     task: TaskName
-    preset: FairPreset
+    preset: TrainingPreset
     epochs: int | None
     size: int | None
     face: TrainedFace
@@ -103,9 +94,9 @@ class Asked:
 
         if self.weights is not None:
             raise typer.BadParameter("ImageNet weights are for X-rays: leave them out.", param_hint="--weights")
-        settings = FaceSettings(training=PAPER) if self.preset == FairPreset.paper else SMALL
+        settings = FaceSettings(training=PAPER) if self.preset == TrainingPreset.paper else SMALL
         settings = settings.model_copy(update={"training": self._with_epochs(settings.training)})
-        size = self.size or (112 if self.preset == FairPreset.paper else 64)
+        size = self.size or (112 if self.preset == TrainingPreset.paper else 64)
         with torch.device("meta"):  # before any photo is looked at
             build_backbone(settings.backbone, seed=0, size=size)
         crops = self._crops(size, folder)
@@ -118,6 +109,8 @@ class Asked:
         return FaceExperiment(splits, self.group, settings, folder=folder / "baselines", device=self.device), told
 
     def _crops(self, size: int, folder: Path) -> "FaceCrops":
+        from fairveil.studies.subjects import SYNTHETIC, crops_of
+
         if self.data != SYNTHETIC:
             from fairveil.fair.groups import groups_of
 
@@ -127,7 +120,6 @@ class Asked:
         if not 64 <= size <= 224:
             raise typer.BadParameter("Generated faces have 64 to 224 pixels.", param_hint="--size")
         from fairveil.studies.fairness.recognition import GENERATED
-        from fairveil.studies.subjects import crops_of
         from fairveil.studies.workbench import Workbench
 
         return crops_of(GENERATED.model_copy(update={"size": size}), Workbench(folder))
@@ -138,7 +130,7 @@ class Asked:
 
         if self.face != TrainedFace.central:
             raise typer.BadParameter("X-rays have no faces to choose from: leave it out.", param_hint="--face")
-        settings = XraySettings(training=PAPER) if self.preset == FairPreset.paper else SMALL
+        settings = XraySettings(training=PAPER) if self.preset == TrainingPreset.paper else SMALL
         settings = settings.model_copy(update={"training": self._with_epochs(settings.training)})
         splits = self._xray_splits(folder / "xrays")
         told = (
@@ -156,13 +148,14 @@ class Asked:
     def _xray_splits(self, folder: Path) -> "XraySplits":
         from fairveil.fair.findings import split_xrays
         from fairveil.studies.fairness.findings import Patients, splits_of
+        from fairveil.studies.subjects import SYNTHETIC
         from fairveil.xrays import read_xrays
 
         if self.data == SYNTHETIC:
             if self.size is not None and self.size > 512:
                 raise typer.BadParameter("Generated X-rays have 512 pixels at most.", param_hint="--size")
             return splits_of(Patients() if self.size is None else Patients(size=self.size), folder)
-        size = self.size or (256 if self.preset == FairPreset.paper else 64)
+        size = self.size or (256 if self.preset == TrainingPreset.paper else 64)
         with progress_bar() as progress:
             task = progress.add_task("reading X-rays", total=None)
             xrays = read_xrays(

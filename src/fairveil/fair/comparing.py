@@ -299,7 +299,6 @@ def compare(
         FairveilError: an intervention is not for this task, or training fails.
     """
     every = planned(experiment, interventions)
-    about = "" if folder is None else experiment.fingerprint()  # of all the data, so once and not for every run
     frames, lacking = [], dict.fromkeys(every, 0.0)
     for seed in range(seeds):
         for name, one in every.items():
@@ -307,9 +306,7 @@ def compare(
                 if folder is None:
                     found = experiment.measure(one, seed=seed, told=told(name, seed))
                 else:
-                    found = measure_once(
-                        experiment, one, seed=seed, folder=folder, fingerprint=about, told=told(name, seed)
-                    )
+                    found = measure_once(experiment, one, seed=seed, folder=folder, told=told(name, seed))
             except FairveilError as error:
                 raise FairveilError(f"{name}, run {seed + 1}: {error}") from error
             lacking[name] = max(lacking[name], found.lacking)

@@ -63,8 +63,9 @@ class Experiment(Protocol):
     def measures(self) -> dict[str, str]:
         """Which measure tells how well a model does, by split: train, validation, test."""
 
+    @property
     def fingerprint(self) -> str:
-        """Equal if and only if data and settings are."""
+        """Equal if and only if data and settings are; told once, since it takes all of the data."""
 
     def measure(self, intervention: AnyIntervention, *, seed: int, told: Told = SILENT) -> Measured:
         """Train a model under an intervention and see how well it does for whom.
@@ -80,7 +81,6 @@ def measure_once(
     *,
     seed: int,
     folder: Path,
-    fingerprint: str | None = None,
     told: Told = SILENT,
 ) -> Measured:
     """What a run came to, from a folder if it is there; a run that was stopped goes on from its last epoch.
@@ -90,13 +90,12 @@ def measure_once(
         intervention: under which.
         seed: of the run.
         folder: keeps what runs came to, for all processes.
-        fingerprint: of the experiment, where it is known already: it takes all of the data to tell.
         told: whom training tells of its progress; the checkpoint is put in the folder.
 
     Raises:
         FairveilError: as `Experiment.measure`.
     """
-    name = run_name(fingerprint or experiment.fingerprint(), intervention, seed)
+    name = run_name(experiment.fingerprint, intervention, seed)
     checkpoint = folder / f"{name}.checkpoint"
 
     def write(target: Path) -> None:

@@ -240,6 +240,7 @@ class XrayExperiment:
         """Of the X-rays trained on."""
         return groups_of(self.splits.train.groups, self.column)
 
+    @cached_property
     def fingerprint(self) -> str:
         """Equal if and only if data and settings are."""
         about = [part.fingerprint() for part in self.splits.parts.values()] + [

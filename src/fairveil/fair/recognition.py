@@ -155,6 +155,7 @@ class FaceExperiment:
         """Of the crops trained on."""
         return groups_of(self.splits.train.groups, self.column)
 
+    @cached_property
     def fingerprint(self) -> str:
         """Equal if and only if data and settings are."""
         parts = [self.splits.train, self.splits.aside, self.splits.validation, self.splits.test]
@@ -307,7 +308,7 @@ class FaceExperiment:
 
     def _kept_baseline(self, folder: Path, seed: int, told: Told) -> FittedFaces:
         """The baseline of a seed, from the folder if it is there."""
-        name = f"baseline-{run_name(self.fingerprint(), Baseline(), seed)}.safetensors"
+        name = f"baseline-{run_name(self.fingerprint, Baseline(), seed)}.safetensors"
         return self._read(make_files(folder, {name: partial(self._write, seed=seed, told=told)})[0])
 
     def _write(self, target: Path, *, seed: int, told: Told) -> None:
