@@ -68,16 +68,12 @@ class Intervention(BaseModel):
 
     Attributes:
         kind: which.
-        title: in a few words.
-        source: the equation or section.
         tasks: which it can be used for.
         compares: whether it compares groups within a batch.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    title: ClassVar[str]
-    source: ClassVar[str]
     tasks: ClassVar[frozenset[Task]] = frozenset({"recognition", "findings"})
     compares: ClassVar[bool] = False
 
@@ -101,10 +97,8 @@ class Intervention(BaseModel):
 
 
 class Baseline(Intervention):
-    """Training as usual."""
+    """Training as usual (section 6.4)."""
 
-    title: ClassVar[str] = "training as usual"
-    source: ClassVar[str] = "section 6.4"
     kind: Literal["baseline"] = "baseline"
 
     @property
@@ -145,10 +139,8 @@ class _Penalty(Intervention):
 
 
 class EqualLoss(_Penalty):
-    """min L + α|L(a+) − L(a−)|."""
+    """Equal loss: min L + α|L(a+) − L(a−)| (equation 6.2)."""
 
-    title: ClassVar[str] = "equal loss"
-    source: ClassVar[str] = "equation 6.2"
     kind: Literal["equal-loss"] = "equal-loss"
 
     def penalty(self, outputs: Outputs) -> Tensor:
@@ -157,10 +149,8 @@ class EqualLoss(_Penalty):
 
 
 class EqualizedOdds(_Penalty):
-    """min L + α(fpr + fnr)."""
+    """Equalized odds: min L + α(fpr + fnr) (equations 6.4 to 6.6)."""
 
-    title: ClassVar[str] = "equalized odds"
-    source: ClassVar[str] = "equations 6.4 to 6.6"
     tasks: ClassVar[frozenset[Task]] = frozenset({"findings"})
     kind: Literal["equalized-odds"] = "equalized-odds"
 
@@ -173,10 +163,8 @@ class EqualizedOdds(_Penalty):
 
 
 class DisparateImpact(_Penalty):
-    """min L + α·di."""
+    """Disparate impact: min L + α·di (equations 6.8 and 6.9)."""
 
-    title: ClassVar[str] = "disparate impact"
-    source: ClassVar[str] = "equations 6.8 and 6.9"
     tasks: ClassVar[frozenset[Task]] = frozenset({"findings"})
     kind: Literal["disparate-impact"] = "disparate-impact"
 
@@ -187,10 +175,8 @@ class DisparateImpact(_Penalty):
 
 
 class MinMax(Intervention):
-    """min max{L(a+), L(a−)}."""
+    """The worst group's loss: min max{L(a+), L(a−)} (equation 6.11)."""
 
-    title: ClassVar[str] = "the worst group's loss"
-    source: ClassVar[str] = "equation 6.11"
     compares: ClassVar[bool] = True
     kind: Literal["min-max"] = "min-max"
 
@@ -207,15 +193,13 @@ class MinMax(Intervention):
 
 
 class GroupMargins(Intervention):
-    """A larger margin for the identities of one group.
+    """A larger margin for the identities of one group (section 6.4.4).
 
     Attributes:
         group: whose.
         margin: theirs; the others have the head's usual one.
     """
 
-    title: ClassVar[str] = "a larger margin"
-    source: ClassVar[str] = "section 6.4.4"
     tasks: ClassVar[frozenset[Task]] = frozenset({"recognition"})
     kind: Literal["margins"] = "margins"
     group: str
@@ -228,15 +212,13 @@ class GroupMargins(Intervention):
 
 
 class LabelFlipping(Intervention):
-    """A share of the better-off group's labels made wrong.
+    """A share of the better-off group's labels made wrong (section 6.6).
 
     Attributes:
         group: the better-off one.
         share: p.
     """
 
-    title: ClassVar[str] = "wrong labels"
-    source: ClassVar[str] = "section 6.6"
     kind: Literal["label-flipping"] = "label-flipping"
     group: str
     share: float = Field(0.3, ge=0, le=1)
@@ -252,15 +234,13 @@ class LabelFlipping(Intervention):
 
 
 class FairFeatures(Intervention):
-    """Features of a finished network, from which the group is removed.
+    """Features of a finished network, from which the group is removed (sections 6.5 and 6.9.2).
 
     Attributes:
         toward: the group that everybody is to look like.
         weight: α, of the adversarial term.
     """
 
-    title: ClassVar[str] = "features without the group"
-    source: ClassVar[str] = "sections 6.5 and 6.9.2"
     tasks: ClassVar[frozenset[Task]] = frozenset({"recognition"})
     kind: Literal["fair-features"] = "fair-features"
     toward: str
