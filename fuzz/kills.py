@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -69,18 +70,20 @@ def kill_protect(folder: Path, kills: int, chance: random.Random) -> Story:
         options = ["--strength", "low", "--steps", "2", "--recognizer", "mobileface"]
         return [*FAIRVEIL, "protect", str(originals), "-o", str(out), *options]
 
+    def pieces(out: Path) -> list[Path]:
+        return [path for path in sorted(out.rglob("*")) if path.is_file() and not _hidden(path, out)]
+
     def finished(out: Path) -> dict[str, str]:
         assert digests(originals) == before, "an original was touched"
-        photos = [path for path in sorted(out.rglob("*")) if path.is_file() and not _hidden(path, out)]
-        for photo in photos:
+        for photo in pieces(out):
             with Image.open(photo) as opened:
                 opened.load()  # raises where a photo is cut short
         for entry in out.rglob(".fairveil/*.json"):
             if not entry.name.startswith("."):
                 json.loads(entry.read_text())
-        return {str(photo.relative_to(out)): digest(photo) for photo in photos}
+        return {str(photo.relative_to(out)): digest(photo) for photo in pieces(out)}
 
-    return kill(command, finished, folder, kills, chance, pieces=len(before))
+    return kill(command, pieces, finished, folder, kills, chance, expected_pieces=len(before))
 
 
 def kill_study(folder: Path, kills: int, chance: random.Random) -> Story:
@@ -94,50 +97,55 @@ def kill_study(folder: Path, kills: int, chance: random.Random) -> Story:
         study = [*FAIRVEIL, "study", "run", "backdoor-defenses", "--preset", "smoke"]
         return [*study, "--workers", "2", "--out", str(out)]
 
+    def pieces(out: Path) -> list[Path]:
+        return [path for path in sorted(out.glob("records/*/*.json")) if not path.name.startswith(".")]
+
     def finished(out: Path) -> dict[str, str]:
         from fairveil.studies.records import Record
 
         results = {}
-        for path in sorted(out.glob("records/*/*.json")):
-            if not path.name.startswith("."):
-                record = Record.model_validate_json(path.read_bytes())
-                assert record.failure is None, record.failure
-                results[path.name] = json.dumps(record.result(), sort_keys=True)
+        for path in pieces(out):
+            record = Record.model_validate_json(path.read_bytes())
+            assert record.failure is None, record.failure
+            results[path.name] = json.dumps(record.result(), sort_keys=True)
         return results
 
-    return kill(command, finished, folder, kills, chance)
+    return kill(command, pieces, finished, folder, kills, chance)
 
 
 def kill(
     command: Callable[[Path], list[str]],
+    pieces: Callable[[Path], list[Path]],
     finished: Callable[[Path], dict[str, str]],
     folder: Path,
     kills: int,
     chance: random.Random,
     *,
-    pieces: int | None = None,
+    expected_pieces: int | None = None,
 ) -> Story:
     """Run a command undisturbed once, then kill it again and again, beginning anew whenever it comes to its end.
 
     Args:
         command: what to run for a folder of results.
+        pieces: the files of the finished pieces in such a folder.
         finished: the finished pieces in such a folder by name, each with what must come out again; it checks them.
         folder: where to work.
         kills: how many.
         chance: when.
-        pieces: how many there must be in the end, if that is known.
+        expected_pieces: how many there must be in the end, if that is known.
     """
     story = Story()
     whole = folder / "whole"
     story.seconds = run(command(whole))
     expected = finished(whole)
-    assert expected and len(expected) == (pieces or len(expected)), f"{len(expected)} pieces"
+    assert expected and len(expected) == (expected_pieces or len(expected)), f"{len(expected)} pieces"
     attempt, out = 0, folder / "killed-0"
     while story.kills < kills:
         kept = finished(out)
         # Half of the kills fall where pieces are being finished, which is a short part of the whole.
         moment = chance.uniform(0, 1.1 * story.seconds)
-        killed = run_and_kill(command(out), moment, watch=out if chance.random() < 0.5 else None)
+        watch = partial(pieces, out) if chance.random() < 0.5 else None
+        killed = run_and_kill(command(out), moment, watch=watch)
         now = finished(out)
         assert kept.items() <= now.items(), "what was finished is lost or changed"
         assert now.items() <= expected.items(), "a finished piece is not what it should be"
@@ -146,7 +154,8 @@ def kill(
             story.finished += len(now)
             story.at_once += len(now) == len(kept)
         else:
-            story.seconds = min(story.seconds, moment)  # the machine is less busy than it was
+            if watch is None:
+                story.seconds = min(story.seconds, moment)  # the machine is less busy than it was
             assert now == expected, "the resumed run is not complete"
             attempt += 1
             out = folder / f"killed-{attempt}"
@@ -163,15 +172,15 @@ def run(command: Sequence[str]) -> float:
     return time.monotonic() - began
 
 
-def run_and_kill(command: Sequence[str], moment: float, *, watch: Path | None) -> bool:
+def run_and_kill(command: Sequence[str], moment: float, *, watch: Callable[[], list[Path]] | None) -> bool:
     """Start a command and kill it, with all its children, after a time; whether it was still at work.
 
-    With a folder to watch, it is killed within half a second after the first new file there, if that comes sooner.
+    With pieces to watch, it is killed within half a second after the first new one instead.
     """
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
-    deadline, known = time.monotonic() + moment, _files(watch) if watch else 0
-    while process.poll() is None and time.monotonic() < deadline:
-        if watch and _files(watch) > known:
+    deadline, known = time.monotonic() + moment, len(watch()) if watch else 0
+    while process.poll() is None and (watch or time.monotonic() < deadline):
+        if watch and len(watch()) > known:
             time.sleep(moment % 0.5)
             break
         time.sleep(0.005)
@@ -205,10 +214,6 @@ def digest(path: Path) -> str:
 def digests(folder: Path) -> dict[str, str]:
     """All files below a folder, by the hash of their content."""
     return {str(path.relative_to(folder)): digest(path) for path in sorted(folder.rglob("*")) if path.is_file()}
-
-
-def _files(folder: Path) -> int:
-    return sum(len(names) for _, _, names in os.walk(folder))
 
 
 def _hidden(path: Path, folder: Path) -> bool:
