@@ -216,6 +216,20 @@ def test_a_table_of_more_columns_than_labels_could_be_is_refused_at_once(tmp_pat
         FaceTable.from_csv(tmp_path / "wide.csv")
 
 
+@pytest.mark.parametrize("rows", ["1\n" * 4000, "a\n" + "\n" * 20_000], ids=["short", "blank"])
+def test_rows_far_shorter_than_the_header_are_refused_at_once(tmp_path, rows):
+    header = ",".join(["image", *(f"c{number}" for number in range(9990))])
+    (tmp_path / "ragged.csv").write_text(f"{header}\n{rows}")
+    with pytest.raises(FairveilError, match="9,991 columns over rows of fewer"):
+        FaceTable.from_csv(tmp_path / "ragged.csv")
+
+
+def test_a_cell_of_many_lines_is_no_reason_to_refuse(tmp_path):
+    header = ",".join(["image", *(f"c{number}" for number in range(50))])
+    (tmp_path / "notes.csv").write_text(f'{header}\na.jpg,"{"line" * 2}{chr(10) * 3000}"{"," * 49}\n')
+    assert len(FaceTable.from_csv(tmp_path / "notes.csv")) == 1
+
+
 def test_two_columns_without_a_name_are_two_of_one_name(tmp_path):
     (tmp_path / "faces.csv").write_bytes(b"image, ,\na.jpg,b,c\n")
     with pytest.raises(FairveilError, match="two columns ''"):

@@ -22,6 +22,7 @@ _ODD = r"(^|/)\.{0,2}(/|$)|:"
 """Paths that are not plainly below a root as they stand: with an empty part, ".", "..", or a colon."""
 
 _MOST_COLUMNS = 10_000
+_MOST_EMPTY = 10_000_000  # cells that rows of a CSV may lack; Polars fills them, each of 16 bytes
 """Columns that a table may have. More of them would take memory and time out of all proportion to the file."""
 
 
@@ -229,8 +230,11 @@ def read_strings(path: Path) -> pl.DataFrame:
     """
     try:
         data = path.read_bytes()  # here, as Polars takes a folder, or a star in a name, for several files
-        if _columns_of(data) > _MOST_COLUMNS:
+        columns = _columns_of(data)
+        if columns > _MOST_COLUMNS:
             raise FairveilError(f"{shown(path)} has more than {_MOST_COLUMNS:,} columns: leave out all but the labels.")
+        if columns * data.count(b"\n") > 2 * len(data) + _MOST_EMPTY:  # what is between the columns has bytes too
+            raise FairveilError(f"{shown(path)} has a header of {columns:,} columns over rows of fewer: fill its rows.")
         frame = pl.read_csv(data, infer_schema=False, null_values=[""])
     except FileNotFoundError:
         raise FairveilError(f"{shown(path)} is not there.") from None

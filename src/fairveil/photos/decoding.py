@@ -17,6 +17,7 @@ from PIL import Image, ImageCms
 from torch import Tensor
 
 from fairveil.errors import FairveilError
+from fairveil.photos.bombs import refuse_bombs
 from fairveil.photos.exif import parse_exif
 from fairveil.photos.formats import SPOKEN, Format, format_of_content, other_kind
 from fairveil.photos.metadata import (
@@ -120,6 +121,7 @@ def decode_photo(data: bytes, name: str, *, max_pixels: int) -> Photo:
 def _decode(data: bytes, format: Format, name: str, max_pixels: int) -> Photo:
     if format == "WEBP" and _pixels_of_webp(data) > max_pixels:
         raise FairveilError(_too_large(name, max_pixels))  # its decoder takes memory for the canvas at once
+    refuse_bombs(data, format, name)
     with _open(data, format, name) as image:
         if image.width * image.height > max_pixels:
             raise FairveilError(_too_large(name, max_pixels))
@@ -309,13 +311,13 @@ def _bytes(value: object) -> bytes:
 
 
 def _colour_chunks(data: bytes) -> bytes:
-    position, kept = 8, b""
+    position, kept = 8, dict[bytes, bytes]()
     while position + 12 <= len(data) and (kind := data[position + 4 : position + 8]) != b"IDAT":
         end = position + 12 + int.from_bytes(data[position : position + 4], "big")
         if kind in _COLOUR_CHUNKS and end - position <= 64:
-            kept += data[position:end]
+            kept.setdefault(kind, data[position:end])
         position = end
-    return kept
+    return b"".join(kept.values())
 
 
 def _compression(data: bytes, info: Mapping[Any, Any], format: Format) -> str | None:

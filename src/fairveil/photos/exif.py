@@ -18,6 +18,7 @@ CAMERA_DIRECTORY, LOCATION_DIRECTORY, INTEROPERABILITY_DIRECTORY = 0x8769, 0x882
 
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
 """Bytes of one value, by type; types that are not here do not exist."""
+_SIZE_OF_TYPE = np.array([_SIZES.get(type, 8 if type in (16, 17, 18) else 0) for type in range(20)])
 _SWAPPED = {3: 2, 4: 4, 5: 4, 8: 2, 9: 4, 10: 4, 11: 4, 12: 8, 13: 4}
 """Bytes that change places together when the byte order changes."""
 
@@ -103,6 +104,42 @@ def parse_exif(block: bytes, *, budget: int = 1 << 20) -> Exif | None:
             if (entry := entries.pop(pointer, None)) and entry.type in (4, 13) and entry.count:
                 offsets.setdefault(pointer, struct.unpack_from(order + "I", entry.data)[0])
     return Exif(order, *found.values())
+
+
+def claimed_bytes(block: bytes | memoryview) -> int:
+    """How many bytes the values of an Exif block, or of a TIFF file's first two pages, have when all are copied.
+
+    In an honest one each value has a place of its own, so that there are no more than the block has.
+
+    Args:
+        block: bytes from the "II" or "MM" on; what is nothing of the kind claims nothing. BigTIFF is understood too.
+    """
+    orders: dict[bytes, Literal["<", ">"]] = {b"II": "<", b"MM": ">"}
+    order = orders.get(bytes(block[:2]))
+    if order is None or len(block) < 16:
+        return 0
+    big = bytes(block[2:4]) in (b"+\0", b"\0+")
+    entry = np.dtype([("tag", "u2"), ("type", "u2"), ("count", "u8" if big else "u4"), ("at", "u8" if big else "u4")])
+    entry = entry.newbyteorder(order)
+    number, pointer = (order + "Q",) * 2 if big else (order + "H", order + "I")
+    claimed, seen = 0, set()
+    waiting = [(struct.unpack_from(pointer, block, 8 if big else 4)[0], 1)]  # where, and how many pages come after it
+    while waiting:
+        offset, pages = waiting.pop()
+        begin = offset + struct.calcsize(number)
+        if not offset or offset in seen or begin > len(block):
+            continue
+        seen.add(offset)
+        count = min(struct.unpack_from(number, block, offset)[0], (len(block) - begin) // entry.itemsize)
+        entries = np.frombuffer(block, entry, count, begin)
+        sizes = _SIZE_OF_TYPE[np.minimum(entries["type"], len(_SIZE_OF_TYPE) - 1)] * entries["count"].astype(float)
+        claimed += int(np.minimum(sizes, len(block)).sum())
+        for tag in (CAMERA_DIRECTORY, LOCATION_DIRECTORY, INTEROPERABILITY_DIRECTORY):
+            waiting += [(int(at), 0) for at in entries["at"][entries["tag"] == tag][:1]]
+        after = begin + count * entry.itemsize
+        if pages and after + struct.calcsize(pointer) <= len(block):
+            waiting.append((struct.unpack_from(pointer, block, after)[0], pages - 1))
+    return claimed
 
 
 def serialize_exif(exif: Exif, *, start: int = 8) -> bytes:

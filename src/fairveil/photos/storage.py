@@ -13,7 +13,7 @@ from typing import BinaryIO
 
 import torch
 
-from fairveil.errors import FairveilError
+from fairveil.errors import FairveilError, clipped
 from fairveil.files import atomic_path
 from fairveil.photos.decoding import Photo, decode_photo
 from fairveil.photos.encoding import Saving, check_encodable, encode_photo, format_for
@@ -22,6 +22,8 @@ from fairveil.photos.stripping import stripped
 
 MAX_PIXELS = 120_000_000
 """Pixels a photo may have: above any camera's single frame, below what fills the memory of a small machine."""
+
+_LONGEST_PATH = 4096  # characters, more than a file system takes
 
 
 def read_photo(source: Path | bytes | BinaryIO, *, max_pixels: int = MAX_PIXELS) -> Photo:
@@ -187,8 +189,8 @@ def find_photos(
 
 
 def shown(path: Path | str) -> str:
-    """A path as a sentence can hold it: unprintable characters in a name are written as escapes."""
-    text = str(path)
+    """A path as a sentence can hold it: unprintable characters are written as escapes, endless names cut."""
+    text = clipped(str(path), _LONGEST_PATH)
     return text if text.isprintable() else repr(text)
 
 

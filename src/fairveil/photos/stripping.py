@@ -3,22 +3,19 @@
 JPEG and WebP lose a little whenever they are encoded. Where the pixels are to stay as they came, the coded picture is
 therefore copied as it is, and only what lies around it changes.
 
-Source: ITU-T T.81, annex B (JPEG's markers); RFC 9649, section 2.7 (WebP's extended format).
+Source: RFC 9649, section 2.7 (WebP's extended format).
 """
 
-import re
 import struct
 from dataclasses import replace
 
 from fairveil.photos.encoding import LONGEST_SEGMENT, photoshop_segment
 from fairveil.photos.exif import Entry, Exif, exif_block, parse_exif, short
 from fairveil.photos.formats import format_of_content
+from fairveil.photos.jpeg import COMMENT, END_OF_IMAGE, FRAMES, START_OF_SCAN, segments
 from fairveil.photos.metadata import ORIENTATION, Metadata, orientation
 
 _RESOLUTION, _RESOLUTION_UNIT = (0x011A, 0x011B), 0x0128
-_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")  # the next in coded data: neither a stuffed zero nor a restart
-_START_OF_SCAN, _END, _COMMENT = 0xDA, 0xD9, 0xFE
-_FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 _PICTURE_FLAGS = 0x20 | 0x10  # a WebP's colour profile and opacity
 _FLAGS = {b"EXIF": 0x08, b"XMP ": 0x04}
 
@@ -56,33 +53,37 @@ def _exif(metadata: Metadata, old: bytes, *, with_dpi: bool) -> bytes:
 
 
 def _jpeg(data: bytes, metadata: Metadata) -> bytes | None:
-    header, kept, old_exif, position = b"", [], b"", 2
-    while (marker := data[position + 1]) != _START_OF_SCAN:
-        if data[position] != 0xFF or marker == _END:
-            return None
-        if marker == 0xFF:  # markers may be padded
-            position += 1
+    header, kept, old_exif, position, scans_at, end_at = b"", [], b"", 2, 0, 0
+    for marker, start, end in segments(data):
+        if marker == END_OF_IMAGE:
+            end_at = end
+        if scans_at:
             continue
-        end = position + 2 + struct.unpack_from(">H", data, position + 2)[0]
-        body = data[position + 4 : end]
-        if marker in _FRAMES and body[5] == 4:
+        if data[position:start].strip(b"\xff"):  # markers may be padded, but nothing else lies between segments
+            return None
+        if marker == START_OF_SCAN:
+            scans_at = start
+            continue
+        body = data[start + 4 : end]
+        if marker in FRAMES and body[5] == 4:
             return None
         if marker == 0xE1 and body.startswith(b"Exif\0\0"):
             old_exif = old_exif or body
         elif marker == 0xE0 and body.startswith(b"JFIF\0"):
             header = _segment(0xE0, body[:12] + b"\0\0")  # without its thumbnail
         elif _matters_to_pixels(marker, body):
-            kept.append(data[position:end])
+            kept.append(data[start:end])
         position = end
-    coded = data[position : _end_of_picture(data, position)]
+    if not end_at:
+        return None
     exif = _exif(metadata, old_exif, with_dpi=not header)
     added = [
         _segment(0xE1, exif and b"Exif\0\0" + exif),
         _segment(0xE1, metadata.xmp and b"http://ns.adobe.com/xap/1.0/\0" + metadata.xmp),
         photoshop_segment(metadata.iptc) if metadata.iptc else b"",
-        _segment(_COMMENT, dict(metadata.texts).get("comment", "").encode()),
+        _segment(COMMENT, dict(metadata.texts).get("comment", "").encode()),
     ]
-    return b"\xff\xd8" + header + b"".join([*added, *kept]) + coded
+    return b"\xff\xd8" + header + b"".join([*added, *kept]) + data[scans_at:end_at]
 
 
 def _segment(marker: int, body: bytes | None) -> bytes:
@@ -95,16 +96,7 @@ def _segment(marker: int, body: bytes | None) -> bytes:
 def _matters_to_pixels(marker: int, body: bytes) -> bool:
     if 0xE0 <= marker <= 0xEF:  # the colour profile, and Adobe's word on how colours are coded
         return (marker, body[:12]) == (0xE2, b"ICC_PROFILE\0") or (marker == 0xEE and body.startswith(b"Adobe"))
-    return marker != _COMMENT
-
-
-def _end_of_picture(data: bytes, position: int) -> int:
-    """Where the picture ends whose first scan begins at `position`; cameras put further pictures behind it."""
-    while found := _MARKER.search(data, position):
-        if data[found.start() + 1] == _END:
-            return found.end()
-        position = found.end() + struct.unpack_from(">H", data, found.end())[0]
-    raise IndexError("the picture has no end")
+    return marker != COMMENT
 
 
 def _webp(data: bytes, metadata: Metadata) -> bytes | None:
