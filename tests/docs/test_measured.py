@@ -56,7 +56,8 @@ def test_a_study_that_is_shown_from_records_is_not_shown_as_committed_too(measur
     lines = measured._lines(contents)
     lines[0]["command"] = "fairveil study run sleepy --preset small"
     lines[1]["command"] = "fairveil study run sleepy --preset small && fairveil study run other --preset small"
-    monkeypatch.setattr(measured, "_lines", lambda path, read=measured._lines: lines if path == contents else read(path))
+    read = measured._lines
+    monkeypatch.setattr(measured, "_lines", lambda path: lines if path == contents else read(path))
     page = measured.published_against_ours(RESULTS, tmp_path)
     assert f"## {lines[0]['title']}\n" not in page
     assert f"## {lines[1]['title']}\n" in page
