@@ -1,12 +1,15 @@
 """Draw the picture of the first page: a portrait before and after, and who recognises it.
 
-    python docs/draw_picture.py
+    python docs/draw_picture.py -o docs/pictures/before-and-after.png
+
+Without `-o` it is drawn into `out/`, and the committed picture stays as it is.
 
 The portrait is the public-domain one of Eileen Collins that scikit-image ships, at 320 pixels, protected by
 `fairveil protect --strength medium`. It is compared with the same portrait mirrored, darkened, reduced and compressed,
 since there is no second photo of her that could be shown; that is easier for a recogniser than another photo.
 """
 
+import argparse
 import json
 import subprocess
 import sys
@@ -19,12 +22,15 @@ from PIL import Image, ImageEnhance, ImageOps
 from skimage import data
 
 SHOWN = (20, 0, 260, 250)  # the part of the portrait that is drawn, in its pixels
-PICTURE = Path(__file__).parent / "pictures" / "before-and-after.png"
+PICTURE = Path(__file__).parents[1] / "out" / "before-and-after.png"
 RECOGNISED, LOST = "#b34700", "#00629b"  # told apart also by those who see few colours, and by the words beside them
 
 
 def main() -> None:
     """Protect the portrait, ask who still recognises it, and draw both."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("-o", "--output", type=Path, default=PICTURE, help="where to, instead of out/")
+    output = parser.parse_args().output
     with TemporaryDirectory() as name:
         folder = Path(name)
         portrait = Image.fromarray(data.astronaut())
@@ -36,7 +42,7 @@ def main() -> None:
         answer = fairveil(
             "check", folder / "portrait.png", folder / "protected.png", "--probe", folder / "other.jpg", "--json"
         )
-        draw(small, Image.open(folder / "protected.png"), json.loads(answer))
+        draw(small, Image.open(folder / "protected.png"), json.loads(answer), output)
 
 
 def fairveil(*arguments: str | Path) -> str:
@@ -47,10 +53,11 @@ def fairveil(*arguments: str | Path) -> str:
     ).stdout
 
 
-def draw(before: Image.Image, after: Image.Image, receipt: dict) -> None:
+def draw(before: Image.Image, after: Image.Image, receipt: dict, output: Path) -> None:
     """Both portraits side by side at their own pixels, with the answer of every recogniser under each."""
     (face,) = receipt["faces"]
     (answers,) = face["against_probes"].values()
+    answers = sorted(answers, key=lambda answer: not answer["attacked"])
     width, height, gap, below = SHOWN[2] - SHOWN[0], SHOWN[3] - SHOWN[1], 120, 196
     size = 2 * width + 3 * gap, height + below
     figure = plt.figure(figsize=(size[0] / 100, size[1] / 100), dpi=100)
@@ -71,9 +78,9 @@ def draw(before: Image.Image, after: Image.Image, receipt: dict) -> None:
             figure.text((left + width + 50) / size[0], height_of_line, words, size=9, ha="right", color=colour)
             value = f"{answer[similarity]:+.2f}".replace("-", "−")
             figure.text((left + width - 60) / size[0], height_of_line, value, size=9, ha="right", color="#555555")
-    PICTURE.parent.mkdir(exist_ok=True)
-    figure.savefig(PICTURE, pil_kwargs={"optimize": True})
-    print(f"{PICTURE}: {PICTURE.stat().st_size / 1000:.0f} kB")
+    output.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(output, pil_kwargs={"optimize": True})
+    print(f"{output}: {output.stat().st_size / 1000:.0f} kB")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from latex2mathml.converter import convert
+from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File
+
+from fairveil.errors import FairveilError
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -30,10 +33,14 @@ def on_files(files: Any, config: Any) -> Any:
     """Add the pages that are made from the code and from records."""
     figures = Path(config.docs_dir) / "results"
     records = Path(os.environ[RECORDS]) if os.environ.get(RECORDS) else None
+    try:
+        results = published_against_ours(figures, records)
+    except FairveilError as error:
+        raise PluginError(f"{RECORDS}: {error}") from error
     pages = {
         "reference/commands.md": _commands(),
         "results/studies.md": every_study(),
-        "results/index.md": published_against_ours(figures, records),
+        "results/index.md": results,
     }
     for path, text in pages.items():
         files.append(File.generated(config, path, content=text))
@@ -54,12 +61,20 @@ def _block(found: re.Match[str]) -> str:
     source = found[1].strip()
     number = _NUMBER.search(source)
     label = f'<span class="number">({number[1]})</span>' if number else ""
-    mathml = convert(_NUMBER.sub("", source), display="block")
-    return _set_aside(f'<div class="equation">{label}{mathml}</div>', "block")
+    mathml = _mathml(_NUMBER.sub("", source), display="block")
+    return _set_aside(f'<div class="equation" tabindex="0">{label}{mathml}</div>', "block")
 
 
 def _inline(found: re.Match[str]) -> str:
-    return _set_aside(convert(found[1]), "inline")
+    return _set_aside(_mathml(found[1]), "inline")
+
+
+def _mathml(source: str, display: str = "inline") -> str:
+    """MathML of an equation. What the converter does not know it leaves as it stands, which readers would see."""
+    mathml = convert(source, display=display)
+    if "\\" in mathml:
+        raise PluginError(f"The equation {source!r} holds a command that latex2mathml does not know: {mathml}")
+    return mathml
 
 
 def _set_aside(html: str, kind: str) -> str:

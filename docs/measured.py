@@ -6,7 +6,8 @@ none is, they are made from `results/*.csv`: figures that we measured, each file
 
 import csv
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 
@@ -20,9 +21,13 @@ from fairveil.studies.records import RecordStore
 _INTRODUCTION = """# Published against ours
 
 Every table of the dissertation's chapters 3 to 6 is a [study](studies.md) that anyone can run. This page sets what came
-out of them beside what was published. Brackets hold 95 % intervals. "Published" is what the dissertation prints; it
+out of them beside what was published. Brackets hold 95 % intervals unless the text at a table says otherwise; those
+over 3 runs (Student's) leave nearly everything open. "Published" is what the dissertation prints; it
 was not measured by us.
 """
+
+_MANY_COLUMNS = 8
+"""From so many on, a table is wider than the page, and the published would be out of sight."""
 
 _COMMITTED = """
 !!! note "Where these figures come from"
@@ -35,7 +40,9 @@ _COMMITTED = """
 _RECORDED = """
 !!! note "Where these figures come from"
     This page was made from the records of studies: of each study the latest run. What differs from the
-    published setting stands below each.
+    published setting stands below each. Figures of studies without records stand at the end, as they are committed
+    with the source (`docs/results/*.csv`); many of these were kept as whole per cents or with one decimal, so a last 0
+    need not be measured.
 """
 
 
@@ -45,12 +52,20 @@ def published_against_ours(figures: Path, records: Path | None) -> str:
     Args:
         figures: folder of the committed figures.
         records: folder of records of studies; None if there is none.
+
+    Raises:
+        FairveilError: the folder holds no run of any study.
     """
-    parts = [_INTRODUCTION]
-    if records is not None:
-        parts += [_RECORDED, *_from_records(RecordStore(records))]
-    parts += [_COMMITTED if records is None else "## Figures committed with the source\n", *_committed(figures)]
-    return "\n".join(parts)
+    if records is None:
+        return "\n".join([_INTRODUCTION, _COMMITTED, *_committed(figures, set())])
+    store = RecordStore(records)
+    if not any(store.runs(name) for name in STUDIES):
+        raise FairveilError(
+            f"{records} holds no run of any study: name a folder that `fairveil study run --out` wrote to, or none."
+        )
+    sections = dict(_from_records(store))
+    shown = {name for name, section in sections.items() if "<table" in section}
+    return "\n".join([_INTRODUCTION, _RECORDED, *sections.values(), *_committed(figures, shown)])
 
 
 def every_study() -> str:
@@ -71,7 +86,8 @@ def every_study() -> str:
     return "\n".join(parts)
 
 
-def _from_records(store: RecordStore) -> Iterator[str]:
+def _from_records(store: RecordStore) -> Iterator[tuple[str, str]]:
+    """Names of studies that were run, and what there is to show of each."""
     for name, study in STUDIES.items():
         runs = store.runs(name)
         if not runs:
@@ -79,18 +95,45 @@ def _from_records(store: RecordStore) -> Iterator[str]:
         try:
             section = section_of(study, runs[0], store)
         except FairveilError as error:  # of an older version, or nothing is finished: the other studies are shown
-            yield f"## {study.title}\n\n{_escaped(str(error))}\n"
+            yield name, f"## {study.title}\n\n{_escaped(str(error))}\n"
             continue
-        yield f"## {section.title}\n"
-        yield f"{section.question} Published: {section.source}. Preset `{section.preset}`.\n"
-        yield f"    fairveil study run {name} --preset {section.preset}\n"
-        yield from map(_framed, section.tables)
-        yield from (f"- {_escaped(difference)}" for difference in section.differences)
-        yield ""
+        parts = [
+            f"## {section.title}\n",
+            f"{section.question} Published: {section.source}. Preset `{section.preset}`.\n",
+            f"    fairveil study run {name} --preset {section.preset}\n",
+            *(_framed(_column_by_column(table)) for table in section.tables),
+            *(f"- {_escaped(difference)}" for difference in section.differences),
+            "",
+        ]
+        yield name, "\n".join(parts)
 
 
-def _committed(folder: Path) -> Iterator[str]:
+def _column_by_column(table: Table) -> Table:
+    """Ours and the published, one beside the other in every column rather than table beside table."""
+    if len(table.groups) != 2 or len(table.columns) < _MANY_COLUMNS:
+        return table
+    width = table.groups[0][1]
+    ours, published = range(width), range(width, len(table.columns))
+    if not {table.columns[i] for i in published} <= {table.columns[i] for i in ours}:
+        return table
+    pairs = [(i, *(j for j in published if table.columns[j] == table.columns[i])) for i in ours]
+    order = [i for pair in pairs for i in pair]
+    names = [heading for heading, _ in table.headings]
+    return replace(
+        table,
+        columns=tuple(names[i] for i in order),
+        rows=tuple((name, tuple(cells[i] for i in order)) for name, cells in table.rows),
+        unit=tuple(table.units[i] for i in order),
+        groups=tuple((table.columns[pair[0]], len(pair)) for pair in pairs),
+    )
+
+
+def _committed(folder: Path, shown: Set[str]) -> Iterator[str]:
+    """Figures that are committed, but for those whose studies are all shown already."""
     for about in _lines(folder / "contents.csv"):
+        runs = re.findall(r"fairveil study run (\S+)", about["command"])
+        if runs and shown.issuperset(runs):
+            continue
         yield f"## {about['title']}\n"
         yield f"{about['what']}\n"
         yield "".join(f"    {command}\n" for command in about["command"].split(" && "))

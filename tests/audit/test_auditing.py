@@ -63,6 +63,14 @@ def test_a_test_set_like_the_train_set_hides_the_bias_that_a_balanced_one_shows(
     assert found.masked.change.high < 1
 
 
+def test_where_the_train_set_is_told_and_errors_are_too_few_nobody_is_asked_to_tell_it():
+    faces = embeddings_of(20, 20, spread=(0.01, 0.01))
+    *_, told = sensitivity_reading(audit(faces, "gender", train=Shares.of("identities", {"F": 1, "M": 3})))
+    assert told.endswith("like the train set would hide bias cannot be told: there are too few people or errors.")
+    *_, untold = sensitivity_reading(audit(faces, "gender"))
+    assert "say how that is made up" in untold
+
+
 def test_rates_are_those_of_a_metric_frame_that_auditors_can_go_on_with():
     faces = embeddings_of(20, 30, spread=(2.0, 1.2))
     found = audit(faces, "gender", ranks=(1, 3))

@@ -7,6 +7,7 @@ import pytest
 
 from fairveil.errors import FairveilError
 from fairveil.executors import executor
+from fairveil.report.tables import Cell, Table
 from fairveil.studies.records import RecordStore
 from fairveil.studies.running import run_study
 
@@ -45,6 +46,40 @@ def test_with_records_a_study_that_was_run_stands_there_with_what_differs(measur
     assert "fairveil study run sleepy --preset smoke" in page
     assert "Naps, ours (smoke" in page
     assert "- Nobody published naps." in page
+
+
+def test_a_study_that_is_shown_from_records_is_not_shown_as_committed_too(measured, sleepy, tmp_path, monkeypatch):
+    store = RecordStore(tmp_path)
+    with executor() as here:
+        run_study(sleepy, sleepy.presets["smoke"], store, here, preset="smoke")
+    contents = RESULTS / "contents.csv"
+    lines = measured._lines(contents)
+    lines[0]["command"] = "fairveil study run sleepy --preset small"
+    lines[1]["command"] = "fairveil study run sleepy --preset small && fairveil study run other --preset small"
+    read = measured._lines
+    monkeypatch.setattr(measured, "_lines", lambda path: lines if path == contents else read(path))
+    page = measured.published_against_ours(RESULTS, tmp_path)
+    assert f"## {lines[0]['title']}\n" not in page
+    assert f"## {lines[1]['title']}\n" in page
+    assert "a last 0" in page
+
+
+def test_a_folder_without_runs_is_refused(measured, tmp_path):
+    with pytest.raises(FairveilError, match="holds no run of any study"):
+        measured.published_against_ours(RESULTS, tmp_path)
+
+
+def test_wide_tables_have_the_published_beside_ours_in_every_column(measured):
+    names = ("a", "b", "c", "d")
+    cells = tuple(Cell(float(number)) for number in range(8))
+    wide = Table("t", names * 2, (("row", cells),), unit=("%", "s") * 4, groups=(("ours", 4), ("published", 4)))
+    turned = measured._column_by_column(wide)
+    assert turned.groups == (("a", 2), ("b", 2), ("c", 2), ("d", 2))
+    assert turned.columns == ("ours", "published") * 4
+    assert [cell.value for cell in turned.rows[0][1]] == [0, 4, 1, 5, 2, 6, 3, 7]
+    assert turned.unit == ("%", "%", "s", "s") * 2
+    narrow = Table("t", ("a", "a"), (("row", cells[:2]),), groups=(("ours", 1), ("published", 1)))
+    assert measured._column_by_column(narrow) is narrow
 
 
 def test_a_run_of_an_older_version_is_named_and_hides_no_other(measured, sleepy, tmp_path, monkeypatch):

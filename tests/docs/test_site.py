@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from fairveil.version import __version__
+
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "docs" / "results"
 SITE = ROOT / "out" / "docs"
@@ -36,6 +38,10 @@ def test_figures_lie_within_their_intervals_and_shares_within_their_bounds():
             assert low is None or low <= value <= high, (name, line)
             least = -1 if line["group"].startswith("gap") else 0
             assert line["unit"] != "%" or value is None or least <= value <= 1, (name, line)
+
+
+def test_the_citation_is_of_this_version():
+    assert f"\nversion: {__version__}\n" in (ROOT / "CITATION.cff").read_text("utf-8")
 
 
 @pytest.mark.parametrize(

@@ -73,5 +73,5 @@ def test_what_cannot_be_had_is_a_sentence(frbench, monkeypatch):
     with pytest.raises(FairveilError, match="a crop of its own"):
         load_recognizer("frbench:irse-100/arcface/ms1m")
     monkeypatch.setitem(sys.modules, "frbench", None)
-    with pytest.raises(FairveilError, match=r"install fairveil\[zoo\]"):
+    with pytest.raises(FairveilError, match=r"pip install .\.\[zoo\]"):
         load_recognizer("frbench:irse-100/cosface/ms1m")

@@ -56,8 +56,8 @@ def load_frbench(name: str) -> Recognizer:
         frbench: Any = import_module("frbench")
     except (ImportError, RuntimeError) as error:  # torchvision, which it needs, fails in either way
         raise FairveilError(
-            f"{name} needs the package frbench, which cannot be imported ({error}): install fairveil[zoo], with a "
-            "torchvision that fits the torch you have."
+            f"{name} needs the package frbench, which cannot be imported ({error}): in a clone of "
+            "fairveil, pip install '.[zoo]', with a torchvision that fits the torch you have."
         ) from error
     try:
         pipeline = frbench.FR(*parts, eager_load=True)

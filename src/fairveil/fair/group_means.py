@@ -67,9 +67,10 @@ class GroupMeans:
         compared = self.compared
         if absent == "refuse" and not bool(compared.any()):
             there = self.present.flatten(1).any(1) if self.present.ndim > 1 else self.present
-            groups = ", ".join(map(str, there.nonzero().flatten().tolist())) or "none"
+            numbers = there.nonzero().flatten().tolist()
+            held = f"{len(numbers)} (number {' and '.join(map(str, numbers))})" if numbers else "none"
             raise FairveilError(
-                f"Of {len(self.means)} groups the batch holds {groups}, so that none can be compared: take larger "
+                f"Of {len(self.means)} groups the batch holds {held}, so that none can be compared: take larger "
                 "batches or such as hold all groups (`GroupStratified`), or skip such batches (absent='skip')."
             )
         return compared

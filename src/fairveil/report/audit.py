@@ -291,10 +291,15 @@ def sensitivity_reading(audit: Audit) -> Iterator[str]:
             f"{curve.focus} (in {point.certainty:.0%} of resamples there is such a point)."
         )
     masked = audit.masked
-    if masked is None or masked.change is None:
+    if masked is None:
         yield (
             "whether a test set made up like the train set would hide bias cannot be told: say how that is made up, "
             "unless people or errors are too few."
+        )
+    elif masked.change is None:
+        yield (
+            f"whether a test set made up like {masked.whose} would hide bias cannot be told: there are too few people "
+            "or errors."
         )
     elif masked.warning is None:
         yield (

@@ -235,7 +235,7 @@ def differences_of(people: People, attack: LowKey, gallery_photos: int | None = 
     gallery_photos = gallery_photos or people.gallery_photos
     said = [
         "Recognisers: pretrained ones of our zoo, small and made to run anywhere, instead of ResNet and IR networks of "
-        "50 and 152 layers trained on MS-Celeb-1M, whose weights were not published. Some are of one family, so one "
+        "50 and 152 layers trained on MS-Celeb-1M, which we do not have. Some are of one family, so one "
         "that was left out of an ensemble may have a sibling in it.",
     ]
     if (people.protected, gallery_photos, people.probe_photos) != (100, None, None):
