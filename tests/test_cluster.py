@@ -264,9 +264,13 @@ with executors.executor(ray="local") as where:
     ((_, future),) = where.in_turn([(time.sleep, 600)])
 print(type(future.exception()).__name__)
 """
-    low = {"RAY_memory_usage_threshold": "0.0001", "RAY_task_oom_retry_delay_base_ms": "1"}
+    around = os.environ | {
+        "RAY_memory_usage_threshold": "0.0001",
+        "RAY_task_oom_retry_delay_base_ms": "1",
+        "RAY_ADDRESS": "127.0.0.1:1",  # of no concern where a cluster is started here
+    }
     command = [sys.executable, "-c", script]
-    ended = subprocess.run(command, env=os.environ | low, timeout=120, check=True, capture_output=True, text=True)
+    ended = subprocess.run(command, env=around, timeout=120, check=True, capture_output=True, text=True)
     assert ended.stdout.split()[-1] == "OutOfMemoryError"
 
 
