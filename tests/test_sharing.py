@@ -3,13 +3,15 @@
 import multiprocessing
 import os
 import signal
+import threading
 import time
 from functools import partial
 from pathlib import Path
 
 import pytest
 
-from fairveil.sharing import claimed, make_files
+from fairveil import sharing
+from fairveil.sharing import claimed, is_seen, make_files
 
 
 def _slowly(path: Path, *, log: Path) -> None:
@@ -72,3 +74,13 @@ def test_what_is_there_is_not_made_again_and_a_failure_leaves_nothing(tmp_path):
     made = make_files(tmp_path, {"old": fail, "new": lambda path: path.write_text("whole")}, on_file=counts.append)
     assert [path.read_text() for path in made] == ["old", "whole"]
     assert counts == [1, 2]
+
+
+def test_what_another_machine_made_is_waited_for_but_not_for_long(tmp_path, monkeypatch):
+    monkeypatch.setattr(sharing, "_PATIENCE", 0.01)
+    late = threading.Timer(0.05, (tmp_path / "file").touch)
+    late.start()
+    assert is_seen(tmp_path / "file")
+    late.join()
+    monkeypatch.setattr(sharing, "_LAG", 0.05)
+    assert not is_seen(tmp_path / "no folder" / "file")

@@ -3,20 +3,27 @@
 import logging
 import multiprocessing
 import os
+import platform
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from fairveil.errors import FairveilError
+from fairveil.version import code_version
 
 Submit = Callable[..., "Future[Any]"]
 """Start a function with arguments, and give the future of its result."""
+
+_RETRIES = 3  # how often a Ray cluster begins anew what a dead worker was at
+_PATIENCE = 5  # seconds in which a Ray cluster should answer
 
 
 @dataclass(frozen=True)
@@ -135,19 +142,32 @@ def _on_ray(address: str, threads: int) -> Iterator[Executor]:
         raise FairveilError("Ray is not installed: install fairveil[cluster], or leave --ray out.") from None
     ours = not ray.is_initialized()
     if ours:
+        # Without it, what takes too much memory would be begun anew for ever. Ray has no argument for it.
+        os.environ.setdefault("RAY_task_oom_retries", str(_RETRIES))
+        if address == "auto":
+            address = os.environ.get("RAY_ADDRESS") or address  # as Ray has it
         try:
-            ray.init(address=None if address == "local" else address, log_to_driver=False, logging_level=logging.ERROR)
-        except (ConnectionError, ValueError, RuntimeError) as error:
+            _knock(address)
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+        except (OSError, ValueError, RuntimeError) as error:
+            reason = getattr(error, "strerror", None) or error
             raise FairveilError(
-                f"No Ray cluster was found at {address!r} ({error}): start one with `ray start --head`, "
-                "or say --ray-address local."
+                f"No Ray cluster was found at {address!r} ({reason}): start one with `ray start --head`, or say "
+                "--ray-address local."
             ) from error
 
-    # Ray starts a task again elsewhere when its node dies.
-    task = ray.remote(num_cpus=threads, max_retries=3)(_as_here)
+    task = ray.remote(num_cpus=threads, max_retries=_RETRIES)(_as_here)
 
     def submit(function: Callable[..., Any], *arguments: Any) -> "Future[Any]":
-        future: Future[Any] = task.remote(str(Path.cwd()), threads, function, *arguments).future()
+        future: Future[Any] = Future()
+
+        def settle(ended: "Future[Any]") -> None:
+            if (error := ended.exception()) is None:
+                future.set_result(ended.result())
+            else:  # what a function raised comes as it was raised, and not as Ray wraps it
+                future.set_exception(error.cause if isinstance(error, ray.exceptions.RayTaskError) else error)
+
+        task.remote(str(Path.cwd()), code_version(), threads, function, *arguments).future().add_done_callback(settle)
         return future
 
     try:
@@ -163,11 +183,42 @@ def _on_ray(address: str, threads: int) -> Iterator[Executor]:
             ray.shutdown()
 
 
-def _as_here(folder: str, threads: int, function: Callable[..., Any], *arguments: Any) -> Any:
-    """Call a function on another machine as it would be called on this one: with its relative paths and threads."""
+def _knock(address: str) -> None:
+    """Fail at once where nobody answers: Ray itself would try for minutes."""
+    place = urlsplit(address if "://" in address else f"//{address}")
+    if place.port is not None:
+        socket.create_connection((place.hostname, place.port), timeout=_PATIENCE).close()
+
+
+def _as_here(folder: str, version: str, threads: int, function: Callable[..., Any], *arguments: Any) -> Any:
+    """Call a function on another machine as it would be called on this one: the same code, relative paths and threads.
+
+    Raises:
+        FairveilError: the machine has another fairveil, or not the folder.
+    """
     import torch
 
-    torch.set_num_threads(threads)
-    with suppress(OSError):  # who needs the folder will say that it is not there
+    if version != code_version():
+        raise FairveilError(
+            f"{platform.node()}, a machine of the Ray cluster, has fairveil {code_version()}, and you have {version}: "
+            "install the same on all of them, and start the cluster again."
+        )
+    try:
         os.chdir(folder)
+    except OSError as error:
+        raise FairveilError(
+            f"{folder} is not to be had on {platform.node()}, a machine of the Ray cluster "
+            f"({error.strerror or error}): start from a folder that all of them share under the same path."
+        ) from error
+    torch.set_num_threads(threads)
     return function(*arguments)
+
+
+def why_ended(error: BaseException) -> str:
+    r"""In one line, why a function has no result: its worker died, or it failed. Ray says it in pages.
+
+    >>> why_ended(ValueError("no such face\nand a long story"))
+    'ValueError: no such face'
+    """
+    line, _, _ = str(error).strip().partition("\n")
+    return f"{type(error).__name__}: {line}"

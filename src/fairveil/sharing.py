@@ -1,8 +1,9 @@
 """Work that several processes share: every file is made once, by whoever comes first, and what is made stays made."""
 
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -10,6 +11,7 @@ from filelock import FileLock, Timeout
 from fairveil.files import atomic_path
 
 _PATIENCE = 0.2  # seconds between looks at what others are making
+_LAG = 5.0  # seconds after which a shared folder shows what another machine made
 
 
 @contextmanager
@@ -72,3 +74,15 @@ def make_files(
         if len(waiting) == before:
             time.sleep(_PATIENCE)
     return [folder / name for name in makers]
+
+
+def is_seen(file: Path) -> bool:
+    """Whether a file that another process says it made is there: at once, or as soon as a shared folder shows it."""
+    end = time.monotonic() + _LAG
+    while not file.exists():
+        if time.monotonic() >= end:
+            return False
+        time.sleep(_PATIENCE)
+        with suppress(OSError):  # network drives ask anew what a folder holds when it is opened
+            os.scandir(file.parent).close()
+    return True

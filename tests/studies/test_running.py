@@ -28,7 +28,7 @@ HERE = Path(__file__).parent
 
 @pytest.fixture(autouse=True)
 def _children_find_the_study(monkeypatch):
-    monkeypatch.setenv("PYTHONPATH", str(HERE))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, (str(HERE), os.environ.get("PYTHONPATH")))))
 
 
 def run(store, settings, *, workers=1, ray=None, **more):

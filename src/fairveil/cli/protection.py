@@ -98,8 +98,8 @@ def protect(
     detector, ensemble = Detector.pretrained(minimum_face=SMALLEST_FACE), load_recognizers(recognizer, everything=False)
     failed: list[Path] = []
     without_report: list[Path] = []
-    protecting = _protect_on_cluster if ray else _protect_here
-    work = protecting(jobs, settings, ensemble, detector, saving, faces=faces.value, seed=seed, address=ray_address)
+    protecting = partial(_protect_on_cluster, ray_address) if ray else _protect_here
+    work = protecting(jobs, settings, ensemble, detector, saving, faces=faces.value, seed=seed)
     try:
         for job, outcome in work:
             if isinstance(outcome, FairveilError):
@@ -175,7 +175,6 @@ def _protect_here(
     *,
     faces: Literal["all", "largest"],
     seed: int,
-    address: str,
 ) -> "Iterator[tuple[Job, Outcome | FairveilError]]":
     """One photo after the other in this process, whose steps the bar shows."""
     from fairveil.photos import shown
@@ -201,6 +200,7 @@ def _protect_here(
 
 
 def _protect_on_cluster(
+    address: str,
     jobs: "Sequence[Job]",
     settings: "LowKey",
     recognizers: "Sequence[Recognizer]",
@@ -209,7 +209,6 @@ def _protect_on_cluster(
     *,
     faces: Literal["all", "largest"],
     seed: int,
-    address: str,
 ) -> "Iterator[tuple[Job, Outcome | FairveilError]]":
     """As many photos at once as a Ray cluster has room for; the bar shows photos."""
     from fairveil.protection.spreading import protect_spread

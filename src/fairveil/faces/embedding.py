@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -16,14 +16,15 @@ import torch
 from torch import Tensor, nn
 
 from fairveil.data.table import FaceTable
-from fairveil.errors import FairveilError
-from fairveil.executors import Executor
+from fairveil.errors import FairveilError, listed
+from fairveil.executors import Executor, why_ended
 from fairveil.faces.canvas import view_of_face
 from fairveil.faces.detection import Detector, Faces
 from fairveil.faces.recognizers import Framing, Recognizer, check_names
 from fairveil.faces.vectors import FACE_SCHEMA, Embeddings, Provenance, vector_column, write_parquet
+from fairveil.files import file_state
 from fairveil.photos import shown
-from fairveil.sharing import make_files
+from fairveil.sharing import is_seen, make_files
 from fairveil.version import __version__
 
 __all__ = ["MINIMUM_FACE", "Embeddings", "Provenance", "WhichFace", "embed_faces", "fingerprint"]
@@ -71,7 +72,7 @@ def embed_faces(
         parts: a folder for finished parts of `PART` photos. What is in there already is not made again, and processes
             that are given one folder share the work. Without it nothing is kept.
         executor: where parts are made, such as a Ray cluster whose machines see the photos and the folder of parts;
-            by default here. What its workers leave undone is done here in the end.
+            by default here. A part whose worker dies or fails does not stop the others.
         on_photo: called with the number of photos that are done, whenever there are more.
 
     Returns:
@@ -79,7 +80,8 @@ def embed_faces(
 
     Raises:
         FairveilError: there are no photos or recognisers; a recogniser is named like another or like a column; the
-            parts cannot be written; or no photo at all can be read, or in none a face is found.
+            parts cannot be written, or are not seen here; workers died or failed; or no photo at all can be read, or in
+            none a face is found.
     """
     _check(table, recognizers, which)
     if parts is None:
@@ -105,34 +107,15 @@ def embed_faces(
         recognizers={recognizer.name: fingerprint(recognizer) for recognizer in recognizers},
         thresholds={r.name: r.threshold.similarity for r in recognizers if r.threshold},
     )
-
-    def told(before: int, count: int) -> None:
-        on_photo(before + count)
-
     starts = range(0, len(table), PART)
     pieces = [table.take(range(start, min(start + PART, len(table)))) for start in starts]
     names = [f"{number:05d}-{_key(piece, provenance)}.parquet" for number, piece in enumerate(pieces)]
+    work = dict(zip(names, pieces, strict=True))
     if executor is not None:
-        tools = executor.share((tuple(recognizers), detector))
-        calls = ((_make_elsewhere, tools, parts, *some, which) for some in zip(names, pieces, strict=True))
-        for finished, _ in enumerate(executor.in_turn(calls), start=1):
-            on_photo(min(finished * PART, len(table)))
-    work = {
-        name: partial(
-            _make_part,
-            table=piece,
-            recognizers=recognizers,
-            detector=detector,
-            which=which,
-            on_photo=partial(told, start),
-        )
-        for name, piece, start in zip(names, pieces, starts, strict=True)
-    }
-    try:
-        files = make_files(parts, work, on_file=lambda count: on_photo(min(count * PART, len(table))))
-    except OSError as error:
-        raise FairveilError(f"{shown(parts)} cannot be written to: {error.strerror or error}.") from error
-    return _joined(table, files, starts, provenance)
+        _make_elsewhere(parts, work, (tuple(recognizers), detector), which, executor, on_photo)
+    else:
+        _make_parts(parts, work, recognizers, detector, which, on_photo)
+    return _joined(table, [parts / name for name in names], starts, provenance)
 
 
 def faces_that_count(photo: Tensor, detector: Detector | None, which: WhichFace) -> Faces:
@@ -176,19 +159,10 @@ def _check(table: FaceTable, recognizers: Sequence[Recognizer], which: WhichFace
 
 def _key(table: FaceTable, provenance: Provenance) -> str:
     """A hash of all that a part depends on. Labels are not among it: they are joined to the finished parts."""
-    archive = _state(table.root) if table.root.is_file() else None
-    images = [(image, archive or _state(table.root / image)) for image in table.frame["image"]]
+    archive = file_state(table.root) if table.root.is_file() else None
+    images = [(image, archive or file_state(table.root / image)) for image in table.frame["image"]]
     about = [_FORMAT, images, provenance.detector, provenance.which, provenance.recognizers]
     return hashlib.sha256(json.dumps(about).encode()).hexdigest()[:24]
-
-
-def _state(path: Path) -> tuple[int, int] | None:
-    """Size and date of a file, which differ once it has been changed; None where there is none."""
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return status.st_size, status.st_mtime_ns
 
 
 @dataclass(frozen=True)
@@ -237,20 +211,79 @@ def _make_part(
     write_parquet(frame, target, {_UNREADABLE: json.dumps(unreadable)})
 
 
+def _make_parts(
+    parts: Path,
+    pieces: Mapping[str, FaceTable],
+    recognizers: Sequence[Recognizer],
+    detector: Detector | None,
+    which: WhichFace,
+    on_photo: Callable[[int], None] = lambda count: None,
+) -> None:
+    """Make parts in this process, beside all others that make them; all of them are there in the end."""
+
+    def told(before: int, count: int) -> None:
+        on_photo(before + count)
+
+    total = sum(map(len, pieces.values()))
+    makers = {
+        name: partial(
+            _make_part,
+            table=piece,
+            recognizers=recognizers,
+            detector=detector,
+            which=which,
+            on_photo=partial(told, number * PART),
+        )
+        for number, (name, piece) in enumerate(pieces.items())
+    }
+    try:
+        make_files(parts, makers, on_file=lambda count: on_photo(min(count * PART, total)))
+    except OSError as error:
+        raise FairveilError(f"{shown(parts)} cannot be written to: {error.strerror or error}.") from error
+
+
 def _make_elsewhere(
+    parts: Path,
+    pieces: Mapping[str, FaceTable],
+    tools: tuple[Sequence[Recognizer], Detector | None],
+    which: WhichFace,
+    executor: Executor,
+    on_photo: Callable[[int], None],
+) -> None:
+    """Have parts made where there is room. What killed its workers is not tried here, as it might kill us too."""
+    names = list(pieces)
+    shared = executor.share(tools)
+    calls = ((_make_one, shared, parts, name, piece, which) for name, piece in pieces.items())
+    done = 0
+    lost: list[str] = []
+    reason = ""
+    for number, future in executor.in_turn(calls):
+        error = future.exception()
+        if isinstance(error, FairveilError):
+            raise error
+        piece = pieces[names[number]]
+        if error is not None:
+            lost += map(shown, piece.frame["image"])
+            reason = why_ended(error)
+            continue
+        if not is_seen(parts / names[number]):
+            raise FairveilError(
+                f"{shown(parts)} lacks what a worker says it put there: give all machines of the cluster this folder, "
+                "under the same path."
+            )
+        done += len(piece)
+        on_photo(done)
+    if lost:
+        raise FairveilError(
+            f"{len(lost)} photos were not embedded, as the workers that were at them died or failed ({reason}). One of "
+            f"them may be the cause: take it away, or run again to try these once more: {listed(lost)}."
+        )
+
+
+def _make_one(
     tools: tuple[Sequence[Recognizer], Detector | None], parts: Path, name: str, table: FaceTable, which: WhichFace
 ) -> None:
-    """Make one part in a process that has nobody to tell of its photos."""
-    recognizers, detector = tools
-    maker = partial(
-        _make_part,
-        table=table,
-        recognizers=recognizers,
-        detector=detector,
-        which=which,
-        on_photo=lambda count: None,
-    )
-    make_files(parts, {name: maker})
+    _make_parts(parts, {name: table}, *tools, which)
 
 
 def _place(framing: Framing) -> _Place:

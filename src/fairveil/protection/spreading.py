@@ -1,15 +1,17 @@
 """Protecting photos wherever there is room, such as on the machines of a Ray cluster that see the same folders."""
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
 from typing import Literal
 
 from fairveil.errors import FairveilError
-from fairveil.executors import Executor
+from fairveil.executors import Executor, why_ended
 from fairveil.faces.detection import Detector
 from fairveil.faces.recognizers import Recognizer
 from fairveil.photos import Saving, shown
 from fairveil.protection.folders import Job, Outcome, protect_file
 from fairveil.protection.lowkey import LowKey
+from fairveil.sharing import is_seen
 
 
 def protect_spread(
@@ -41,27 +43,35 @@ def protect_spread(
         Each photo, as it is finished, with what became of it, be it an error.
     """
     tools = executor.share((tuple(recognizers), detector))
-    calls = ((_attempt, tools, job, settings, saving, faces, seed) for job in jobs)
+    calls = ((_protect, tools, job, settings, saving, faces, seed) for job in jobs)
     for number, future in executor.in_turn(calls):
-        if (error := future.exception()) is None:
-            yield jobs[number], future.result()
-        else:
-            reason = str(error).strip().partition("\n")[0]
-            what = f"{shown(jobs[number].source)} was not protected, as its worker died or failed: {reason}"
-            yield jobs[number], FairveilError(what)
+        yield jobs[number], _outcome(jobs[number], future)
 
 
-def _attempt(
+def _outcome(job: Job, future: "Future[Outcome]") -> Outcome | FairveilError:
+    """What became of a photo; an error that a person can mend is told as it is here."""
+    error = future.exception()
+    if isinstance(error, FairveilError):
+        return error
+    if error is not None:
+        return FairveilError(
+            f"{shown(job.source)} was not protected, as its worker died or failed ({why_ended(error)})."
+        )
+    if not is_seen(job.target):
+        return FairveilError(
+            f"{shown(job.target)} was made by a worker and is not seen here: give all machines of the cluster this "
+            "folder, under the same path."
+        )
+    return future.result()
+
+
+def _protect(
     tools: tuple[Sequence[Recognizer], Detector],
     job: Job,
     settings: LowKey,
     saving: Saving,
     faces: Literal["all", "largest"],
     seed: int,
-) -> Outcome | FairveilError:
-    """An error that a person can mend comes back as it is; Ray would wrap it in its own."""
+) -> Outcome:
     recognizers, detector = tools
-    try:
-        return protect_file(job, settings, recognizers, detector, saving, faces=faces, seed=seed)
-    except FairveilError as error:
-        return FairveilError(str(error))
+    return protect_file(job, settings, recognizers, detector, saving, faces=faces, seed=seed)

@@ -5,7 +5,6 @@ import platform
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from datetime import datetime
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,6 @@ from fairveil.executors import usable_cores
 from fairveil.files import atomic_path
 from fairveil.sharing import claimed
 from fairveil.studies.study import Measurement, Preset
-from fairveil.version import __version__
 
 
 class Machine(BaseModel):
@@ -178,16 +176,6 @@ class RecordStore:
 def now() -> str:
     """The time in ISO format with the time zone."""
     return datetime.now().astimezone().isoformat(timespec="seconds")
-
-
-@cache
-def code_version() -> str:
-    """The version of fairveil and a hash of its source, which tells two states of a work in progress apart."""
-    package = Path(__file__).parents[1]
-    digest = hashlib.sha256()
-    for path in sorted(package.rglob("*.py")):
-        digest.update(path.relative_to(package).as_posix().encode() + b"\0" + path.read_bytes())
-    return f"{__version__}+{digest.hexdigest()[:12]}"
 
 
 def this_machine(device: str, threads: int) -> Machine:

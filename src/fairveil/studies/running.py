@@ -10,10 +10,11 @@ from types import MappingProxyType
 from typing import Any
 
 from fairveil.errors import FairveilError
-from fairveil.executors import Executor
-from fairveil.studies.records import Failure, Record, RecordStore, Run, code_version, now, this_machine
+from fairveil.executors import Executor, why_ended
+from fairveil.studies.records import Failure, Record, RecordStore, Run, now, this_machine
 from fairveil.studies.study import Measurement, Preset, Study, Trial
 from fairveil.studies.workbench import Workbench
+from fairveil.version import code_version
 
 _PATIENCE = 0.5  # seconds between looks at trials that another run is at
 
@@ -137,11 +138,12 @@ def results_of(study: Study[Any, Any], settings: Any, store: RecordStore) -> dic
 
 
 def _record_of(future: "Future[Record]", study: Study[Any, Any], trial: Trial, device: str, threads: int) -> Record:
-    """The record of a future, also where the process died before it could write one."""
+    """The record of a future, also where the process died or was refused before it could write one."""
     error = future.exception()
     if error is None:
         return future.result()
-    failure = Failure(message=f"The process that ran it died, perhaps for want of memory ({error}).")
+    died = f"The process that ran it died or failed, perhaps for want of memory ({why_ended(error)})."
+    failure = Failure(message=str(error) if isinstance(error, FairveilError) else died)
     return _record(study, trial, device, threads, started=now(), seconds=0.0, failure=failure)
 
 
