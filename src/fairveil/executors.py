@@ -139,7 +139,9 @@ def _on_ray(address: str, threads: int) -> Iterator[Executor]:
     try:
         import ray
     except ImportError:
-        raise FairveilError("Ray is not installed: install fairveil[cluster], or leave --ray out.") from None
+        raise FairveilError(
+            "Ray is not installed: install fairveil with its extra `cluster`, or leave --ray out."
+        ) from None
     ours = not ray.is_initialized()
     if ours:
         # Without it, what takes too much memory would be begun anew for ever. Ray has no argument for it.

@@ -193,21 +193,6 @@ def test_no_ray_cluster_is_a_sentence(tmp_path):
         pass
 
 
-@pytest.mark.slow
-def test_a_ray_cluster_of_two_nodes_gives_what_this_process_gives(tmp_path, monkeypatch):
-    pytest.importorskip("ray")
-    from ray.cluster_utils import Cluster
-
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
-    try:
-        cluster.add_node(num_cpus=1)
-        on_ray = run(RecordStore(tmp_path / "ray"), Settings(count=6), ray=cluster.address)
-    finally:
-        cluster.shutdown()
-    here = run(RecordStore(tmp_path / "here"), Settings(count=6))
-    assert [record.result() for record in on_ray] == [record.result() for record in here]
-
-
 def test_records_that_are_not_ours_are_refused_in_a_sentence(tmp_path):
     store = RecordStore(tmp_path)
     run(store, Settings(count=1))
