@@ -15,7 +15,7 @@ from PIL import Image
 
 from fairveil.faces.zoo import load_recognizer
 from fairveil.protection.lowkey import LowKey
-from fairveil.web.guard import Door
+from fairveil.web.guard import Endpoint
 from fairveil.web.limits import Limits
 from fairveil.web.serving import listen, run
 from fairveil.web.studio import Tools
@@ -28,19 +28,19 @@ ENDLESS = LowKey(steps=100_000, smoothing="none", mirror=False)
 class Running:
     """A server that runs."""
 
-    door: Door
+    endpoint: Endpoint
     base: Path
 
     @property
     def url(self):
-        return f"http://127.0.0.1:{self.door.port}/"
+        return f"http://127.0.0.1:{self.endpoint.port}/"
 
     def files(self):
         """What lies in the folders of all processes."""
         return [file for file in self.base.rglob("*") if file.is_file() and "lock" not in file.name]
 
     def visitor(self):
-        return Visitor(self.door.port)
+        return Visitor(self.endpoint.port)
 
 
 class Visitor:
@@ -126,10 +126,12 @@ def serving(small_tools, tmp_path):
 
     def start(tools=small_tools, token=None, **limits):
         sock = listen("127.0.0.1", 0, 0)
-        door = Door("127.0.0.1", sock.getsockname()[1], token)
+        endpoint = Endpoint("127.0.0.1", sock.getsockname()[1], token)
         ready, servers = threading.Event(), []
         keywords = {"limits": Limits(**limits), "base": tmp_path / "web", "on_ready": ready.set}
-        thread = threading.Thread(target=run, args=(sock, door, tools), kwargs=keywords | {"on_server": servers.append})
+        thread = threading.Thread(
+            target=run, args=(sock, endpoint, tools), kwargs=keywords | {"on_server": servers.append}
+        )
         thread.start()
         assert ready.wait(30)
 
@@ -139,7 +141,7 @@ def serving(small_tools, tmp_path):
             assert not thread.is_alive()
 
         ends.append(end)
-        running = Running(door, tmp_path / "web")
+        running = Running(endpoint, tmp_path / "web")
         running.end = end
         return running
 

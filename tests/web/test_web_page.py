@@ -127,7 +127,7 @@ def test_a_person_protects_photos_and_no_request_leaves_the_machine(serving, per
     assert changed.any() and not changed[:, right + 60 : right + 196].any()  # the other twin was left as she is
 
     hosts = {urlsplit(url).netloc for url in page.requests if not url.startswith(("data:", "blob:"))}
-    assert len(page.requests) > 15 and hosts == {f"127.0.0.1:{running.door.port}"}
+    assert len(page.requests) > 15 and hosts == {f"127.0.0.1:{running.endpoint.port}"}
     assert all(to[0] == "127.0.0.1" for to in spoken_to if isinstance(to, tuple))
     assert page.errors == []
 

@@ -105,7 +105,7 @@ def test_pages_beyond_the_number_are_told_so(serving):
     "body",
     [b"", b"{", b"[]", b'{"strength": "low", "faces": {}}', b'{"strength": "low", "faces": {"x": [-1]}}'],
 )
-def test_wishes_that_make_no_sense_are_refused(serving, body):
+def test_requests_that_make_no_sense_are_refused(serving, body):
     visitor = serving().visitor().open()
     assert visitor.ask("POST", f"{visitor.tab}/veil", body)[0] == 422
     assert visitor.ask("POST", f"{visitor.tab}/veil", io.BytesIO(b"x" * 100_000))[0] == 413

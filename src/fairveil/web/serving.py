@@ -8,8 +8,8 @@ from pathlib import Path
 import uvicorn
 
 from fairveil.errors import FairveilError
-from fairveil.web.answering import Server
-from fairveil.web.guard import Door
+from fairveil.web.app import Site
+from fairveil.web.guard import Endpoint
 from fairveil.web.limits import Limits
 from fairveil.web.studio import Tools
 from fairveil.web.workspace import private_folder
@@ -33,7 +33,7 @@ def listen(host: str, port: int | None, usual_port: int) -> socket.socket:
 
 def run(
     sock: socket.socket,
-    door: Door,
+    endpoint: Endpoint,
     tools: Tools,
     *,
     limits: Limits | None = None,
@@ -45,7 +45,7 @@ def run(
 
     Args:
         sock: to listen on, see `listen`.
-        door: where that is.
+        endpoint: where that is.
         tools: to find, veil and judge faces with.
         limits: on what is taken.
         base: see `private_folder`.
@@ -56,9 +56,9 @@ def run(
         FairveilError: photos cannot be kept anywhere.
     """
     with private_folder(base) as folder:
-        server = Server(folder, tools, door, limits or Limits())
+        site = Site(folder, tools, endpoint, limits or Limits())
         config = uvicorn.Config(
-            server.app(on_ready=on_ready),
+            site.app(on_ready=on_ready),
             access_log=False,  # addresses hold what only the page may know
             log_level=logging.ERROR,
             ws="none",
@@ -68,10 +68,10 @@ def run(
             timeout_graceful_shutdown=1,  # pages listen for news as long as they are open
         )
         running = uvicorn.Server(config)
-        server.ending = lambda: running.should_exit
+        site.ending = lambda: running.should_exit
         on_server(running)
         try:
             running.run(sockets=[sock])
         finally:
-            server.tabs.stop_all()
-            server.studio.close()
+            site.tabs.stop_all()
+            site.studio.close()

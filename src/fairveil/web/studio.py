@@ -22,10 +22,10 @@ from fairveil.protection.perceptual import LPIPS
 from fairveil.protection.protecting import SMALLEST_FACE, protect_pixels
 from fairveil.protection.verification import FaceReceipt, verify
 from fairveil.report.receipt import write_receipt
+from fairveil.web.fair_queue import FairQueue, Job
 from fairveil.web.limits import Limits
 from fairveil.web.pictures import picture_of, picture_of_face
 from fairveil.web.tabs import Tab
-from fairveil.web.turns import Job, Turns
 from fairveil.web.uploaded import Result, Stage, UploadedPhoto
 
 STRENGTHS = {name: PRESETS[name] for name in ("low", "medium", "high")}
@@ -83,7 +83,7 @@ class Studio:
 
     def __init__(self, tools: Tools, limits: Limits) -> None:
         self.tools, self._limits = tools, limits
-        self._looking, self._veiling = Turns("fairveil-looking"), Turns("fairveil-veiling")
+        self._looking, self._veiling = FairQueue("fairveil-looking"), FairQueue("fairveil-veiling")
 
     def look(self, tab: Tab, photo: UploadedPhoto) -> None:
         """Find the faces of a photo that has arrived, when its turn comes."""

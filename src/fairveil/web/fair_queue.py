@@ -8,7 +8,7 @@ from threading import Condition, Thread
 Job = Callable[[], None]
 
 
-class Turns:
+class FairQueue:
     """A thread that does jobs one by one, the first of each owner in turn, so that many photos of one hold up nobody.
 
     Args:

@@ -20,7 +20,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from fairveil.errors import FairveilError
-from fairveil.web.guard import Door, Guard, browser_cookie, browser_of, is_loopback
+from fairveil.web.guard import Endpoint, Guard, browser_cookie, browser_of, is_loopback
 from fairveil.web.limits import Limits
 from fairveil.web.studio import Studio, Tools
 from fairveil.web.tabs import Tab, Tabs
@@ -33,7 +33,7 @@ _LOOK, _PULSE = 0.15, 2.0  # seconds between looks for news of a page, and betwe
 _LONGEST_MESSAGE = 64_000  # bytes of what the page asks for, but for photos
 
 
-class Wish(BaseModel):
+class VeilRequest(BaseModel):
     """What a page asks to be done.
 
     Attributes:
@@ -45,21 +45,21 @@ class Wish(BaseModel):
     faces: dict[str, list[Annotated[int, Field(ge=0)]]] = Field(min_length=1)
 
 
-class Server:
+class Site:
     """Answers of the page's server.
 
     Args:
         folder: where photos lie, private to this process.
         tools: to find, veil and judge faces with.
-        door: where it listens.
+        endpoint: where it listens.
         limits: on what it takes.
 
     Attributes:
         ending: whether the process is about to end, so that no page is kept listening.
     """
 
-    def __init__(self, folder: Path, tools: Tools, door: Door, limits: Limits) -> None:
-        self.door, self.limits = door, limits
+    def __init__(self, folder: Path, tools: Tools, endpoint: Endpoint, limits: Limits) -> None:
+        self.endpoint, self.limits = endpoint, limits
         self.ending: Callable[[], bool] = lambda: False
         self.studio = Studio(tools, limits)
         self.tabs = Tabs(folder, limits, on_gone=self.studio.clear)
@@ -98,7 +98,7 @@ class Server:
             FairveilError: _sentence,
             HTTPException: _plain_error,
         }
-        return Guard(Starlette(routes=routes, lifespan=alive, exception_handlers=errors), self.door)
+        return Guard(Starlette(routes=routes, lifespan=alive, exception_handlers=errors), self.endpoint)
 
     async def _watch(self) -> None:
         while True:
@@ -107,8 +107,8 @@ class Server:
 
     async def _page(self, request: Request) -> Response:
         answer = Response((_PAGE / "index.html").read_bytes(), media_type="text/html")
-        if browser_of(request.scope, self.door.port) is None:
-            name = browser_cookie(self.door.port)
+        if browser_of(request.scope, self.endpoint.port) is None:
+            name = browser_cookie(self.endpoint.port)
             answer.set_cookie(name, secrets.token_urlsafe(32), httponly=True, samesite="strict")
         return answer
 
@@ -120,7 +120,7 @@ class Server:
         return Response(part.read_bytes(), media_type=_TYPES.get(name.rpartition(".")[2], "text/html"))
 
     async def _open(self, request: Request) -> Response:
-        browser = browser_of(request.scope, self.door.port)
+        browser = browser_of(request.scope, self.endpoint.port)
         if browser is None:
             raise FairveilError("fairveil needs a cookie to keep your photos apart from others': allow it, and reload.")
         return JSONResponse(
@@ -128,7 +128,7 @@ class Server:
                 "tab": self.tabs.open(browser).id,
                 "strengths": list(self.studio.tools.strengths),
                 "limits": self.limits.model_dump(),
-                "at_home": is_loopback(self.door.host),
+                "at_home": is_loopback(self.endpoint.host),
             }
         )
 
@@ -166,10 +166,10 @@ class Server:
     async def _veil(self, request: Request) -> Response:
         tab = self._tab(request)
         try:
-            wish = Wish.model_validate_json(await _short_body(request))
+            asked = VeilRequest.model_validate_json(await _short_body(request))
         except ValidationError:
             raise HTTPException(422, "This is not what the page asks for: reload it.") from None
-        self.studio.veil(tab, wish.faces, wish.strength)
+        self.studio.veil(tab, asked.faces, asked.strength)
         return Response(status_code=204)
 
     async def _stop(self, request: Request) -> Response:
@@ -228,7 +228,7 @@ class Server:
         )
 
     def _tab(self, request: Request) -> Tab:
-        tab = self.tabs.find(browser_of(request.scope, self.door.port), request.path_params["tab"])
+        tab = self.tabs.find(browser_of(request.scope, self.endpoint.port), request.path_params["tab"])
         if tab is None:
             raise HTTPException(404, "This page is no longer known to fairveil: reload it.")
         return tab

@@ -30,7 +30,7 @@ def serve(
     Example: fairveil serve
     """
     try:
-        from fairveil.web.guard import Door, is_loopback
+        from fairveil.web.guard import Endpoint, is_loopback
         from fairveil.web.serving import listen, run
         from fairveil.web.studio import Tools
     except ImportError as error:
@@ -39,7 +39,7 @@ def serve(
         ) from error
 
     sock = listen(host, port, USUAL_PORT)
-    door = Door.at(host, sock.getsockname()[1])
+    endpoint = Endpoint.at(host, sock.getsockname()[1])
     tools = Tools.pretrained()
     if not is_loopback(host):
         talk.print(
@@ -49,17 +49,17 @@ def serve(
         )
 
     def ready() -> None:
-        results.print(Text(door.address), soft_wrap=True)
+        results.print(Text(endpoint.address), soft_wrap=True)
         talk.print("Open this address in a browser; Ctrl-C ends it.")
         if not no_browser:  # in a thread, since some browsers hold up whoever opens them
-            threading.Thread(target=webbrowser.open, args=(door.address,), daemon=True).start()
+            threading.Thread(target=webbrowser.open, args=(endpoint.address,), daemon=True).start()
 
     # A process that is told to end removes the photos first, as after Ctrl-C.
     signal.signal(signal.SIGTERM, _end)
     if hasattr(signal, "SIGHUP"):
         signal.signal(signal.SIGHUP, lambda number, frame: signal.raise_signal(signal.SIGTERM))
     try:
-        run(sock, door, tools, on_ready=ready)
+        run(sock, endpoint, tools, on_ready=ready)
     except KeyboardInterrupt:
         talk.print("Stopped, and all photos removed.")
 
