@@ -92,15 +92,22 @@ class Visitor:
 
     @contextmanager
     def listening(self):
-        """The stream of news, as a function that gives the next state for which something holds."""
+        """The stream of news, as a function that gives the next state for which something holds, photos as a list."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         cookies = "; ".join(f"{name}={value}" for name, value in self.cookies.items())
         connection.request("GET", f"{self.tab}/news", headers={"Cookie": cookies})
         answer = connection.getresponse()
 
+        photos = {}
+
         def until(holds):
             while line := answer.readline():
-                if line.startswith(b"data: ") and holds(state := json.loads(line[6:])):
+                if not line.startswith(b"data: "):
+                    continue
+                state = json.loads(line[6:])
+                photos.update(state["photos"])
+                state["photos"] = [photo for photo in photos.values() if photo]
+                if holds(state):
                     return state
             raise AssertionError("The stream of news ended.")
 
@@ -128,7 +135,7 @@ def serving(small_tools, tmp_path):
         sock = listen("127.0.0.1", 0, 0)
         endpoint = Endpoint("127.0.0.1", sock.getsockname()[1], token)
         ready, servers = threading.Event(), []
-        keywords = {"limits": Limits(**limits), "base": tmp_path / "web", "on_ready": ready.set}
+        keywords = {"limits": Limits(**limits), "base": tmp_path / "web", "on_ready": lambda folder: ready.set()}
         thread = threading.Thread(
             target=run, args=(sock, endpoint, tools), kwargs=keywords | {"on_server": servers.append}
         )

@@ -15,18 +15,6 @@ def test_everybody_has_a_turn_before_anybody_has_a_second():
     assert order == ["a1", "b1", "c1", "a2", "a3"]
 
 
-def test_jobs_that_are_forgotten_are_not_begun():
-    queue, order, gate, done = FairQueue("test"), [], threading.Event(), threading.Event()
-    queue.put("first", gate.wait)
-    queue.put("a", lambda: order.append("a"))
-    queue.put("b", done.set)
-    queue.forget("a")
-    gate.set()
-    assert done.wait(5)
-    queue.close()
-    assert order == []
-
-
 def test_a_job_that_fails_ends_neither_the_work_nor_silently(caplog):
     queue, done = FairQueue("test"), threading.Event()
     queue.put("a", lambda: 1 / 0)

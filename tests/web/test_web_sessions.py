@@ -38,7 +38,7 @@ def veiled(serving, portrait_jpeg):
     with visitor.listening() as until:
         visitor.upload(portrait_jpeg)
         photo = until(_ready)["photos"][0]
-        assert visitor.veil({photo["id"]: [0]})[0] == 204
+        assert visitor.veil({photo["id"]: [0]})[0] == 200
         photo = until(_done)["photos"][0]
         yield running, visitor, photo
 

@@ -3,6 +3,7 @@
 import signal
 import threading
 import webbrowser
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -48,11 +49,12 @@ def serve(
             soft_wrap=True,
         )
 
-    def ready() -> None:
+    def ready(folder: Path) -> None:
         results.print(Text(endpoint.address), soft_wrap=True)
         talk.print("Open this address in a browser; Ctrl-C ends it.")
         if not no_browser:  # in a thread, since some browsers hold up whoever opens them
-            threading.Thread(target=webbrowser.open, args=(endpoint.address,), daemon=True).start()
+            opened = _leading_to(endpoint.address, folder) if endpoint.token else endpoint.address
+            threading.Thread(target=webbrowser.open, args=(opened,), daemon=True).start()
 
     # A process that is told to end removes the photos first, as after Ctrl-C.
     signal.signal(signal.SIGTERM, _end)
@@ -62,6 +64,13 @@ def serve(
         run(sock, endpoint, tools, on_ready=ready)
     except KeyboardInterrupt:
         talk.print("Stopped, and all photos removed.")
+
+
+def _leading_to(address: str, folder: Path) -> str:
+    """A page in a private folder that leads to an address, since everybody may see what programs are started with."""
+    page = folder / "open.html"
+    page.write_text(f'<!doctype html><meta http-equiv="refresh" content="0; url={address}">', encoding="utf-8")
+    return page.as_uri()
 
 
 def _end(number: int, frame: object) -> None:

@@ -29,11 +29,6 @@ class FairQueue:
             self._waiting.setdefault(owner, deque()).append(job)
             self._changed.notify()
 
-    def forget(self, owner: str) -> None:
-        """Take out the jobs of an owner that have not begun."""
-        with self._changed:
-            self._waiting.pop(owner, None)
-
     def close(self, patience: float = 5.0) -> None:
         """Begin no more jobs, and wait up to `patience` seconds for the one under way."""
         with self._changed:

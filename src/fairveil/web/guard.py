@@ -154,7 +154,8 @@ class Guard:
         brought = parse_qs(scope["query_string"].decode("latin-1")).get("token", [""])
         if scope["path"] == "/" and scope["method"] == "GET" and _same(brought[0], self.endpoint.token):
             welcome = RedirectResponse("/", 303)  # so that the token leaves the address bar
-            welcome.set_cookie(cookie, self.endpoint.pass_value, httponly=True, samesite="strict")
+            # Lax, or a link to this address on another site, such as one for mail, would lead to the refusal below.
+            welcome.set_cookie(cookie, self.endpoint.pass_value, httponly=True, samesite="lax")
             return welcome
         return PlainTextResponse(
             "This page needs its token. Open the whole address that fairveil printed when it was started, with the "

@@ -16,19 +16,25 @@ from fairveil.web.workspace import private_folder
 
 
 def listen(host: str, port: int | None, usual_port: int) -> socket.socket:
-    """Take a port to listen on: the one asked for, else the usual one, else any.
+    """Take a port to listen on: the one asked for, else the usual one, else any; all addresses include those of IPv4.
 
     Raises:
         FairveilError: it cannot be had.
     """
     tries = [port] if port is not None else [usual_port, 0]
+    try:
+        family = socket.getaddrinfo(host, tries[0], type=socket.SOCK_STREAM)[0][0]
+    except socket.gaierror as error:
+        raise FairveilError(f"There is no {host} to listen on: {error.strerror}. Name another with --host.") from error
+    both = family == socket.AF_INET6 and socket.has_dualstack_ipv6()
     for attempt in tries:
         try:
-            family = socket.getaddrinfo(host, attempt, type=socket.SOCK_STREAM)[0][0]
-            return socket.create_server((host, attempt), family=family)
+            return socket.create_server((host, attempt), family=family, dualstack_ipv6=both)
         except OSError as error:
             reason = error.strerror or str(error)
-    raise FairveilError(f"fairveil cannot listen on {host}, port {tries[-1]}: {reason}. Choose another with --port.")
+    raise FairveilError(
+        f"fairveil cannot listen on {host}, port {tries[-1]}: {reason}. Choose another with --port, or with --host."
+    )
 
 
 def run(
@@ -38,7 +44,7 @@ def run(
     *,
     limits: Limits | None = None,
     base: Path | None = None,
-    on_ready: Callable[[], None] = lambda: None,
+    on_ready: Callable[[Path], None] = lambda folder: None,
     on_server: Callable[[uvicorn.Server], None] = lambda server: None,
 ) -> None:
     """Serve the page until the process is told to end; then nothing of anybody's photos is left.
@@ -49,7 +55,7 @@ def run(
         tools: to find, veil and judge faces with.
         limits: on what is taken.
         base: see `private_folder`.
-        on_ready: called when the page can be opened.
+        on_ready: called when the page can be opened, with a folder that nobody else may read.
         on_server: called with the server before it runs, by whoever wants to end it.
 
     Raises:
@@ -58,7 +64,7 @@ def run(
     with private_folder(base) as folder:
         site = Site(folder, tools, endpoint, limits or Limits())
         config = uvicorn.Config(
-            site.app(on_ready=on_ready),
+            site.app(on_ready=lambda: on_ready(folder)),
             access_log=False,  # addresses hold what only the page may know
             log_level=logging.ERROR,
             ws="none",
@@ -73,5 +79,5 @@ def run(
         try:
             running.run(sockets=[sock])
         finally:
-            site.tabs.stop_all()
+            site.tabs.close_all()
             site.studio.close()
