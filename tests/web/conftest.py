@@ -106,6 +106,7 @@ class Visitor:
                     continue
                 state = json.loads(line[6:])
                 photos.update(state["photos"])
+                state["changed"] = list(state["photos"])
                 state["photos"] = [photo for photo in photos.values() if photo]
                 if holds(state):
                     return state

@@ -1,8 +1,11 @@
 import json
+import socket
 
 import pytest
 
+from fairveil.errors import FairveilError
 from fairveil.web.guard import Endpoint, is_loopback
+from fairveil.web.serving import listen
 
 
 def test_the_page_and_its_parts_say_that_nothing_may_be_loaded_from_outside(serving):
@@ -121,6 +124,22 @@ def test_addresses_can_be_opened():
     assert Endpoint("::1", 7447).address == "http://[::1]:7447/"
     endpoint = Endpoint.at("192.168.1.5", 7447)
     assert endpoint.address == f"http://192.168.1.5:7447/?token={endpoint.token}"
+
+
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="this machine has no IPv6")
+def test_all_addresses_include_those_of_ipv4():
+    with listen("::", 0, 0) as sock, socket.create_connection(("127.0.0.1", sock.getsockname()[1]), timeout=5):
+        pass
+
+
+def test_an_address_that_there_is_not_is_told_of():
+    with pytest.raises(FairveilError, match=r"no nowhere\.invalid .* --host"):
+        listen("nowhere.invalid", 0, 0)
+
+
+def test_the_page_has_one_address(serving):
+    visitor = serving().visitor()
+    assert [visitor.ask("GET", path, Origin=None)[0] for path in ("/", "/page/index.html", "/page/")] == [200, 404, 404]
 
 
 def test_what_is_refused_is_refused_in_json_that_the_page_can_show(serving):

@@ -1,5 +1,6 @@
 import io
 import struct
+import time
 import zlib
 
 import pytest
@@ -86,6 +87,43 @@ def test_all_pages_together_take_no_more_than_the_machine_has_room_for(serving, 
     assert first.upload(bytes(1000))[0] == 200
     status, answer = second.upload(bytes(1000), "b.jpg")
     assert status == 409 and answer["problem"].startswith("Left out: b.jpg. fairveil holds 1.5e-06 GB")
+
+
+def test_what_is_made_of_photos_counts_into_the_room_too(serving, portrait_jpeg, faceless_png):
+    visitor = serving(all_bytes=len(portrait_jpeg) + 3000).visitor().open()
+    with visitor.listening() as until:
+        assert visitor.upload(portrait_jpeg)[0] == 200
+        photo = until(_arrived)["photos"][0]["id"]
+    assert visitor.upload(faceless_png)[0] == 409
+    status, _, body = visitor.veil({photo: [0]})
+    assert status == 409 and b"download what is done" in body
+
+
+def test_an_upload_that_stands_still_is_given_up(serving):
+    running = serving(upload_pause=0.5)
+    visitor = running.visitor().open()
+
+    def hanging():
+        yield bytes(1000)
+        time.sleep(2.0)
+
+    status, answer = visitor.upload(hanging())
+    assert status == 409 and "me.jpg. It stopped arriving" in answer["problem"]
+    assert running.files() == []
+
+
+def test_an_upload_ends_when_its_page_is_closed(serving, eventually):
+    running = serving()
+    visitor = running.visitor().open()
+
+    def slow():
+        yield bytes(1000)
+        eventually(running.files)
+        visitor.ask("POST", f"{visitor.tab}/close", b"")
+        yield bytes(1000)
+
+    status, answer = visitor.upload(slow())
+    assert status == 409 and "closed" in answer["problem"] and running.files() == []
 
 
 def test_pages_beyond_the_number_are_told_so(serving):
