@@ -121,7 +121,7 @@ export class Card {
     };
     const choices = [["", "Whole photo"], ...result.chosen.map((face) => [`-${face}`, `Face ${face + 1}`])];
     for (const [ending, words] of choices) {
-      const button = make("button", { "aria-label": `${words} of ${name}` }, words);
+      const button = make("button", { "aria-label": `${words} of ${name}, before and after` }, words);
       button.onclick = () => show(ending, button);
       views.append(button);
     }

@@ -6,7 +6,7 @@ import { openTab } from "/page/server.js";
 const at = (id) => document.getElementById(id);
 const title = document.title;
 const cards = new Map();
-const arrived = new Set(); // photos of which nothing was said yet
+const arrived = new Set(); // ids of photos whose faces are looked for, or of which nothing was said yet
 let server;
 let latest = { photos: [], working: 0, version: 0 };
 let uploads = 0;
@@ -52,7 +52,11 @@ async function add(files) {
   uploads += fitting.length;
   for (const file of fitting) {
     refresh();
-    await server.upload(file).catch(complain); // one after the other, so that a phone's memory holds only one
+    try {
+      arrived.add((await server.upload(file)).photo); // one after the other, so that a phone's memory holds only one
+    } catch (problem) {
+      complain(problem);
+    }
     uploads -= 1;
   }
   refresh();
@@ -92,12 +96,12 @@ function follow(news) {
       card.element.remove();
       if (next) next.focus();
       cards.delete(id);
+      arrived.delete(id);
     }
   }
   for (const photo of news.photos) {
     if (!cards.has(photo.id)) {
       cards.set(photo.id, new Card(photo, server, refresh, complain));
-      arrived.add(photo.id);
       at("photos").append(cards.get(photo.id).element);
     }
     cards.get(photo.id).update(photo);
@@ -136,7 +140,7 @@ function refresh() {
   for (const part of ["chosen", "doing"]) at(part).hidden = !cards.size;
   at("add").textContent = uploads ? `Adding ${count(uploads, "photo")} …` : "Choose photos";
   at("key").hidden = !latest.photos.some((photo) => photo.result?.chosen.length);
-  const looking = uploads > 0 || latest.photos.some((photo) => photo.stage === "looking");
+  const looking = uploads > 0 || [...arrived].some((id) => (cards.get(id)?.photo.stage ?? "looking") === "looking");
   const chosen = wanted();
   const faces = chosen.reduce((sum, card) => sum + card.chosen.size, 0);
   at("veil").textContent = busy()

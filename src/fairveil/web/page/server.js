@@ -21,7 +21,7 @@ export async function openTab() {
     ...offer,
     async upload(file) {
       try {
-        await ask("PUT", `${home}/photos?name=${encodeURIComponent(file.name)}`, file);
+        return await ask("PUT", `${home}/photos?name=${encodeURIComponent(file.name)}`, file);
       } catch (problem) {
         await file.slice(0, 1).arrayBuffer().catch(() => {
           problem = new Error(`${file.name} cannot be read. It may have been moved or removed.`);
