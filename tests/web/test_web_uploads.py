@@ -2,8 +2,10 @@ import io
 import struct
 import time
 import zlib
+from dataclasses import replace
 
 import pytest
+import torch
 
 from fairveil.web.uploads import plain_name
 
@@ -30,8 +32,8 @@ def _png_bomb(width, height):
         (b"", "me.jpg is empty"),
         (b"GIF89a" + bytes(64), "me.jpg is a GIF"),
         (b"\xff\xd8\xff\xe0" + bytes(64), "me.jpg begins like a JPEG but is damaged"),
-        (_png_bomb(60_000, 60_000), "me.jpg has more than 64 million pixels"),
-        (_png_bomb(1, 2**31 - 1), "me.jpg has more than 64 million pixels"),
+        (_png_bomb(60_000, 60_000), "me.jpg has more than 32 million pixels"),
+        (_png_bomb(1, 2**31 - 1), "me.jpg has more than 32 million pixels"),
     ],
     ids=["text", "nothing", "another kind", "cut short", "a bomb", "a long bomb"],
 )
@@ -43,6 +45,17 @@ def test_what_is_no_photo_is_told_beside_its_name_and_the_rest_goes_on(serving, 
         assert refused["stage"] == "refused" and refused["problem"].startswith(sentence)
         assert visitor.upload(faceless_png)[0] == 200
         assert until(lambda state: _arrived(state, 2))["photos"][1]["stage"] == "ready"
+
+
+def test_a_photo_for_which_there_is_not_enough_memory_is_told_so(serving, small_tools, faceless_png):
+    class Greedy:
+        def detect(self, photos):
+            return torch.empty(1 << 60, dtype=torch.uint8)
+
+    visitor = serving(replace(small_tools, detector=Greedy())).visitor().open()
+    with visitor.listening() as until:
+        visitor.upload(faceless_png)
+        assert "more memory than there is" in until(_arrived)["photos"][0]["problem"]
 
 
 def test_no_sentence_tells_where_files_lie(serving, tmp_path):

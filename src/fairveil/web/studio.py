@@ -143,12 +143,13 @@ class Studio:
                 pass
             except FairveilError as error:
                 problem = re.sub(rf"{re.escape(str(photo.folder))}[\w./\\]*", lambda _: photo.name, str(error))
-            except MemoryError:
-                problem = f"{photo.name} needs more memory than there is: make it smaller first."
-            except Exception:
-                if not stop.is_set():  # else its files went while it was worked on
-                    logging.getLogger(__name__).exception("A photo could not be worked on.")
-                problem = f"{photo.name} could not be worked on, by a fault of fairveil: its terminal says more."
+            except Exception as error:
+                if isinstance(error, MemoryError) or "allocate memory" in str(error):  # torch's is a RuntimeError
+                    problem = f"{photo.name} needs more memory than there is: make it smaller first."
+                else:
+                    if not stop.is_set():  # else its files went while it was worked on
+                        logging.getLogger(__name__).exception("A photo could not be worked on.")
+                    problem = f"{photo.name} could not be worked on, by a fault of fairveil: its terminal says more."
             tab.sweep(photo)
             with tab.changing():
                 if problem and not stop.is_set():
