@@ -4,7 +4,10 @@ import io
 import os
 import shutil
 import socket
+import threading
 import zipfile
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -17,7 +20,7 @@ playwright = pytest.importorskip("playwright.sync_api", reason="the page is test
 
 _CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 _CLOSED = [
-    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+    "--host-resolver-rules=MAP evil.example 127.0.0.1, MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
@@ -433,16 +436,31 @@ def test_a_link_on_another_site_leads_to_the_page_with_its_token(serving, person
     page = person(f"{running.url}?token=the-secret")
     other = page.context.browser.new_context()
     mail = other.new_page()
-    _visit(mail, f"<a href='{running.url}?token=the-secret'>look</a>")
-    mail.click("a")
-    mail.wait_for_selector("#bounds:not(:empty)")
+    with _another_site(f"<a href='{running.url}?token=the-secret'>look</a>") as address:
+        mail.goto(address)
+        mail.click("a")
+        mail.wait_for_selector("#bounds:not(:empty)")
     other.close()
 
 
-def _visit(page, body):
-    """Another site, on a name of its own."""
-    page.route("http://evil.example/**", lambda route: route.fulfill(body=body, content_type="text/html"))
-    page.goto("http://evil.example/")
+@contextmanager
+def _another_site(body):
+    """A site on a name of its own, on this machine, where browsers do not stop by themselves what it sends to us."""
+
+    class Evil(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.send_header("Content-Type", "text/html")
+            self.end_headers()
+            self.wfile.write(body.encode())
+
+        def log_message(self, *args):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Evil) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://evil.example:{server.server_port}/"
+        server.shutdown()
 
 
 def test_another_site_in_the_same_browser_gets_nothing_and_changes_nothing(serving, person, photos):
@@ -451,7 +469,8 @@ def test_another_site_in_the_same_browser_gets_nothing_and_changes_nothing(servi
     _add(page, photos / "me.jpg")
     picture = page.locator(".card img").first.evaluate("image => image.src")
     evil = page.context.new_page()
-    _visit(evil, f"<a href='{running.url}'>look</a>")
+    with _another_site(f"<a href='{running.url}'>look</a>") as address:
+        evil.goto(address)
     tried = evil.evaluate(
         """([home, picture]) => Promise.all([
             fetch(picture, { credentials: "include" }).then(() => "read", () => "refused"),
