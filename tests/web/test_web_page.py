@@ -355,7 +355,7 @@ def test_a_second_click_on_veil_is_no_second_request(serving, person, photos):
     assert len(veils) == 1 and page.locator("#problems li").count() == 0
 
 
-def test_what_happens_is_said_to_who_cannot_see_it(serving, person, photos):
+def test_what_happens_is_said_to_who_cannot_see_it(serving, person, photos, eventually):
     page = person(serving().url)
     title = page.title()
     page.evaluate(
@@ -371,11 +371,11 @@ def test_what_happens_is_said_to_who_cannot_see_it(serving, person, photos):
     page.wait_for_selector(".card progress[value]:not([value='0'])")
     assert page.title() != title
     page.click("#stop")
-    page.wait_for_function("heard.at(-1) === 'Stopped: 1 photo left as before.'")
+    eventually(lambda: page.evaluate("heard.at(-1)") == "Stopped: 1 photo left as before.")
     assert page.title() == title
     _veil(page, "low")
     page.get_by_text("Download photo").wait_for(timeout=60_000)
-    page.wait_for_function("heard.at(-1) === '1 photo done.'")
+    eventually(lambda: page.evaluate("heard.at(-1)") == "1 photo done.")
     assert page.title() == title
 
 
@@ -393,7 +393,7 @@ def test_controls_are_named_by_what_they_show_and_by_their_photo(serving, person
     assert all(shown in name for name, shown in named)
 
 
-def test_the_keyboard_s_place_is_never_lost_nor_under_the_dock(serving, person, photos):
+def test_the_keyboard_s_place_is_never_lost_nor_under_the_dock(serving, person, photos, eventually):
     page = person(serving().url, viewport={"width": 1280, "height": 420})
     _add(page, photos / "me.jpg", photos / "twins.png", photos / "wall.webp")
     page.focus("#files")
@@ -409,7 +409,7 @@ def test_the_keyboard_s_place_is_never_lost_nor_under_the_dock(serving, person, 
         page.keyboard.press("Tab")
     for name, rest in [("me.jpg", 2), ("wall.webp", 1)]:
         page.get_by_role("button", name=f"Remove {name}").press("Enter")
-        page.wait_for_function("rest => document.querySelectorAll('.card').length === rest", arg=rest)
+        eventually(lambda rest=rest: page.locator(".card").count() == rest)
         place = page.evaluate("document.activeElement.getAttribute('aria-label') ?? document.activeElement.id")
         assert place == ("Remove twins.png from this page" if rest == 2 else "files")
 
