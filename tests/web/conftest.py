@@ -15,7 +15,7 @@ from PIL import Image
 
 from fairveil.faces.zoo import load_recognizer
 from fairveil.protection.lowkey import LowKey
-from fairveil.web.guard import Door
+from fairveil.web.guard import Endpoint
 from fairveil.web.limits import Limits
 from fairveil.web.serving import listen, run
 from fairveil.web.studio import Tools
@@ -28,19 +28,19 @@ ENDLESS = LowKey(steps=100_000, smoothing="none", mirror=False)
 class Running:
     """A server that runs."""
 
-    door: Door
+    endpoint: Endpoint
     base: Path
 
     @property
     def url(self):
-        return f"http://127.0.0.1:{self.door.port}/"
+        return f"http://127.0.0.1:{self.endpoint.port}/"
 
     def files(self):
         """What lies in the folders of all processes."""
         return [file for file in self.base.rglob("*") if file.is_file() and "lock" not in file.name]
 
     def visitor(self):
-        return Visitor(self.door.port)
+        return Visitor(self.endpoint.port)
 
 
 class Visitor:
@@ -92,15 +92,23 @@ class Visitor:
 
     @contextmanager
     def listening(self):
-        """The stream of news, as a function that gives the next state for which something holds."""
+        """The stream of news, as a function that gives the next state for which something holds, photos as a list."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         cookies = "; ".join(f"{name}={value}" for name, value in self.cookies.items())
         connection.request("GET", f"{self.tab}/news", headers={"Cookie": cookies})
         answer = connection.getresponse()
 
+        photos = {}
+
         def until(holds):
             while line := answer.readline():
-                if line.startswith(b"data: ") and holds(state := json.loads(line[6:])):
+                if not line.startswith(b"data: "):
+                    continue
+                state = json.loads(line[6:])
+                photos.update(state["photos"])
+                state["changed"] = list(state["photos"])
+                state["photos"] = [photo for photo in photos.values() if photo]
+                if holds(state):
                     return state
             raise AssertionError("The stream of news ended.")
 
@@ -126,10 +134,12 @@ def serving(small_tools, tmp_path):
 
     def start(tools=small_tools, token=None, **limits):
         sock = listen("127.0.0.1", 0, 0)
-        door = Door("127.0.0.1", sock.getsockname()[1], token)
+        endpoint = Endpoint("127.0.0.1", sock.getsockname()[1], token)
         ready, servers = threading.Event(), []
-        keywords = {"limits": Limits(**limits), "base": tmp_path / "web", "on_ready": ready.set}
-        thread = threading.Thread(target=run, args=(sock, door, tools), kwargs=keywords | {"on_server": servers.append})
+        keywords = {"limits": Limits(**limits), "base": tmp_path / "web", "on_ready": lambda folder: ready.set()}
+        thread = threading.Thread(
+            target=run, args=(sock, endpoint, tools), kwargs=keywords | {"on_server": servers.append}
+        )
         thread.start()
         assert ready.wait(30)
 
@@ -139,7 +149,7 @@ def serving(small_tools, tmp_path):
             assert not thread.is_alive()
 
         ends.append(end)
-        running = Running(door, tmp_path / "web")
+        running = Running(endpoint, tmp_path / "web")
         running.end = end
         return running
 

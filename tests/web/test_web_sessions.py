@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 import time
 import zipfile
 
@@ -10,6 +11,8 @@ from PIL import Image
 
 from fairveil.photos import read_photo
 from fairveil.protection.protecting import protect_pixels
+from fairveil.web.app import zipped
+from fairveil.web.uploaded import Result
 
 pytestmark = pytest.mark.slow
 
@@ -38,7 +41,7 @@ def veiled(serving, portrait_jpeg):
     with visitor.listening() as until:
         visitor.upload(portrait_jpeg)
         photo = until(_ready)["photos"][0]
-        assert visitor.veil({photo["id"]: [0]})[0] == 204
+        assert visitor.veil({photo["id"]: [0]})[0] == 200
         photo = until(_done)["photos"][0]
         yield running, visitor, photo
 
@@ -136,7 +139,8 @@ def test_no_path_leads_to_another_file(veiled):
 
 
 def test_all_photos_come_in_one_zip_with_names_of_their_own(serving, faceless_png, portrait_jpeg):
-    visitor = serving().visitor().open()
+    running = serving()
+    visitor = running.visitor().open()
     with visitor.listening() as until:
         assert visitor.ask("GET", f"{visitor.tab}/all.zip", Origin=None)[0] == 404  # nothing is done yet
         for data, name in [(portrait_jpeg, "me.jpg"), (faceless_png, "me.png"), (faceless_png, "Me.png")]:
@@ -146,10 +150,34 @@ def test_all_photos_come_in_one_zip_with_names_of_their_own(serving, faceless_pn
         until(_done)
         status, headers, data = visitor.ask("GET", f"{visitor.tab}/all.zip", Origin=None)
     assert status == 200 and "protected-photos.zip" in headers["content-disposition"]
+    assert not any(file.suffix == ".zip" for file in running.files())
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         assert archive.testzip() is None
         assert archive.namelist() == ["me-protected.jpg", "me-protected.png", "Me-protected-2.png"]
         assert (read_photo(archive.read("me-protected.png")).pixels == read_photo(faceless_png).pixels).all()
+
+
+def test_a_photo_that_is_removed_while_a_zip_is_made_is_left_out_of_it(tmp_path):
+    results = []
+    for number in range(3):
+        file = tmp_path / f"{number}.jpg"
+        file.write_bytes(bytes([number]) * 1000)
+        results.append(Result(tmp_path, file, file.name, "low", (), (), ()))
+    pieces = zipped(results)
+    begun = next(pieces)
+    results[1].file.unlink()
+    with zipfile.ZipFile(io.BytesIO(begun + b"".join(pieces))) as archive:
+        assert archive.testzip() is None and archive.namelist() == ["0.jpg", "2.jpg"]
+
+
+def test_news_hold_those_photos_only_that_changed(serving, portrait_jpeg, faceless_png):
+    visitor = serving().visitor().open()
+    with visitor.listening() as until:
+        visitor.upload(portrait_jpeg)
+        visitor.upload(faceless_png)
+        me = until(lambda state: len(state["photos"]) == 2 and _ready(state))["photos"][0]["id"]
+        visitor.veil({me: [0]}, "high")
+        assert until(lambda state: state["progress"] > 0)["changed"] == [me]
 
 
 def test_work_that_is_stopped_ends_and_can_be_begun_anew(serving, portrait_jpeg):
@@ -167,6 +195,27 @@ def test_work_that_is_stopped_ends_and_can_be_begun_anew(serving, portrait_jpeg)
         until(lambda state: state["photos"][0]["progress"] > 0 and state["working"])
         visitor.ask("POST", f"{visitor.tab}/stop", b"")
         assert until(lambda state: not state["working"])["photos"][0]["result"] == first
+
+
+def test_of_a_photo_that_is_veiled_again_the_last_result_is_kept(veiled, eventually):
+    running, visitor, photo = veiled
+    with visitor.listening() as until:
+        visitor.veil({photo["id"]: [0]})
+        last = until(lambda state: _done(state) and state["photos"][0]["result"]["run"] != photo["result"]["run"])
+    eventually(lambda: [run.name for run in running.base.rglob("run*")] == [last["photos"][0]["result"]["run"]])
+
+
+def test_while_photos_are_veiled_no_other_veil_begins(serving, portrait_jpeg, faceless_png):
+    visitor = serving().visitor().open()
+    with visitor.listening() as until:
+        visitor.upload(portrait_jpeg)
+        visitor.upload(faceless_png)
+        me, wall = (photo["id"] for photo in until(lambda state: len(state["photos"]) == 2 and _ready(state))["photos"])
+        assert visitor.veil({me: [0]}, "high")[0] == 200
+        status, _, body = visitor.veil({wall: []})
+        assert status == 409 and b"already" in body
+        visitor.ask("DELETE", f"{visitor.tab}/photos/{wall}", b"")
+        assert until(lambda state: len(state["photos"]) == 1)["working"] == 1
 
 
 def test_the_time_left_is_told_while_photos_are_veiled(serving, portrait_jpeg):
@@ -205,7 +254,8 @@ def test_a_page_that_is_gone_without_a_word_has_its_work_stopped_and_is_forgotte
         assert until(lambda state: True)["working"] == 1
     time.sleep(2.0)
     with visitor.listening() as until:  # it comes back too late for its work, but not for its photo
-        assert until(lambda state: True)["working"] == 0
+        state = until(lambda state: True)
+        assert state["working"] == 0 and "this page was away" in state["photos"][0]["problem"]
     assert running.files()
     eventually(lambda: not running.files())
 
@@ -225,13 +275,72 @@ def test_one_person_s_many_photos_do_not_hold_up_another(serving, portrait_jpeg,
         assert until_many(lambda state: state["photos"][0]["stage"] == "done")["photos"][1]["stage"] != "done"
 
 
+def test_closing_a_page_removes_its_photos_while_those_of_another_are_worked_on(
+    serving, portrait_jpeg, faceless_png, eventually
+):
+    running = serving()
+    one, other = running.visitor().open(), running.visitor().open()
+    with one.listening() as until_one, other.listening() as until_other:
+        one.upload(portrait_jpeg)
+        one.veil({until_one(_ready)["photos"][0]["id"]: [0]}, "high")
+        until_one(lambda state: state["photos"][0]["progress"] > 0)
+        hers = set(running.files())
+        other.upload(faceless_png)
+        until_other(_ready)
+        assert set(running.files()) > hers
+        other.ask("POST", f"{other.tab}/close", b"")
+        eventually(lambda: set(running.files()) <= hers, seconds=3)
+        assert until_one(lambda state: True)["working"] == 1
+
+
+@pytest.mark.parametrize("way", ["remove", "close"])
+def test_what_cannot_be_removed_while_it_is_written_is_removed_after_it(
+    serving, portrait_jpeg, eventually, monkeypatch, way
+):
+    running = serving()
+    visitor = running.visitor().open()
+    with visitor.listening() as until:
+        visitor.upload(portrait_jpeg)
+        photo = until(_ready)["photos"][0]["id"]
+        visitor.veil({photo: [0]}, "high")
+        until(lambda state: state["photos"][0]["progress"] > 0)
+        remove, refused = shutil.rmtree, []
+
+        def refuse_once(path, **options):
+            if refused:
+                remove(path, **options)
+            refused.append(path)
+
+        monkeypatch.setattr(shutil, "rmtree", refuse_once)
+        if way == "remove":
+            visitor.ask("DELETE", f"{visitor.tab}/photos/{photo}", b"")
+        else:
+            visitor.ask("POST", f"{visitor.tab}/close", b"")
+        eventually(lambda: refused and not running.files())
+
+
+def test_a_page_that_went_away_makes_room_for_another(serving, faceless_png, eventually):
+    running = serving(pages=2, pages_of_browser=1, stop_after=0.5)
+    visitor, stranger = running.visitor().open(), running.visitor().open()
+    with visitor.listening() as until, stranger.listening() as until_stranger:
+        visitor.upload(faceless_png)
+        until(_ready)
+        until_stranger(lambda state: True)
+        time.sleep(1.0)
+        assert visitor.ask("POST", "/tabs")[0] == 409  # both are there
+    eventually(lambda: visitor.ask("POST", "/tabs")[0] == 200)
+    assert running.files() == []  # the first one's
+    eventually(lambda: running.visitor().ask("POST", "/tabs")[0] == 200)
+
+
 def test_a_photo_that_is_removed_is_gone(serving, faceless_png, eventually):
     running = serving()
     visitor = running.visitor().open()
     with visitor.listening() as until:
         visitor.upload(faceless_png)
         photo = until(_ready)["photos"][0]["id"]
-        assert visitor.ask("DELETE", f"{visitor.tab}/photos/{photo}", b"")[0] == 204
+        for _ in range(2):  # a second click finds nothing to do
+            assert visitor.ask("DELETE", f"{visitor.tab}/photos/{photo}", b"")[0] == 204
         assert until(lambda state: not state["photos"]) and running.files() == []
 
 

@@ -15,7 +15,7 @@ from fairveil.cli.fair import fair_app
 from fairveil.cli.models import models_app
 from fairveil.cli.protection import check, protect
 from fairveil.cli.sanitize import sanitize_app
-from fairveil.cli.serving import serve
+from fairveil.cli.serve import serve
 from fairveil.cli.studies import study_app
 from fairveil.cli.synthetic import generate
 from fairveil.cli.terminal import talk

@@ -42,7 +42,7 @@ def is_loopback(host: str) -> bool:
 
 
 @dataclass(frozen=True)
-class Door:
+class Endpoint:
     """Where the server listens, and what it takes to come in.
 
     Attributes:
@@ -58,8 +58,8 @@ class Door:
     pass_value: str = field(default_factory=lambda: secrets.token_urlsafe(32))
 
     @classmethod
-    def at(cls, host: str, port: int) -> "Door":
-        """A door that asks for a new token wherever others than this machine could reach it."""
+    def at(cls, host: str, port: int) -> "Endpoint":
+        """An endpoint that asks for a new token wherever others than this machine could reach it."""
         return cls(host, port, None if is_loopback(host) else secrets.token_urlsafe(24))
 
     @property
@@ -102,11 +102,11 @@ class Guard:
 
     Args:
         app: what is guarded.
-        door: where it listens, and the token if it takes one.
+        endpoint: where it listens, and the token if it takes one.
     """
 
-    def __init__(self, app: ASGIApp, door: Door) -> None:
-        self.app, self.door = app, door
+    def __init__(self, app: ASGIApp, endpoint: Endpoint) -> None:
+        self.app, self.endpoint = app, endpoint
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let a request through, or answer it."""
@@ -129,7 +129,9 @@ class Guard:
     def _refusal(self, scope: Scope) -> Response | None:
         """The answer to a request of another site."""
         headers = Headers(scope=scope)
-        if headers.getlist("host") != [headers.get("host", "")] or not self.door.answers_to(headers.get("host", "")):
+        if headers.getlist("host") != [headers.get("host", "")] or not self.endpoint.answers_to(
+            headers.get("host", "")
+        ):
             return PlainTextResponse("fairveil does not answer to this name. Open the address it printed.", 421)
         origin, site = headers.get("origin"), headers.get("sec-fetch-site", "none")
         if origin is None:
@@ -144,15 +146,16 @@ class Guard:
 
     def _entrance(self, scope: Scope) -> Response | None:
         """The answer to a visitor who has not shown the token yet, or shows it now."""
-        if self.door.token is None:
+        if self.endpoint.token is None:
             return None
-        cookie = f"fairveil-pass-{self.door.port}"
-        if _same(_cookies(scope).get(cookie, ""), self.door.pass_value):
+        cookie = f"fairveil-pass-{self.endpoint.port}"
+        if _same(_cookies(scope).get(cookie, ""), self.endpoint.pass_value):
             return None
         brought = parse_qs(scope["query_string"].decode("latin-1")).get("token", [""])
-        if scope["path"] == "/" and scope["method"] == "GET" and _same(brought[0], self.door.token):
+        if scope["path"] == "/" and scope["method"] == "GET" and _same(brought[0], self.endpoint.token):
             welcome = RedirectResponse("/", 303)  # so that the token leaves the address bar
-            welcome.set_cookie(cookie, self.door.pass_value, httponly=True, samesite="strict")
+            # Lax, or a link to this address on another site, such as one for mail, would lead to the refusal below.
+            welcome.set_cookie(cookie, self.endpoint.pass_value, httponly=True, samesite="lax")
             return welcome
         return PlainTextResponse(
             "This page needs its token. Open the whole address that fairveil printed when it was started, with the "

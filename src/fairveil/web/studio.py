@@ -3,6 +3,7 @@
 import logging
 import re
 import shutil
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -22,10 +23,10 @@ from fairveil.protection.perceptual import LPIPS
 from fairveil.protection.protecting import SMALLEST_FACE, protect_pixels
 from fairveil.protection.verification import FaceReceipt, verify
 from fairveil.report.receipt import write_receipt
+from fairveil.web.fair_queue import FairQueue, Job
 from fairveil.web.limits import Limits
 from fairveil.web.pictures import picture_of, picture_of_face
 from fairveil.web.tabs import Tab
-from fairveil.web.turns import Job, Turns
 from fairveil.web.uploaded import Result, Stage, UploadedPhoto
 
 STRENGTHS = {name: PRESETS[name] for name in ("low", "medium", "high")}
@@ -83,7 +84,7 @@ class Studio:
 
     def __init__(self, tools: Tools, limits: Limits) -> None:
         self.tools, self._limits = tools, limits
-        self._looking, self._veiling = Turns("fairveil-looking"), Turns("fairveil-veiling")
+        self._looking, self._veiling = FairQueue("fairveil-looking"), FairQueue("fairveil-veiling")
 
     def look(self, tab: Tab, photo: UploadedPhoto) -> None:
         """Find the faces of a photo that has arrived, when its turn comes."""
@@ -100,17 +101,20 @@ class Studio:
             strength: by name.
 
         Raises:
-            FairveilError: there is no such photo, face or strength, or a photo is not ready.
+            FairveilError: there is no such photo, face or strength, a photo is not ready, or others are being veiled.
         """
         if strength not in self.tools.strengths:
             raise FairveilError(f"There is no strength {strength!r}: choose one of {', '.join(self.tools.strengths)}.")
         with tab.changing():
+            if tab.working():
+                raise FairveilError("Photos of this page are being veiled already: wait until they are done, or stop.")
             photos = [tab.photos.get(id) for id in choice]
             for photo, chosen in zip(photos, choice.values(), strict=True):
                 if photo is None or photo.stage not in (Stage.ready, Stage.done) or photo.faces is None:
                     raise FairveilError("One of these photos is not ready: wait until its faces were found.")
                 if not all(0 <= face < len(photo.faces) for face in chosen):
                     raise FairveilError(f"{photo.name} has no such face: reload the page.")
+            tab.run_began = None
             for photo in tab.photos.values():  # those of earlier runs do not count into the time left
                 photo.weight = 0.0
             for photo, chosen in zip(filter(None, photos), choice.values(), strict=True):
@@ -120,48 +124,35 @@ class Studio:
                 work = partial(self._veil, chosen=tuple(sorted(set(chosen))), strength=strength)
                 self._veiling.put(tab.id, self._attempt(tab, photo, work))
 
-    def stop(self, tab: Tab) -> None:
-        """Stop the work for a page; what is finished stays."""
-        self._veiling.forget(tab.id)
-        tab.stop()
-
-    def clear(self, tab: Tab) -> None:
-        """Remove the photos of a page that is gone, once neither thread is at one of them."""
-        for turns in (self._looking, self._veiling):
-            turns.forget(tab.id)
-
-        def remove() -> None:
-            shutil.rmtree(tab.folder, ignore_errors=True)
-
-        self._veiling.put(tab.id, lambda: self._looking.put(tab.id, remove))
-
     def close(self) -> None:
         """End the work for everybody."""
-        for turns in (self._looking, self._veiling):
-            turns.close()
+        for queue in (self._looking, self._veiling):
+            queue.close()
 
     def _attempt(self, tab: Tab, photo: UploadedPhoto, work: Callable[[Tab, UploadedPhoto, Event], None]) -> Job:
         """A piece of work for a thread to do; what goes wrong is told beside the photo."""
         stop = photo.stop  # of this attempt: the next one gets another
 
         def job() -> None:
-            if stop.is_set() or tab.closed:
-                return
+            problem = None
             try:
-                work(tab, photo, stop)
-                return
+                if not stop.is_set():
+                    work(tab, photo, stop)
+                    photo.weigh()
             except Stopped:
-                return
+                pass
             except FairveilError as error:
                 problem = re.sub(rf"{re.escape(str(photo.folder))}[\w./\\]*", lambda _: photo.name, str(error))
-            except MemoryError:
-                problem = f"{photo.name} needs more memory than there is: make it smaller first."
-            except Exception:
-                if not stop.is_set() and not tab.closed:  # else its files went while it was worked on
-                    logging.getLogger(__name__).exception("A photo could not be worked on.")
-                problem = f"{photo.name} could not be worked on, by a fault of fairveil: its terminal says more."
+            except Exception as error:
+                if isinstance(error, MemoryError) or "allocate memory" in str(error):  # torch's is a RuntimeError
+                    problem = f"{photo.name} needs more memory than there is: make it smaller first."
+                else:
+                    if not stop.is_set():  # else its files went while it was worked on
+                        logging.getLogger(__name__).exception("A photo could not be worked on.")
+                    problem = f"{photo.name} could not be worked on, by a fault of fairveil: its terminal says more."
+            tab.sweep(photo)
             with tab.changing():
-                if not stop.is_set():
+                if problem and not stop.is_set():
                     photo.problem = problem
                     photo.stage = Stage.refused if photo.faces is None else Stage.done if photo.result else Stage.ready
 
@@ -186,11 +177,11 @@ class Studio:
     def _veil(self, tab: Tab, photo: UploadedPhoto, stop: Event, *, chosen: tuple[int, ...], strength: str) -> None:
         def move(stage: Stage, progress: float) -> None:
             with tab.changing():
-                if stop.is_set() or tab.closed:
+                if stop.is_set():
                     raise Stopped
+                tab.run_began = tab.run_began or time.monotonic()
                 photo.stage, photo.progress = stage, progress
 
-        tab.began()
         move(Stage.veiling, 0.0)
         number = 1 + max((int(run.name[3:]) for run in photo.folder.glob("run*")), default=0)
         folder = photo.folder / f"run{number}"

@@ -3,7 +3,7 @@
 import secrets
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import RLock
@@ -24,6 +24,7 @@ class Tab:
         version: grows with every change, so that the page is told.
         closed: whether the page is gone for good.
         left: when the page was last seen, in seconds of `time.monotonic`; None while it is there.
+        run_began: when the first photo of the last run had its turn, from which the time left is reckoned.
     """
 
     def __init__(self, browser: str, folder: Path) -> None:
@@ -33,7 +34,7 @@ class Tab:
         self.version = 0
         self.closed = False
         self.left: float | None = time.monotonic()
-        self._run_began: float | None = None
+        self.run_began: float | None = None
         self._listening = 0
         self._lock = RLock()
 
@@ -54,6 +55,10 @@ class Tab:
         self._listening -= 1
         self.left = None if self._listening else time.monotonic()
 
+    def away(self) -> float:
+        """For how many seconds the page has not been there."""
+        return 0.0 if self.left is None else time.monotonic() - self.left
+
     def reserve(self, name: str, limits: Limits) -> UploadedPhoto:
         """A place for a photo that begins to arrive.
 
@@ -62,10 +67,7 @@ class Tab:
         """
         with self.changing():
             if self.closed or len(self.photos) >= limits.photos:
-                raise FairveilError(
-                    f"{name} was left out: {limits.photos} fit on a page. Download what is done, remove it, and add "
-                    "the rest."
-                )
+                raise FairveilError(limits.too_many(name))
             photo = UploadedPhoto(name, self.folder / secrets.token_hex(8))
             photo.folder.mkdir()
             self.photos[photo.id] = photo
@@ -76,32 +78,48 @@ class Tab:
         with self.changing():
             photo.stop.set()
             self.photos.pop(photo.id, None)
-        shutil.rmtree(photo.folder, ignore_errors=True)
+        self.sweep(photo)
 
-    def stop(self) -> None:
-        """Stop the work on all photos; those that were under way are as they were before."""
+    def sweep(self, photo: UploadedPhoto) -> None:
+        """Remove what is left of a photo that is no longer on the page, at once and again when work on it ends."""
+        if photo.id not in self.photos:
+            shutil.rmtree(self.folder if self.closed else photo.folder, ignore_errors=True)
+
+    def stop(self, problem: str | None = None) -> None:
+        """Stop the work on all photos; those that were under way are as they were before.
+
+        Args:
+            problem: what to tell the person of it, if she did not ask for it.
+        """
         with self.changing():
-            self._run_began = None
-            for photo in self.photos.values():
-                if photo.stage in WORKING:
-                    photo.stop.set()
-                    photo.stage = Stage.done if photo.result else Stage.ready
+            for photo in self.working():
+                photo.stop.set()
+                photo.stage = Stage.done if photo.result else Stage.ready
+                photo.problem = problem
 
-    def began(self) -> None:
-        """Note when the first photo of a run has its turn, from which the time left is reckoned."""
-        self._run_began = self._run_began or time.monotonic()
+    def close(self) -> None:
+        """Stop the work, and remove everything."""
+        with self.changing():
+            self.closed = True
+            for photo in self.photos.values():
+                photo.stop.set()
+            self.photos.clear()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def working(self) -> list[UploadedPhoto]:
+        """The photos that are being veiled, or wait for it."""
+        return [photo for photo in self.photos.values() if photo.stage in WORKING]
 
     def state(self) -> dict[str, Any]:
         """What the page shows."""
         with self._lock:
-            working = [photo for photo in self.photos.values() if photo.stage in WORKING]
-            if not working:
-                self._run_began = None
+            working = self.working()
             run = [photo for photo in self.photos.values() if photo.weight and not photo.stop.is_set()]
             done = sum(photo.weight * photo.progress for photo in run)
             left = sum(photo.weight * (1 - photo.progress) for photo in working)
             return {
-                "photos": [photo.state() for photo in self.photos.values() if photo.stage is not Stage.arriving],
+                "photos": {id: photo.state() for id, photo in self.photos.items() if photo.stage is not Stage.arriving},
+                "version": self.version,
                 "working": len(working),
                 "progress": done / (done + left) if working else 0.0,
                 "seconds_left": self._seconds_left(done, left),
@@ -109,7 +127,7 @@ class Tab:
 
     def _seconds_left(self, done: float, left: float) -> float | None:
         """How long the run will still take if it goes on as it did; None while too little is done to tell."""
-        spent = 0.0 if self._run_began is None else time.monotonic() - self._run_began
+        spent = 0.0 if self.run_began is None else time.monotonic() - self.run_began
         return spent * left / done if done and spent > 1 else None
 
 
@@ -119,31 +137,39 @@ class Tabs:
     Args:
         folder: where their photos lie.
         limits: on what they may bring.
-        on_gone: called with a page that is closed, once no more is put into its folder by the page itself.
     """
 
-    def __init__(self, folder: Path, limits: Limits, on_gone: Callable[[Tab], None]) -> None:
-        self._folder, self._limits, self._on_gone = folder, limits, on_gone
+    def __init__(self, folder: Path, limits: Limits) -> None:
+        self._folder, self._limits = folder, limits
         self._tabs: dict[str, Tab] = {}
 
     def open(self, browser: str) -> Tab:
-        """A new page.
+        """A new page; where there are too many, in place of one that went away without a word.
 
         Raises:
             FairveilError: there are too many.
         """
-        if sum(tab.browser == browser for tab in self._tabs.values()) >= self._limits.pages_of_browser:
+        mine = [tab for tab in self._tabs.values() if tab.browser == browser]
+        if not self._has_room(mine, self._limits.pages_of_browser):
             raise FairveilError(
                 f"fairveil is open in {self._limits.pages_of_browser} tabs of this browser already: close one of them "
                 "and reload this page."
             )
-        if len(self._tabs) >= self._limits.pages:
+        if not self._has_room(list(self._tabs.values()), self._limits.pages):
             raise FairveilError(
                 f"{self._limits.pages} pages are open already, which is all that fairveil serves at once: try later."
             )
         tab = Tab(browser, self._folder)
         self._tabs[tab.id] = tab
         return tab
+
+    def _has_room(self, tabs: list[Tab], most: int) -> bool:
+        if len(tabs) < most:
+            return True
+        gone = [tab for tab in tabs if tab.away() > self._limits.stop_after]
+        if gone:
+            self.close(max(gone, key=Tab.away))
+        return bool(gone)
 
     def find(self, browser: str | None, id: str) -> Tab | None:
         """The page with this id, if it is this browser's."""
@@ -153,28 +179,23 @@ class Tabs:
 
     def close(self, tab: Tab) -> None:
         """The page is gone: its work stops and its photos are removed."""
-        if self._tabs.pop(tab.id, None):
-            tab.stop()
-            tab.closed = True
-            self._on_gone(tab)
+        self._tabs.pop(tab.id, None)
+        tab.close()
 
-    def stop_all(self) -> None:
+    def close_all(self) -> None:
         """The server ends: no work goes on for anybody."""
-        for tab in self._tabs.values():
-            tab.stop()
-            tab.closed = True
+        for tab in list(self._tabs.values()):
+            self.close(tab)
 
     def look_after(self) -> None:
         """Stop the work for pages that are no longer there, and forget those that do not come back."""
-        now = time.monotonic()
         for tab in list(self._tabs.values()):
-            if tab.left is None:
-                continue
-            if now - tab.left > self._limits.forget_after:
+            if tab.away() > self._limits.forget_after:
                 self.close(tab)
-            elif now - tab.left > self._limits.stop_after and any(p.stage in WORKING for p in tab.photos.values()):
-                tab.stop()
+            elif tab.away() > self._limits.stop_after and tab.working():
+                tab.stop("Not finished, because this page was away: keep it open until its photos are done.")
 
-    def uploaded_bytes(self) -> int:
-        """Of all photos of all pages."""
-        return sum(photo.bytes for tab in self._tabs.values() for photo in list(tab.photos.values()))
+    def full(self) -> bool:
+        """Whether the photos of all pages take all the room there is for them."""
+        kept = sum(photo.bytes for tab in self._tabs.values() for photo in list(tab.photos.values()))
+        return kept > self._limits.all_bytes

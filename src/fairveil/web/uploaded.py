@@ -59,7 +59,7 @@ class UploadedPhoto:
         name: what the person calls it.
         folder: where its files lie.
         id: by which the page asks for it.
-        bytes: of its file.
+        bytes: of all its files.
         stage: how far it is.
         problem: why it was refused, or why the last attempt failed, in a sentence.
         size: width and height in pixels, once known.
@@ -88,6 +88,10 @@ class UploadedPhoto:
         """The file as it was uploaded."""
         return self.folder / "original"
 
+    def weigh(self) -> None:
+        """Count what its files take."""
+        self.bytes = sum(file.stat().st_size for file in self.folder.rglob("*") if file.is_file())
+
     def state(self) -> dict[str, Any]:
         """What the page shows of it."""
         return {
@@ -96,7 +100,7 @@ class UploadedPhoto:
             "stage": self.stage,
             "problem": self.problem,
             "size": self.size,
-            "faces": [] if self.faces is None else self.faces.boxes.tolist(),
+            "faces": [] if self.faces is None else self.faces.boxes.round().int().tolist(),
             "progress": self.progress,
             "result": self.result and _shown_result(self.result),
         }
@@ -106,7 +110,6 @@ def _shown_result(result: Result) -> dict[str, Any]:
     return {
         "run": result.folder.name,
         "name": result.name,
-        "bytes": result.file.stat().st_size if result.file.exists() else 0,
         "strength": result.strength,
         "chosen": result.chosen,
         "notes": result.notes,

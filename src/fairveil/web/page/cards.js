@@ -15,13 +15,13 @@ export const count = (number, thing) => `${number} ${thing}${number === 1 ? "" :
 
 /** A card that follows its photo's state; only what changed is made anew, so that the keyboard's place is kept. */
 export class Card {
-  constructor(photo, server, onChoice) {
+  constructor(photo, server, onChoice, onProblem) {
     Object.assign(this, { photo, server, onChoice, chosen: new Set(photo.faces.keys()), shape: "" });
     this.status = make("p", { className: "quiet" });
     this.bar = make("progress", { max: 1, "aria-label": `Progress of ${photo.name}` });
     this.body = make("div", { className: "body" });
     const remove = make("button", { "aria-label": `Remove ${photo.name} from this page` }, "Remove");
-    remove.onclick = () => server.remove(photo.id).catch(() => {});
+    remove.onclick = () => server.remove(photo.id).catch(onProblem);
     this.element = make(
       "li",
       { className: "card" },
@@ -42,17 +42,18 @@ export class Card {
   update(photo) {
     if (!this.photo.faces.length && photo.faces.length) this.chosen = new Set(photo.faces.keys());
     this.photo = photo;
-    const working = ["waiting", "veiling", "measuring"].includes(photo.stage);
+    this.working = ["waiting", "veiling", "measuring"].includes(photo.stage);
     this.status.textContent = photo.problem || this.#words();
     this.status.classList.toggle("problem", Boolean(photo.problem));
-    this.bar.hidden = !working;
+    this.bar.hidden = !this.working;
     this.bar.value = photo.progress;
-    for (const box of this.body.querySelectorAll(".faces input")) box.disabled = working;
     const shape = `${photo.faces.length} ${photo.result?.run} ${photo.size}`;
     if (shape !== this.shape && photo.size) {
       this.shape = shape;
       this.body.replaceChildren(photo.result ? this.#comparison() : this.#framed(), this.#side());
     }
+    // Not `disabled`, which would take the keyboard's place away.
+    for (const control of this.body.querySelectorAll(".faces :is(input, button)")) control.setAttribute("aria-disabled", this.working);
   }
 
   #words() {
@@ -63,16 +64,25 @@ export class Card {
     if (stage === "measuring") return "Asking who still recognises it …";
     if (stage === "done" && !result.chosen.length) return "Done: location, serial numbers and the like are taken out.";
     if (stage === "done") return `Done: ${count(result.chosen.length, "face")} veiled.`;
-    if (!faces.length) return "No face was found, so there is nothing to veil. Location and the like can be taken out.";
-    return `${count(faces.length, "face")} found.`;
+    if (!faces.length) return "No face was found. If there is one, it stays as it is. Location and the like can be taken out.";
+    return `${count(faces.length, "face")} found. Is one missing? It stays as it is.`;
   }
 
   #picture(run, name) {
     return this.server.picture(this.photo.id, run, name);
   }
 
+  /** Where a picture of the photo is shown, as large as it will be, so that nothing jumps when it arrives. */
+  #space(className, ...children) {
+    const [width, height] = this.photo.size;
+    const space = make("div", { className }, ...children);
+    space.style.setProperty("--width", `${width}px`);
+    space.style.setProperty("--ratio", width / height);
+    return space;
+  }
+
   #framed() {
-    const picture = make("div", { className: "picture" }, make("img", { loading: "lazy", src: this.#picture("original", "before"), alt: this.photo.name }));
+    const picture = this.#space("picture", make("img", { loading: "lazy", src: this.#picture("original", "before"), alt: this.photo.name }));
     const [width, height] = this.photo.size;
     this.frames = this.photo.faces.map(([x0, y0, x1, y1], face) => {
       const frame = make("label", { className: "frame", for: this.#idOf(face) }, make("b", {}, String(face + 1)));
@@ -91,10 +101,9 @@ export class Card {
     const { name, result } = this.photo;
     const before = make("img", { loading: "lazy", alt: `${name} before` });
     const after = make("img", { loading: "lazy", alt: `${name} after`, className: "after" });
-    const slider = make("input", { type: "range", min: 0, max: 100, value: 50, "aria-label": "Compare: before on the left, after on the right" });
-    const frame = make(
-      "div",
-      { className: "picture compare" },
+    const slider = make("input", { type: "range", min: 0, max: 100, value: 50, "aria-label": `Compare ${name}: before on the left, after on the right` });
+    const frame = this.#space(
+      "picture compare",
       before,
       after,
       slider,
@@ -103,7 +112,7 @@ export class Card {
       make("span", { className: "tag right" }, "after"),
     );
     slider.oninput = () => frame.style.setProperty("--cut", `${slider.value}%`);
-    const views = make("div", { className: "views", role: "group", "aria-label": "What to compare" });
+    const views = make("div", { className: "views", role: "group", "aria-label": `What to compare of ${name}` });
     const show = (ending, pressed) => {
       before.src = this.#picture("original", `before${ending}`);
       after.src = this.#picture(result.run, `after${ending}`);
@@ -112,7 +121,7 @@ export class Card {
     };
     const choices = [["", "Whole photo"], ...result.chosen.map((face) => [`-${face}`, `Face ${face + 1}`])];
     for (const [ending, words] of choices) {
-      const button = make("button", {}, words);
+      const button = make("button", { "aria-label": `${words} of ${name}, before and after` }, words);
       button.onclick = () => show(ending, button);
       views.append(button);
     }
@@ -127,10 +136,10 @@ export class Card {
     if (result) {
       side.append(...result.faces.map((face, place) => verdict(face, result.chosen[place], this.photo.faces.length)));
       for (const note of result.notes) side.append(make("p", { className: "quiet" }, note));
-      const file = make("a", { className: "button main", href: this.server.file(id, result.run), download: result.name, "aria-label": `Download ${result.name}` }, "Download photo");
+      const file = make("a", { className: "button main", href: this.server.file(id, result.run), download: result.name, "aria-label": `Download photo ${result.name}` }, "Download photo");
       const actions = make("div", { className: "actions" }, file);
       if (result.chosen.length) {
-        actions.append(make("a", { className: "button", href: this.server.receipt(id, result.run), download: "", "aria-label": `Download the measurements of ${name}` }, "All figures (.html)"));
+        actions.append(make("a", { className: "button", href: this.server.receipt(id, result.run), download: "", "aria-label": `All figures (.html) of ${name}` }, "All figures (.html)"));
       }
       side.append(actions);
     }
@@ -139,9 +148,13 @@ export class Card {
   }
 
   #choice() {
+    const { name } = this.photo;
     const boxes = this.photo.faces.map((_, face) => {
-      const box = make("input", { type: "checkbox", id: this.#idOf(face), checked: this.chosen.has(face) });
+      const box = make("input", { type: "checkbox", id: this.#idOf(face), checked: this.chosen.has(face), "aria-label": `Face ${face + 1} of ${name}` });
       const mark = () => this.frames[face]?.classList.toggle("off", !box.checked);
+      box.onclick = (event) => {
+        if (this.working) event.preventDefault();
+      };
       box.onchange = () => {
         this.chosen[box.checked ? "add" : "delete"](face);
         mark();
@@ -150,18 +163,18 @@ export class Card {
       mark();
       return make("label", {}, box, make("img", { loading: "lazy", src: this.#picture("original", `before-${face}`), alt: "" }), `Face ${face + 1}`);
     });
-    const all = make("button", { type: "button" }, "All");
-    const none = make("button", { type: "button" }, "None");
+    const all = make("button", { type: "button", "aria-label": `All faces of ${name}` }, "All");
+    const none = make("button", { type: "button", "aria-label": `None of the faces of ${name}` }, "None");
     for (const button of [all, none]) {
       button.onclick = () => {
-        for (const box of this.body.querySelectorAll(".faces input:enabled")) {
+        for (const box of this.body.querySelectorAll(".faces input")) {
           if (box.checked !== (button === all)) box.click();
         }
       };
     }
     if (boxes.length > 2) boxes.push(all, none);
     const legend = this.photo.result ? "Faces to veil, if it is done again" : "Faces to veil";
-    return make("fieldset", { className: "faces" }, make("legend", {}, legend), ...boxes);
+    return make("fieldset", { className: "faces" }, make("legend", {}, legend, make("span", { className: "unseen" }, ` in ${name}`)), ...boxes);
   }
 
   #idOf(face) {
@@ -206,7 +219,7 @@ function bar({ recognizer, attacked, similarity, highest, threshold, matches, ag
   const figures = `Alikeness ${similarity.toFixed(2)}, up to ${highest.toFixed(2)} once altered; the same person from ${from} on`;
   return make(
     "li",
-    { className: matches || again ? "still" : "", title: figures },
+    { className: matches === null ? "unknown" : matches || again ? "still" : "", title: figures },
     make("span", {}, recognizer, " ", make("small", {}, attacked ? "aimed at" : "not aimed at")),
     make("span", { className: "answer" }, answer),
     make("div", { className: "track", role: "img", "aria-label": figures }, reach, fill, make("div", { className: "line" })),

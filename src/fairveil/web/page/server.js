@@ -19,7 +19,16 @@ export async function openTab() {
   const home = `/tabs/${tab}`;
   return {
     ...offer,
-    upload: (file) => ask("PUT", `${home}/photos?name=${encodeURIComponent(file.name)}`, file),
+    async upload(file) {
+      try {
+        return await ask("PUT", `${home}/photos?name=${encodeURIComponent(file.name)}`, file);
+      } catch (problem) {
+        await file.slice(0, 1).arrayBuffer().catch(() => {
+          problem = new Error(`${file.name} cannot be read. It may have been moved or removed.`);
+        });
+        throw problem;
+      }
+    },
     veil: (strength, faces) => ask("POST", `${home}/veil`, JSON.stringify({ strength, faces })),
     stop: () => ask("POST", `${home}/stop`),
     remove: (photo) => ask("DELETE", `${home}/photos/${photo}`),
@@ -30,7 +39,16 @@ export async function openTab() {
     leave: () => navigator.sendBeacon(`${home}/close`),
     listen(onNews, onSilence) {
       const news = new EventSource(`${home}/news`);
-      news.onmessage = (message) => onNews(JSON.parse(message.data));
+      const photos = new Map();
+      news.onopen = () => photos.clear(); // all of them are told anew
+      news.onmessage = (message) => {
+        const state = JSON.parse(message.data);
+        for (const [id, photo] of Object.entries(state.photos)) {
+          if (photo) photos.set(id, photo);
+          else photos.delete(id);
+        }
+        onNews({ ...state, photos: [...photos.values()] });
+      };
       news.onerror = () => onSilence(news.readyState === EventSource.CLOSED);
     },
   };

@@ -8,7 +8,7 @@ from threading import Condition, Thread
 Job = Callable[[], None]
 
 
-class Turns:
+class FairQueue:
     """A thread that does jobs one by one, the first of each owner in turn, so that many photos of one hold up nobody.
 
     Args:
@@ -28,11 +28,6 @@ class Turns:
         with self._changed:
             self._waiting.setdefault(owner, deque()).append(job)
             self._changed.notify()
-
-    def forget(self, owner: str) -> None:
-        """Take out the jobs of an owner that have not begun."""
-        with self._changed:
-            self._waiting.pop(owner, None)
 
     def close(self, patience: float = 5.0) -> None:
         """Begin no more jobs, and wait up to `patience` seconds for the one under way."""

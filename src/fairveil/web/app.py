@@ -1,39 +1,42 @@
 """What the page's server answers."""
 
 import asyncio
+import io
 import json
+import logging
+import mimetypes
 import secrets
 import zipfile
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BaseModel, Field, ValidationError
 from starlette.applications import Starlette
-from starlette.background import BackgroundTask
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
-from starlette.routing import Route
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
 from fairveil.errors import FairveilError
-from fairveil.web.guard import Door, Guard, browser_cookie, browser_of, is_loopback
+from fairveil.protection.protecting import SMALLEST_FACE
+from fairveil.web.guard import Endpoint, Guard, browser_cookie, browser_of, is_loopback
 from fairveil.web.limits import Limits
 from fairveil.web.studio import Studio, Tools
 from fairveil.web.tabs import Tab, Tabs
-from fairveil.web.uploaded import Stage, UploadedPhoto
+from fairveil.web.uploaded import Result, Stage, UploadedPhoto
 from fairveil.web.uploads import receive
 
-_PAGE = files("fairveil.web") / "page"
-_TYPES = {"css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
+_HERE = Path(__file__).parent
+mimetypes.add_type("text/javascript", ".js")  # which Windows may take for something that no browser runs
 _LOOK, _PULSE = 0.15, 2.0  # seconds between looks for news of a page, and between signs of life to it
 _LONGEST_MESSAGE = 64_000  # bytes of what the page asks for, but for photos
 
 
-class Wish(BaseModel):
+class VeilRequest(BaseModel):
     """What a page asks to be done.
 
     Attributes:
@@ -45,26 +48,26 @@ class Wish(BaseModel):
     faces: dict[str, list[Annotated[int, Field(ge=0)]]] = Field(min_length=1)
 
 
-class Server:
+class Site:
     """Answers of the page's server.
 
     Args:
         folder: where photos lie, private to this process.
         tools: to find, veil and judge faces with.
-        door: where it listens.
+        endpoint: where it listens.
         limits: on what it takes.
 
     Attributes:
         ending: whether the process is about to end, so that no page is kept listening.
     """
 
-    def __init__(self, folder: Path, tools: Tools, door: Door, limits: Limits) -> None:
-        self.door, self.limits = door, limits
+    def __init__(self, folder: Path, tools: Tools, endpoint: Endpoint, limits: Limits) -> None:
+        self.endpoint, self.limits = endpoint, limits
         self.ending: Callable[[], bool] = lambda: False
         self.studio = Studio(tools, limits)
-        self.tabs = Tabs(folder, limits, on_gone=self.studio.clear)
+        self.tabs = Tabs(folder, limits)
 
-    def app(self, *, on_ready: Callable[[], None] = lambda: None) -> ASGIApp:
+    def app(self, *, on_ready: Callable[[], None]) -> ASGIApp:
         """The application, with the guard in front of it.
 
         Args:
@@ -81,7 +84,7 @@ class Server:
         tab, photo = "/tabs/{tab}", "/tabs/{tab}/photos/{photo}"
         routes = [
             Route("/", self._page),
-            Route("/page/{name}", self._part_of_page),
+            Mount("/page", StaticFiles(directory=_HERE / "page")),
             Route("/tabs", self._open, methods=["POST"]),
             Route(f"{tab}/news", self._news),
             Route(f"{tab}/photos", self._receive, methods=["PUT"]),
@@ -98,52 +101,53 @@ class Server:
             FairveilError: _sentence,
             HTTPException: _plain_error,
         }
-        return Guard(Starlette(routes=routes, lifespan=alive, exception_handlers=errors), self.door)
+        return Guard(Starlette(routes=routes, lifespan=alive, exception_handlers=errors), self.endpoint)
 
     async def _watch(self) -> None:
         while True:
             await asyncio.sleep(min(1.0, self.limits.stop_after / 2))
-            self.tabs.look_after()
+            try:
+                self.tabs.look_after()
+            except Exception:  # or pages would be forgotten no more
+                logging.getLogger(__name__).exception("Pages could not be looked after.")
 
     async def _page(self, request: Request) -> Response:
-        answer = Response((_PAGE / "index.html").read_bytes(), media_type="text/html")
-        if browser_of(request.scope, self.door.port) is None:
-            name = browser_cookie(self.door.port)
-            answer.set_cookie(name, secrets.token_urlsafe(32), httponly=True, samesite="strict")
-        return answer
-
-    async def _part_of_page(self, request: Request) -> Response:
-        name = request.path_params["name"]
-        part = next((part for part in _PAGE.iterdir() if part.name == name), None)
-        if part is None:
-            raise HTTPException(404)
-        return Response(part.read_bytes(), media_type=_TYPES.get(name.rpartition(".")[2], "text/html"))
+        return FileResponse(_HERE / "index.html")
 
     async def _open(self, request: Request) -> Response:
-        browser = browser_of(request.scope, self.door.port)
-        if browser is None:
-            raise FairveilError("fairveil needs a cookie to keep your photos apart from others': allow it, and reload.")
-        return JSONResponse(
+        known = browser_of(request.scope, self.endpoint.port)
+        browser = known or secrets.token_urlsafe(32)
+        answer = JSONResponse(
             {
                 "tab": self.tabs.open(browser).id,
                 "strengths": list(self.studio.tools.strengths),
                 "limits": self.limits.model_dump(),
-                "at_home": is_loopback(self.door.host),
+                "too_large": self.limits.too_large("{name}"),
+                "too_many": self.limits.too_many("{name}"),
+                "smallest_face": SMALLEST_FACE,
+                "at_home": is_loopback(self.endpoint.host),
             }
         )
+        if known is None:  # set here and not with the page, which a link on another site opens without this cookie
+            answer.set_cookie(browser_cookie(self.endpoint.port), browser, httponly=True, samesite="strict")
+        return answer
 
     async def _news(self, request: Request) -> Response:
-        """A stream of the page's state, whenever it has changed; the page is there for as long as it listens."""
+        """A stream of the page's state, whenever it has changed; the page is there for as long as it listens.
+
+        Of the photos it holds those that changed, and null for those that are gone, as in RFC 7386.
+        """
         tab = self._tab(request)
 
         async def stream() -> AsyncIterator[str]:
-            told, quiet = -1, 0.0
+            version, quiet, told = -1, 0.0, dict[str, Any]()
             tab.arrived()
             try:
                 while not (tab.closed or self.ending()):
-                    if tab.version != told:
-                        told, quiet = tab.version, 0.0
-                        yield f"data: {json.dumps(tab.state())}\n\n"
+                    if tab.version != version:
+                        version, quiet, state = tab.version, 0.0, tab.state()
+                        yield f"data: {json.dumps(_changes(told, state))}\n\n"
+                        told = state["photos"]
                     elif quiet >= _PULSE:
                         quiet = 0.0
                         yield ": here\n\n"  # a connection that is gone is noticed when it is written to
@@ -157,7 +161,7 @@ class Server:
     async def _receive(self, request: Request) -> Response:
         tab = self._tab(request)
         try:
-            photo = await receive(request, tab, self.limits, self.tabs.uploaded_bytes)
+            photo = await receive(request, tab, self.tabs, self.limits)
         except ClientDisconnect:
             return Response(status_code=204)
         self.studio.look(tab, photo)
@@ -166,14 +170,16 @@ class Server:
     async def _veil(self, request: Request) -> Response:
         tab = self._tab(request)
         try:
-            wish = Wish.model_validate_json(await _short_body(request))
+            asked = VeilRequest.model_validate_json(await _short_body(request))
         except ValidationError:
             raise HTTPException(422, "This is not what the page asks for: reload it.") from None
-        self.studio.veil(tab, wish.faces, wish.strength)
-        return Response(status_code=204)
+        if self.tabs.full():
+            raise FairveilError(self.limits.full())
+        self.studio.veil(tab, asked.faces, asked.strength)
+        return JSONResponse({"version": tab.version})
 
     async def _stop(self, request: Request) -> Response:
-        self.studio.stop(self._tab(request))
+        self._tab(request).stop()
         return Response(status_code=204)
 
     async def _close(self, request: Request) -> Response:
@@ -181,8 +187,10 @@ class Server:
         return Response(status_code=204)
 
     async def _remove(self, request: Request) -> Response:
-        tab, photo = self._photo(request)
-        tab.remove(photo)
+        tab = self._tab(request)
+        photo = tab.photos.get(request.path_params["photo"])
+        if photo is not None:  # else it is gone already, as was asked
+            tab.remove(photo)
         return Response(status_code=204)
 
     async def _picture(self, request: Request) -> Response:
@@ -214,21 +222,11 @@ class Server:
         done = [photo.result for photo in list(tab.photos.values()) if photo.result]
         if not done:
             raise HTTPException(404)
-        bundle = tab.folder / f"{secrets.token_hex(8)}.zip"
-
-        def pack() -> None:
-            taken: set[str] = set()
-            with zipfile.ZipFile(bundle, "w", zipfile.ZIP_STORED) as archive:  # photos are compressed already
-                for result in done:
-                    archive.write(result.file, unique_name(result.name, taken))
-
-        await asyncio.to_thread(pack)
-        return FileResponse(
-            bundle, filename="protected-photos.zip", background=BackgroundTask(bundle.unlink, missing_ok=True)
-        )
+        named = {"content-disposition": 'attachment; filename="protected-photos.zip"'}
+        return StreamingResponse(zipped(done), media_type="application/zip", headers=named)
 
     def _tab(self, request: Request) -> Tab:
-        tab = self.tabs.find(browser_of(request.scope, self.door.port), request.path_params["tab"])
+        tab = self.tabs.find(browser_of(request.scope, self.endpoint.port), request.path_params["tab"])
         if tab is None:
             raise HTTPException(404, "This page is no longer known to fairveil: reload it.")
         return tab
@@ -239,6 +237,45 @@ class Server:
         if photo is None or photo.stage is Stage.arriving:
             raise HTTPException(404, "This photo is no longer there.")
         return tab, photo
+
+
+def zipped(results: Sequence[Result]) -> Iterator[bytes]:
+    """A zip of protected photos, photo by photo, so that it never lies on the disk; without those that are gone."""
+    taken: set[str] = set()
+    pieces = _Pieces()
+    # Photos are compressed already, and deflate at level 0 stores them; but unlike ZIP_STORED it tells where they end.
+    with zipfile.ZipFile(pieces, "w", zipfile.ZIP_DEFLATED, compresslevel=0) as archive:
+        for result in results:
+            with suppress(FileNotFoundError):
+                archive.writestr(unique_name(result.name, taken), result.file.read_bytes())
+            yield pieces.take()
+    yield pieces.take()
+
+
+class _Pieces(io.RawIOBase):
+    """What is written, until it is taken."""
+
+    def __init__(self) -> None:
+        self._written = bytearray()
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        self._written += data
+        return len(data)
+
+    def take(self) -> bytes:
+        taken = bytes(self._written)
+        self._written.clear()
+        return taken
+
+
+def _changes(told: Mapping[str, Any], state: dict[str, Any]) -> dict[str, Any]:
+    """A page's state with those photos only that are not as they were told."""
+    photos = state["photos"]
+    changed = {id: photo for id, photo in photos.items() if told.get(id) != photo}
+    return state | {"photos": changed | dict.fromkeys(told.keys() - photos.keys())}
 
 
 def unique_name(name: str, taken: set[str]) -> str:

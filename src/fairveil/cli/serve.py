@@ -3,6 +3,7 @@
 import signal
 import threading
 import webbrowser
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -30,7 +31,7 @@ def serve(
     Example: fairveil serve
     """
     try:
-        from fairveil.web.guard import Door, is_loopback
+        from fairveil.web.guard import Endpoint, is_loopback
         from fairveil.web.serving import listen, run
         from fairveil.web.studio import Tools
     except ImportError as error:
@@ -39,7 +40,7 @@ def serve(
         ) from error
 
     sock = listen(host, port, USUAL_PORT)
-    door = Door.at(host, sock.getsockname()[1])
+    endpoint = Endpoint.at(host, sock.getsockname()[1])
     tools = Tools.pretrained()
     if not is_loopback(host):
         talk.print(
@@ -48,20 +49,28 @@ def serve(
             soft_wrap=True,
         )
 
-    def ready() -> None:
-        results.print(Text(door.address), soft_wrap=True)
+    def ready(folder: Path) -> None:
+        results.print(Text(endpoint.address), soft_wrap=True)
         talk.print("Open this address in a browser; Ctrl-C ends it.")
         if not no_browser:  # in a thread, since some browsers hold up whoever opens them
-            threading.Thread(target=webbrowser.open, args=(door.address,), daemon=True).start()
+            opened = _leading_to(endpoint.address, folder) if endpoint.token else endpoint.address
+            threading.Thread(target=webbrowser.open, args=(opened,), daemon=True).start()
 
     # A process that is told to end removes the photos first, as after Ctrl-C.
     signal.signal(signal.SIGTERM, _end)
     if hasattr(signal, "SIGHUP"):
         signal.signal(signal.SIGHUP, lambda number, frame: signal.raise_signal(signal.SIGTERM))
     try:
-        run(sock, door, tools, on_ready=ready)
+        run(sock, endpoint, tools, on_ready=ready)
     except KeyboardInterrupt:
         talk.print("Stopped, and all photos removed.")
+
+
+def _leading_to(address: str, folder: Path) -> str:
+    """A page in a private folder that leads to an address, since everybody may see what programs are started with."""
+    page = folder / "open.html"
+    page.write_text(f'<!doctype html><meta http-equiv="refresh" content="0; url={address}">', encoding="utf-8")
+    return page.as_uri()
 
 
 def _end(number: int, frame: object) -> None:
