@@ -8,7 +8,7 @@ class Limits(BaseModel):
 
     Attributes:
         photo_bytes: of one photo's file.
-        photo_pixels: of one photo; veiling and measuring a large face in 32 million takes about 2 GB of memory.
+        photo_pixels: of one photo; what phones take; veiling a face that fills one takes about 3 GB of memory.
         photos: on one page.
         all_bytes: of all files of all pages together, those that are made here included.
         upload_pause: seconds for which a photo that is arriving may stand still.
@@ -21,7 +21,7 @@ class Limits(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     photo_bytes: int = 64_000_000
-    photo_pixels: int = 32_000_000
+    photo_pixels: int = 50_000_000
     photos: int = 50
     all_bytes: int = 4_000_000_000
     upload_pause: float = 60.0
