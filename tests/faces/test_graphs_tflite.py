@@ -253,13 +253,13 @@ def test_tensors_that_share_bytes_cannot_fill_the_memory(tmp_path):
     buffer = schema.BufferT()
     buffer.data = np.zeros(100_000, np.uint8)
     model.buffers.append(buffer)
-    for index in range(100):
+    for index in range(1000):
         tensor = schema.TensorT()
         tensor.name, tensor.shape, tensor.buffer = f"t{index}", [25_000], len(model.buffers) - 1
         model.subgraphs[0].tensors.append(tensor)
     builder = flatbuffers.Builder(1024)
     builder.Finish(model.Pack(builder), b"TFL3")
-    with pytest.raises(FairveilError, match="out of proportion"):
+    with pytest.raises(FairveilError, match="more memory than is proportionate to its"):
         read(bytes(builder.Output()), tmp_path)
 
 
@@ -286,3 +286,51 @@ def test_a_broken_file_is_a_clear_error(tmp_path_factory, data):
 def test_a_missing_file_is_a_clear_error(tmp_path):
     with pytest.raises(FairveilError, match="Cannot read"):
         read_tflite(tmp_path / "none.tflite")
+
+
+def sharing(*, tensors=1, operators=1, inputs=1):
+    """A file whose tensors are one table with a long name, and whose operators are one table."""
+    builder = flatbuffers.Builder(1024)
+
+    def table(*slots):
+        builder.StartObject(9)
+        for slot, value in slots:
+            builder.PrependUOffsetTRelativeSlot(slot, value, 0)
+        return builder.EndObject()
+
+    def vector(entries, prepend):
+        builder.StartVector(4, len(entries), 4)
+        for entry in reversed(entries):
+            prepend(entry)
+        return builder.EndVector()
+
+    def many(entry, count=1):
+        return vector([entry] * count, builder.PrependUOffsetTRelative)
+
+    name, shape = builder.CreateString("n" * 1000), vector([1, 8, 8, 3], builder.PrependInt32)
+    tensor = table((0, shape), (3, name))
+    first, reads = vector([0], builder.PrependInt32), vector([0] * inputs, builder.PrependInt32)
+    operator = table((1, reads), (2, first))
+    graph = table((0, many(tensor, tensors)), (1, first), (2, first), (3, many(operator, operators)))
+    empty = table()
+    builder.Finish(table((1, many(empty)), (2, many(graph)), (4, many(empty))), b"TFL3")
+    return bytes(builder.Output())
+
+
+@pytest.mark.parametrize(
+    ("counts", "message"),
+    [
+        ({"tensors": 1000}, "its names are longer than itself"),
+        ({"operators": 500, "inputs": 500}, "its operators share what they read"),
+    ],
+    ids=str,
+)
+def test_what_lies_upon_each_other_is_counted_each_time(counts, message, tmp_path):
+    read(sharing(), tmp_path)  # nothing is wrong with one of each
+    with pytest.raises(FairveilError, match=message):
+        read(sharing(**counts), tmp_path)
+
+
+def test_a_device_is_no_model():
+    with pytest.raises(FairveilError, match="Cannot read /dev/null: it is not an ordinary file"):
+        read_tflite("/dev/null")
