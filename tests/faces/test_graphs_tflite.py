@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from fairveil.errors import FairveilError
 from fairveil.faces.graphs import read_tflite
+from targets import shared_tables
 
 RANDOM = np.random.default_rng(0)
 BATCH, SIZE = 2, (6, 7)
@@ -288,47 +289,18 @@ def test_a_missing_file_is_a_clear_error(tmp_path):
         read_tflite(tmp_path / "none.tflite")
 
 
-def sharing(*, tensors=1, operators=1, inputs=1):
-    """A file whose tensors are one table with a long name, and whose operators are one table."""
-    builder = flatbuffers.Builder(1024)
-
-    def table(*slots):
-        builder.StartObject(9)
-        for slot, value in slots:
-            builder.PrependUOffsetTRelativeSlot(slot, value, 0)
-        return builder.EndObject()
-
-    def vector(entries, prepend):
-        builder.StartVector(4, len(entries), 4)
-        for entry in reversed(entries):
-            prepend(entry)
-        return builder.EndVector()
-
-    def many(entry, count=1):
-        return vector([entry] * count, builder.PrependUOffsetTRelative)
-
-    name, shape = builder.CreateString("n" * 1000), vector([1, 8, 8, 3], builder.PrependInt32)
-    tensor = table((0, shape), (3, name))
-    first, reads = vector([0], builder.PrependInt32), vector([0] * inputs, builder.PrependInt32)
-    operator = table((1, reads), (2, first))
-    graph = table((0, many(tensor, tensors)), (1, first), (2, first), (3, many(operator, operators)))
-    empty = table()
-    builder.Finish(table((1, many(empty)), (2, many(graph)), (4, many(empty))), b"TFL3")
-    return bytes(builder.Output())
-
-
 @pytest.mark.parametrize(
     ("counts", "message"),
     [
-        ({"tensors": 1000}, "its names are longer than itself"),
+        ({"name": "n" * 1000, "tensors": 1000}, "its names are longer than itself"),
         ({"operators": 500, "inputs": 500}, "its operators share what they read"),
     ],
-    ids=str,
+    ids=["names", "inputs"],
 )
 def test_what_lies_upon_each_other_is_counted_each_time(counts, message, tmp_path):
-    read(sharing(), tmp_path)  # nothing is wrong with one of each
+    read(shared_tables(), tmp_path)  # nothing is wrong with one of each
     with pytest.raises(FairveilError, match=message):
-        read(sharing(**counts), tmp_path)
+        read(shared_tables(**counts), tmp_path)
 
 
 def test_a_device_is_no_model():
