@@ -521,7 +521,8 @@ def _settings_files() -> list[bytes]:
 TARGETS: dict[str, Target] = {
     # Pictures of up to 120 million pixels are allowed, however small their files.
     "photos": Target(_one_of(_photos, b"IHDR", b"\xff\xc0", b"ispe", b"VP8X", b"Exif\0\0"), _read_photo, 3000),
-    "onnx": Target(_odd_onnx, _read_onnx),
+    # A graph may take 1 GiB for each picture of a batch, alive at once or not.
+    "onnx": Target(_odd_onnx, _read_onnx, 2500),
     "tfjs": Target(_odd_tfjs, _read_tfjs),
     "tflite": Target(_odd_tflite, _read_tflite),
     "csv": Target(_one_of(_tables, b'"', b"," * 5000, b"\0", b"\r", b"\n" * 5000, b"image,"), _read_table),
