@@ -158,7 +158,7 @@ def _odd_onnx(chance: random.Random) -> bytes:
         return mutated(seed, chance, words=(b"\x0a\x00", b"\x08\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", b"Pad"))
     model = onnx.load_model_from_string(seed)
     for _ in range(chance.randint(1, 3)):
-        chance.choice((_odd_node, _odd_node, _odd_attribute, _odd_tensor))(model.graph, chance)
+        chance.choice(_ONNX_EDITS)(model.graph, chance)
     return model.SerializeToString()
 
 
@@ -213,6 +213,46 @@ def _odd_tensor(graph: Any, chance: random.Random) -> None:
             tensor.raw_data = tensor.raw_data[: chance.randrange(len(tensor.raw_data) + 1)]
 
 
+def _long_chain(graph: Any, chance: random.Random) -> None:
+    """One node again and again, each time on what it gave before and on the same constants."""
+    node = chance.choice(graph.node)
+    if not node.input or not node.output:
+        return
+    first = last = node.output[0]
+    readers = [other for other in graph.node if first in other.input]
+    for number in range(chance.choice((3, 300))):
+        again = graph.node.add()
+        again.CopyFrom(node)
+        again.input[0], again.output[0] = last, f"{first} {number}"
+        last = again.output[0]
+    for reader in readers:
+        reader.input[list(reader.input).index(first)] = last
+
+
+def _large_tensor(graph: Any, chance: random.Random) -> None:
+    tensor = chance.choice(graph.initializer)
+    times = chance.choice((300, 3000))
+    if tensor.dims and len(tensor.raw_data) * times < 1 << 22:
+        tensor.dims[0] = min(tensor.dims[0] * times, 2**62)
+        tensor.raw_data *= times
+
+
+def _large_windows(graph: Any, chance: random.Random) -> None:
+    """Padding, and windows nearly as large as what was padded."""
+    side = chance.choice((40, 300))
+    for tensor in graph.initializer:
+        if tensor.name == "pads":
+            tensor.raw_data = np.array([0] * 6 + [2 * side] * 2).tobytes()
+    for attribute in (
+        attribute for node in graph.node if node.op_type.endswith("Pool") for attribute in node.attribute
+    ):
+        if attribute.name == "kernel_shape":
+            attribute.ints[:] = [side] * len(attribute.ints)
+
+
+_ONNX_EDITS = (_odd_node, _odd_node, _odd_attribute, _odd_tensor, _long_chain, _large_tensor, _large_windows)
+
+
 def _read_onnx(data: bytes, folder: Path) -> None:
     (folder / "model.onnx").write_bytes(data)
     _run(read_onnx(folder / "model.onnx"))
@@ -224,6 +264,8 @@ def _run(graph: GraphModule) -> None:
     if height * width <= 1 << 16:  # a recogniser's framing chooses the size of its pictures, not the file
         with torch.no_grad():
             graph(torch.zeros(2, 3, height, width))
+            graph(torch.ones(2, 3, height, width))  # what was afforded once may cost more with other pixels,
+            graph(torch.ones(5, 3, height, width))  # or with more of them
 
 
 @cache
@@ -280,6 +322,9 @@ def _make_one_odd(document: Any, chance: random.Random) -> None:
             inner = parent[key]
             places += [(inner, name) for name in (inner if isinstance(inner, dict) else range(len(inner)))]
     parent, key = chance.choice(places)
+    if isinstance(parent[key], list) and parent[key] and chance.random() < 0.3:
+        parent[key] = parent[key] * (chance.choice((300, 20_000)) // len(parent[key]))
+        return
     odd: list[Any] = [None, True, "", "x", [], {}, 1.5, float("nan"), "9" * 5000, [[]], *_SIZES, *map(str, _SIZES)]
     other = chance.choice(places)
     parent[key] = copy.deepcopy(other[0][other[1]]) if chance.random() < 0.4 else chance.choice(odd)
@@ -329,6 +374,42 @@ def _tflite_models() -> list[bytes]:
     builder = flatbuffers.Builder(1024)
     builder.Finish(model.Pack(builder), b"TFL3")
     return [bytes(builder.Output())]
+
+
+def shared_tables(*, name: str = "x", tensors: int = 1, operators: int = 1, inputs: int = 1) -> bytes:
+    """A TensorFlow Lite model whose tensors are all one table of the file, and whose additions are all another."""
+    builder = flatbuffers.Builder(1024)
+
+    def table(*slots: tuple[int, int]) -> int:
+        builder.StartObject(9)
+        for slot, value in slots:
+            builder.PrependUOffsetTRelativeSlot(slot, value, 0)
+        return int(builder.EndObject())
+
+    def vector(entries: Sequence[int], prepend: Callable[[int], None]) -> int:
+        builder.StartVector(4, len(entries), 4)
+        for entry in reversed(entries):
+            prepend(entry)
+        return int(builder.EndVector())
+
+    def many(entry: int, count: int = 1) -> int:
+        return vector([entry] * count, builder.PrependUOffsetTRelative)
+
+    text, shape = builder.CreateString(name), vector([1, 8, 8, 3], builder.PrependInt32)
+    tensor = table((0, shape), (3, text))
+    first, reads = vector([0], builder.PrependInt32), vector([0] * inputs, builder.PrependInt32)
+    operator = table((1, reads), (2, first))
+    graph = table((0, many(tensor, tensors)), (1, first), (2, first), (3, many(operator, operators)))
+    empty = table()
+    builder.Finish(table((1, many(empty)), (2, many(graph)), (4, many(empty))), b"TFL3")
+    return bytes(builder.Output())
+
+
+def _odd_tflite(chance: random.Random) -> bytes:
+    if chance.random() < 0.8:
+        return mutated(chance.choice(_tflite_models()), chance)
+    tensors, operators, inputs = (chance.choice((1, 3, 5000)) for _ in range(3))
+    return shared_tables(name="x" * chance.choice((1, 100_000)), tensors=tensors, operators=operators, inputs=inputs)
 
 
 def _read_tflite(data: bytes, folder: Path) -> None:
@@ -440,9 +521,10 @@ def _settings_files() -> list[bytes]:
 TARGETS: dict[str, Target] = {
     # Pictures of up to 120 million pixels are allowed, however small their files.
     "photos": Target(_one_of(_photos, b"IHDR", b"\xff\xc0", b"ispe", b"VP8X", b"Exif\0\0"), _read_photo, 3000),
-    "onnx": Target(_odd_onnx, _read_onnx),
+    # A graph may take 1 GiB for each picture of a batch, alive at once or not.
+    "onnx": Target(_odd_onnx, _read_onnx, 2500),
     "tfjs": Target(_odd_tfjs, _read_tfjs),
-    "tflite": Target(_one_of(_tflite_models), _read_tflite),
+    "tflite": Target(_odd_tflite, _read_tflite),
     "csv": Target(_one_of(_tables, b'"', b"," * 5000, b"\0", b"\r", b"\n" * 5000, b"image,"), _read_table),
     "npy": Target(_one_of(_arrays, b"'shape': (3, 99999999999)", b"'O'"), _read_array),
     "parquet": Target(_one_of(_parquets), _read_parquet),

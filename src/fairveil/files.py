@@ -1,8 +1,10 @@
-"""Writing files so that a reader, a crash or a second process never sees half of one."""
+"""Reading files that a stranger may have chosen, and writing so that nobody, not even a crash, sees half of one."""
 
+import errno
 import hashlib
 import os
 import secrets
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -59,6 +61,23 @@ def move_into_place(source: Path, target: Path, *, overwrite: bool = False) -> N
         source.replace(target)
     else:
         source.unlink()
+
+
+def read_ordinary_file(path: Path, limit: int) -> bytes:
+    """The content of a file, which must be one: devices go on for ever, and pipes may never begin.
+
+    Raises:
+        OSError: it is not there, may not be read, is no ordinary file, or has more than `limit` bytes.
+    """
+    status = path.stat()  # before opening, which waits for ever on a pipe that nobody writes to
+    if stat.S_ISDIR(status.st_mode):
+        raise IsADirectoryError(errno.EISDIR, "it is a folder", str(path))
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EINVAL, "it is not an ordinary file", str(path))
+    if status.st_size > limit:
+        raise OSError(errno.EFBIG, f"it is larger than {limit / 1e6:,.0f} MB", str(path))
+    with path.open("rb") as file:
+        return file.read(status.st_size)
 
 
 def sha256_of(file: Path) -> str:

@@ -129,7 +129,7 @@ def test_paths_are_those_of_a_slow_check_part_by_part(parts):
 
 def test_a_csv_is_one_file_and_neither_a_folder_of_them_nor_a_pattern(tmp_path):
     (tmp_path / "one.csv").write_text("image\na.png\n")
-    with pytest.raises(FairveilError, match="Is a directory"):
+    with pytest.raises(FairveilError, match="it is a folder"):
         FaceTable.from_csv(tmp_path)
     with pytest.raises(FairveilError, match="is not there"):
         FaceTable.from_csv(tmp_path / "*.csv")
@@ -241,3 +241,8 @@ def test_a_complaint_names_the_first_of_many_columns(tmp_path):
     with pytest.raises(FairveilError, match=r"has no column 'image'.* and 8,970 more") as refusal:
         FaceTable.from_csv(tmp_path / "faces.csv")
     assert len(str(refusal.value)) < 1000
+
+
+def test_a_device_is_no_table():
+    with pytest.raises(FairveilError, match="it is not an ordinary file"):
+        FaceTable.from_csv(Path("/dev/null"))

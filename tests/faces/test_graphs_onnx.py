@@ -409,7 +409,7 @@ def test_arithmetic_without_end_is_refused(path):
 
 def test_operators_that_do_not_fit_the_picture_are_a_sentence(path):
     graph = read(build([NODE("MatMul", ["x", "c"], ["y"])], {"c": values(5, 2)}), path)
-    with pytest.raises(FairveilError, match="its operators do not fit each other, or not this size"):
+    with pytest.raises(FairveilError, match="its operators do not fit each other, this size or this number"):
         graph(torch.ones(1, 4, 6, 6))
 
 
@@ -419,3 +419,163 @@ def test_what_was_afforded_once_is_not_counted_again_and_gives_the_same(path):
     first, second = graph(x), graph(x)
     assert torch.equal(first, second)
     assert torch.equal(*(torch.autograd.grad(y.sum(), x)[0] for y in (first, second)))
+
+
+WEIGHT = {"w": values(64, 64, 3, 3)}
+CONV = {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1]}
+
+
+@pytest.mark.parametrize(
+    "nodes",
+    [
+        [NODE("Conv", [f"c{i}" if i else "x", "w"], [f"c{i + 1}"], **CONV) for i in range(400)],
+        [
+            NODE("Conv", ["x", "w"], ["c0"], **CONV),
+            *[NODE("Mul", [f"c{i}", "two"], [f"c{i + 1}"]) for i in range(400)],
+        ],
+    ],
+    ids=["many convolutions share their weights", "a convolution takes over one factor after another"],
+)
+def test_weights_are_not_copied_without_end(nodes, path):
+    model = build([*nodes, NODE("Neg", ["c400"], ["y"])], WEIGHT | {"two": np.float32(2)}, shape=(1, 64, 6, 6))
+    with pytest.raises(FairveilError, match="more memory than is proportionate to its"):
+        read(model, path)
+
+
+def test_a_few_factors_behind_one_another_are_taken_over(path):
+    nodes = [NODE("Conv", ["x", "w"], ["a"]), NODE("Mul", ["a", "c"], ["b"]), NODE("Mul", ["b", "c"], ["y"])]
+    check(build(nodes, {"w": values(3, 4, 3, 3), "c": np.float32(2)}), path)
+    assert len(read_onnx(path).nodes) == 2  # the way in, and the convolution
+
+
+def test_weights_that_do_not_fit_each_other_are_a_sentence(path):
+    nodes = [NODE("Conv", ["x", "w", "b"], ["a"]), NODE("Mul", ["a", "c"], ["y"])]
+    with pytest.raises(FairveilError, match="its operators do not fit each other"):
+        read(build(nodes, {"w": values(8, 4, 3, 3), "b": values(3), "c": values(8, 1, 1)}), path)
+
+
+MEAN = NODE("ReduceMean", ["x"], ["m"], axes=[1, 2, 3], keepdims=0)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "message"),
+    [
+        ([MEAN, NODE("Cast", ["m"], ["s"], to=TensorProto.INT64), NODE("Expand", ["c", "s"], ["y"])], "from pixels"),
+        ([MEAN, NODE("Expand", ["c", "m"], ["y"])], "not 1 entries of torch.float32"),
+        ([MEAN, NODE("Reshape", ["x", "m"], ["y"])], "not 1 entries of torch.float32"),
+    ],
+    ids=["cast", "expand", "reshape"],
+)
+def test_a_shape_made_of_pixels_is_refused(nodes, message, path):
+    graph = read(build(nodes, {"c": values(1)}), path)
+    with pytest.raises(FairveilError, match=message):
+        graph(torch.ones(1, 4, 6, 6))
+
+
+def test_a_shape_made_of_sizes_may_be_cast(path):
+    nodes = [
+        NODE("Shape", ["x"], ["s"]),
+        NODE("Cast", ["s"], ["t"], to=TensorProto.INT64),
+        NODE("Reshape", ["x", "t"], ["y"]),
+    ]
+    check(build(nodes), path)
+
+
+def test_the_budget_holds_for_every_number_of_pictures(path):
+    """All pixels of a batch times all of them: 4 MB for one picture, 377 GB for 300."""
+    nodes = [NODE("Reshape", ["x", "flat"], ["f"])]
+    nodes += [NODE("Unsqueeze", ["f", axis], [axis[0]]) for axis in ("column", "row")]
+    nodes += [NODE("MatMul", ["c", "r"], ["p"]), NODE("Reshape", ["p", "each"], ["y"])]
+    shapes = {"flat": [-1], "column": [1], "row": [0], "each": [-1, 1 << 20]}
+    graph = read(build(nodes, shapes, shape=("n", 1, 32, 32)), path)
+    assert graph(torch.ones(1, 1, 32, 32)).shape == (1, 1 << 20)
+    with pytest.raises(FairveilError, match="more memory than is proportionate"):
+        graph(torch.ones(300, 1, 32, 32))
+
+
+def test_another_number_of_pictures_than_the_graph_takes_is_a_sentence(path):
+    graph = read(build([NODE("Add", ["x", "c"], ["y"])], {"c": values(8, 4, 1, 1)}), path)
+    assert graph(torch.ones(8, 4, 6, 6)).shape == (8, 4, 6, 6)
+    with pytest.raises(FairveilError, match="2 at a time: its operators do not fit"):
+        graph(torch.ones(2, 4, 6, 6))
+
+
+@pytest.mark.parametrize("kind", ["MaxPool", "AveragePool"])
+def test_windows_over_windows_are_arithmetic(kind, path):
+    nodes = [NODE("Pad", ["x", "c"], ["p"]), NODE(kind, ["p"], ["y"], kernel_shape=[305, 305])]
+    graph = read(build(nodes, {"c": np.array([0, 0, 0, 0, 0, 0, 609, 609])}, shape=(1, 1, 1, 1)), path)
+    with pytest.raises(FairveilError, match="more arithmetic than is proportionate"):
+        graph(torch.ones(1, 1, 1, 1))
+
+
+@pytest.mark.parametrize(
+    "node",
+    [NODE("Conv", ["x", "w"], ["y"]), NODE("MatMul", ["x", "m"], ["y"])],
+    ids=lambda node: node.op_type,
+)
+def test_arithmetic_is_counted_in_inference_mode_too(node, path, monkeypatch):
+    monkeypatch.setattr("fairveil.faces.graphs.module.WORK", 500)
+    graph = read(build([node], {"w": values(3, 4, 3, 3), "m": values(6, 5)}), path)
+    with torch.inference_mode(), pytest.raises(FairveilError, match="more arithmetic than is proportionate"):
+        graph(torch.ones(1, 4, 6, 6))
+
+
+@pytest.mark.parametrize(("channels", "refused"), [(1, True), (16, False)])
+def test_channels_that_a_convolution_fills_up_are_memory(channels, refused, path, monkeypatch):
+    monkeypatch.setattr("fairveil.faces.graphs.module.MEMORY", 400_000 * channels)
+    weights, shape = {"w": values(channels, channels, 3, 3)}, (1, channels, 64, 64)
+    graph = read(build([NODE("Conv", ["x", "w"], ["y"])], weights, shape=shape), path)
+    pictures = torch.ones(shape)
+    if not refused:
+        assert graph(pictures).shape == (1, channels, 62, 62)
+        return
+    with pytest.raises(FairveilError, match="more memory than is proportionate"):
+        graph(pictures)
+
+
+def test_an_attribute_that_refers_to_a_functions_argument_is_refused(path):
+    node = NODE("LeakyRelu", ["x"], ["y"], alpha=0.1)
+    node.attribute[0].ref_attr_name = "slope"
+    with pytest.raises(FairveilError, match="its attribute 'alpha' has no value"):
+        read(build([node]), path)
+
+
+@pytest.mark.parametrize("kind", ["INT4", "INT8", "UINT16", "FLOAT8E4M3FN", "COMPLEX64"])
+def test_numbers_that_would_unfold_are_refused_unread(kind, path):
+    model = build([NODE("Neg", ["x"], ["y"])], {"c": values(2)})
+    model.graph.initializer[0].data_type = getattr(TensorProto, kind)
+    with pytest.raises(FairveilError, match=f"'c' holds {kind} values, which fairveil cannot compute with"):
+        read(model, path)
+
+
+MANY = np.ones(65, np.int64)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "message"),
+    [
+        ([NODE("Reshape", ["x", "c"], ["y"])], "65 entries in input 1"),
+        ([NODE("Transpose", ["x"], ["y"], perm=[0] * 65)], "65 entries in perm"),
+        (
+            [NODE("Shape", ["x"], ["s"]), NODE("Gather", ["s", "c"], ["t"]), NODE("Reshape", ["x", "t"], ["y"])],
+            "not 65",
+        ),
+        ([NODE("Shape", ["x"], ["s"]), NODE("Gather", ["s", "c"], ["t"]), NODE("Expand", ["x", "t"], ["y"])], "not 65"),
+    ],
+    ids=["constant", "attribute", "computed reshape", "computed expansion"],
+)
+def test_more_dimensions_than_a_tensor_can_have_are_refused(nodes, message, path):
+    with pytest.raises(FairveilError, match=message):
+        read(build(nodes, {"c": MANY}), path)(torch.ones(1, 4, 6, 6))
+
+
+def test_a_tensor_of_more_dimensions_than_there_can_be_is_refused(path):
+    model = build([NODE("Add", ["x", "c"], ["y"])], {"c": values(4, 6, 6)})
+    model.graph.initializer[0].dims.extend([1] * 62)
+    with pytest.raises(FairveilError, match="a shape that no tensor has"):
+        read(model, path)
+
+
+def test_a_device_is_no_model():
+    with pytest.raises(FairveilError, match="Cannot read /dev/null: it is not an ordinary file"):
+        read_onnx("/dev/null")

@@ -278,6 +278,7 @@ def test_a_weight_may_lie_across_two_files(tmp_path):
     [
         {"shape": [2**40, 2**40]},
         {"shape": [-2, -3]},
+        {"shape": [1] * 65 + [2, 3]},
         {"shape": [math.inf]},
         {"shape": None},
         {"dtype": "string"},
@@ -290,3 +291,18 @@ def test_a_manifest_that_does_not_fit_is_refused(weight, tmp_path):
     (tmp_path / "w").write_bytes(bytes(6 if "quantization" in weight else 24))
     with pytest.raises(FairveilError):
         read_tfjs_weights(manifest(**weight), [tmp_path / "w"])
+
+
+def test_a_long_chain_of_fused_operators_is_refused(tmp_path):
+    fused = {"list": {"s": [text("Relu")["s"]] * 100}}
+    files = write(tmp_path, [node("_FusedMatMul", "y", ["x", "w"], fused_ops=fused)], {"w": values(3, 3)})
+    with pytest.raises(FairveilError, match="fuses 101 operators"):
+        read_tfjs(*files)
+
+
+def test_a_device_is_no_model(tmp_path):
+    model, _ = write(tmp_path, [], {})
+    with pytest.raises(FairveilError, match="Cannot read /dev/null: it is not an ordinary file"):
+        read_tfjs("/dev/null", [])
+    with pytest.raises(FairveilError, match="Cannot read the weights /dev/null: it is not an ordinary file"):
+        read_tfjs(model, ["/dev/null"])

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from fairveil.errors import FairveilError
 from fairveil.faces.graphs import read_tflite
+from targets import shared_tables
 
 RANDOM = np.random.default_rng(0)
 BATCH, SIZE = 2, (6, 7)
@@ -253,13 +254,13 @@ def test_tensors_that_share_bytes_cannot_fill_the_memory(tmp_path):
     buffer = schema.BufferT()
     buffer.data = np.zeros(100_000, np.uint8)
     model.buffers.append(buffer)
-    for index in range(100):
+    for index in range(1000):
         tensor = schema.TensorT()
         tensor.name, tensor.shape, tensor.buffer = f"t{index}", [25_000], len(model.buffers) - 1
         model.subgraphs[0].tensors.append(tensor)
     builder = flatbuffers.Builder(1024)
     builder.Finish(model.Pack(builder), b"TFL3")
-    with pytest.raises(FairveilError, match="out of proportion"):
+    with pytest.raises(FairveilError, match="more memory than is proportionate to its"):
         read(bytes(builder.Output()), tmp_path)
 
 
@@ -286,3 +287,22 @@ def test_a_broken_file_is_a_clear_error(tmp_path_factory, data):
 def test_a_missing_file_is_a_clear_error(tmp_path):
     with pytest.raises(FairveilError, match="Cannot read"):
         read_tflite(tmp_path / "none.tflite")
+
+
+@pytest.mark.parametrize(
+    ("counts", "message"),
+    [
+        ({"name": "n" * 1000, "tensors": 1000}, "its names are longer than itself"),
+        ({"operators": 500, "inputs": 500}, "its operators share what they read"),
+    ],
+    ids=["names", "inputs"],
+)
+def test_what_lies_upon_each_other_is_counted_each_time(counts, message, tmp_path):
+    read(shared_tables(), tmp_path)  # nothing is wrong with one of each
+    with pytest.raises(FairveilError, match=message):
+        read(shared_tables(**counts), tmp_path)
+
+
+def test_a_device_is_no_model():
+    with pytest.raises(FairveilError, match="Cannot read /dev/null: it is not an ordinary file"):
+        read_tflite("/dev/null")

@@ -14,16 +14,21 @@ import polars as pl
 from torch import Tensor
 
 from fairveil.errors import FairveilError, clipped, did_you_mean, listed
-from fairveil.files import sha256_of
+from fairveil.files import read_ordinary_file, sha256_of
 from fairveil.photos import find_photos, read_photo, shown
 from fairveil.photos.formats import format_of_name
 
 _ODD = r"(^|/)\.{0,2}(/|$)|:"
 """Paths that are not plainly below a root as they stand: with an empty part, ".", "..", or a colon."""
 
+_LARGEST = 1 << 31
+"""Bytes of a table; the labels of ten million photos have less."""
+
 _MOST_COLUMNS = 10_000
-_MOST_EMPTY = 10_000_000  # cells that rows of a CSV may lack; Polars fills them, each of 16 bytes
 """Columns that a table may have. More of them would take memory and time out of all proportion to the file."""
+
+_MOST_EMPTY = 10_000_000
+"""Cells that the rows of a CSV may lack. Polars fills them, each with 16 bytes."""
 
 
 @dataclass(frozen=True)
@@ -229,7 +234,8 @@ def read_strings(path: Path) -> pl.DataFrame:
         FairveilError: it is not there, is no CSV, or has two columns of one name.
     """
     try:
-        data = path.read_bytes()  # here, as Polars takes a folder, or a star in a name, for several files
+        # Read here, as Polars takes a folder, or a star in a name, for several files.
+        data = read_ordinary_file(path, _LARGEST)
         columns = _columns_of(data)
         if columns > _MOST_COLUMNS:
             raise FairveilError(f"{shown(path)} has more than {_MOST_COLUMNS:,} columns: leave out all but the labels.")

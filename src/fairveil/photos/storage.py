@@ -14,7 +14,7 @@ from typing import BinaryIO
 import torch
 
 from fairveil.errors import FairveilError, clipped
-from fairveil.files import atomic_path
+from fairveil.files import atomic_path, read_ordinary_file
 from fairveil.photos.decoding import Photo, decode_photo
 from fairveil.photos.encoding import Saving, check_encodable, encode_photo, format_for
 from fairveil.photos.formats import format_of_name, suffix_fits, suffix_for
@@ -48,13 +48,7 @@ def read_photo(source: Path | bytes | BinaryIO, *, max_pixels: int = MAX_PIXELS)
         return decode_photo(_limited(source, max_bytes, name), name, max_pixels=max_pixels)
     name = shown(source)
     try:
-        mode = source.stat().st_mode  # before opening, which waits for ever on a pipe that nobody writes to
-        if stat.S_ISDIR(mode):
-            raise FairveilError(f"{name} is a folder, not a photo.")
-        if not stat.S_ISREG(mode):
-            raise FairveilError(f"{name} is not an ordinary file.")
-        with source.open("rb") as file:
-            data = _limited(file, max_bytes, name)
+        data = read_ordinary_file(source, max_bytes)
     except FileNotFoundError as error:
         raise FairveilError(f"{name} is not there.") from error
     except (OSError, ValueError) as error:

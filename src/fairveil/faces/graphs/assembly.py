@@ -1,7 +1,7 @@
 """From a foreign graph, as its file has it, to a `GraphModule`: what the three formats have in common."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence, Sized
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,14 +9,12 @@ import torch
 from torch import Tensor
 
 from fairveil.errors import FairveilError, clipped, listed
-from fairveil.faces.graphs.guarding import MISFITS, Guard
+from fairveil.faces.graphs.guarding import MISFITS
 from fairveil.faces.graphs.module import GraphModule, Node
-from fairveil.faces.graphs.operators import same
+from fairveil.faces.graphs.operators import MOST_DIMENSIONS, same
 from fairveil.faces.graphs.simplification import simplify
 
 _MISSING: Any = object()
-_WORK = 1 << 32
-"""Multiplications that constants may take; exporters leave next to none."""
 
 
 @dataclass
@@ -81,6 +79,8 @@ class Operation:
         value = self.attributes.pop(name, default)
         if value is _MISSING:
             raise self.error(f"lacks its attribute {name}")
+        if isinstance(value, Sized) and not isinstance(value, str) and len(value) > MOST_DIMENSIONS:
+            raise self.error(f"has {len(value)} entries in {name}; more than {MOST_DIMENSIONS} dimensions is a lie")
         return value
 
     def expect(self, name: str, *known: Any, default: Any = _MISSING) -> Any:
@@ -120,7 +120,9 @@ class Operation:
         value = self.constant(index)
         if value.is_floating_point():
             raise self.error(f"has an input {index} of {value.dtype} where integers belong")
-        return tuple(int(entry) for entry in value.reshape(-1))
+        if value.numel() > MOST_DIMENSIONS:
+            raise self.error(f"has {value.numel()} entries in input {index}; more than {MOST_DIMENSIONS} is a lie")
+        return tuple(value.reshape(-1).tolist())
 
     def number(self, index: int) -> float:
         """The value of a constant input, as one number."""
@@ -137,7 +139,7 @@ Builders = Mapping[str, Callable[[Operation], Step]]
 
 
 def assemble(graph: ForeignGraph, builders: Builders, output: str) -> GraphModule:
-    """Build what the output needs of a graph.
+    """Build what the output needs of a graph; to be called within `guarding.reading`.
 
     Raises:
         FairveilError: an operator is unknown or used in a way we do not implement, or the graph is broken.
@@ -149,25 +151,27 @@ def assemble(graph: ForeignGraph, builders: Builders, output: str) -> GraphModul
             f"{graph.source} uses the {graph.format} operator{'s' if len(unknown) > 1 else ''} {listed(unknown)}, "
             f"which fairveil cannot read. It reads {', '.join(sorted(builders))}."
         )
-    # A few bytes of file must not unfold to more memory than there is.
-    allowance = 2**20 + 4 * sum(tensor.nbytes for tensor in graph.constants.values())
     nodes = [Node(graph.entry, ("pictures",), graph.input)]
     for operation in operations:
         try:
             operator, inputs = builders[operation.kind](operation)
+            operation.refuse_leftovers()
+            if all(name in graph.constants for name in inputs):
+                graph.constants[operation.output] = operator(*[graph.constants[name] for name in inputs])
+            else:
+                nodes.append(Node(operator, inputs, operation.output))
         except MISFITS as error:
             raise operation.misfit(error) from error
-        operation.refuse_leftovers()
-        if all(name in graph.constants for name in inputs):
-            folded = _fold(operation, operator, [graph.constants[name] for name in inputs], allowance)
-            allowance -= folded.nbytes
-            graph.constants[operation.output] = folded
-        else:
-            nodes.append(Node(operator, inputs, operation.output))
     if output in graph.constants:
         raise FairveilError(f"{graph.source}: the output {clipped(output)!r} does not depend on the picture.")
+    try:
+        nodes = simplify(nodes, graph.constants, output)
+    except MISFITS as error:
+        raise FairveilError(
+            f"{graph.source}: its operators do not fit each other ({clipped(str(error), 300)})."
+        ) from error
     return GraphModule(
-        simplify(nodes, graph.constants, output),
+        nodes,
         graph.constants,
         input="pictures",
         output=output,
@@ -207,26 +211,28 @@ def _needed(graph: ForeignGraph, output: str) -> list[Operation]:
     return ordered
 
 
-def _fold(operation: Operation, operator: Callable[..., Tensor], inputs: list[Tensor], allowance: int) -> Tensor:
-    """The result of an operation on constants, if it is no larger than allowed."""
-    try:
-        with Guard(allowance, _WORK, lambda what: operation.error(f"on constants {what} to the file")):
-            return operator(*inputs)
-    except MISFITS as error:
-        raise operation.misfit(error) from error
+def entries(shape: Sequence[int], what: str) -> int:
+    """How many numbers a tensor of this shape has, according to a file.
+
+    Raises:
+        FairveilError: no tensor has this shape.
+    """
+    if len(shape) > MOST_DIMENSIONS or min(shape, default=0) < 0:
+        raise FairveilError(f"{what} has a shape that no tensor has: {clipped(str(list(shape[:MOST_DIMENSIONS])))}.")
+    return math.prod(shape)
 
 
-def tensor_from_bytes(data: bytes | memoryview, dtype: torch.dtype, shape: Iterable[int], what: str) -> Tensor:
+def tensor_from_bytes(data: bytes | memoryview, dtype: torch.dtype, shape: Sequence[int], what: str) -> Tensor:
     """Numbers of a file as a tensor of their own.
 
     Raises:
         FairveilError: the bytes are not as many as the shape says.
     """
-    sizes = tuple(shape)
-    expected = math.prod(sizes) * dtype.itemsize
-    if any(size < 0 for size in sizes) or len(data) != expected:
-        shape_asks = f"its shape {clipped(str(list(sizes)))} asks for {clipped(str(expected))}"
+    expected = entries(shape, what) * dtype.itemsize
+    if len(data) != expected:
+        shape_asks = f"its shape {clipped(str(list(shape)))} asks for {clipped(str(expected))}"
         raise FairveilError(f"{what} holds {len(data)} bytes where {shape_asks}.")
-    if expected == 0:
-        return torch.empty(sizes, dtype=dtype)
-    return torch.frombuffer(bytearray(data), dtype=dtype).reshape(sizes)
+    values = torch.empty(tuple(shape), dtype=dtype)
+    if expected:
+        values.numpy().data.cast("B")[:] = data
+    return values

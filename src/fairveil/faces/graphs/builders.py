@@ -38,7 +38,8 @@ def prelu(operation: Operation) -> Step:
 
 def pad(operation: Operation) -> Step:
     """Build TensorFlow's padding: its second input has a row (before, after) for each dimension."""
-    widths = tuple((int(before), int(after)) for before, after in operation.constant(1))
+    sides = operation.integers(1)
+    widths = tuple(zip(sides[::2], sides[1::2], strict=True))
     return ops.Pad(widths, operation.number(2) if operation.has(2) else 0.0), operation.inputs[:1]
 
 

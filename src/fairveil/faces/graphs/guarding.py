@@ -1,5 +1,6 @@
 """What a foreign graph may take: memory and arithmetic are counted before any of it is spent."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -8,11 +9,30 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
+from fairveil.errors import FairveilError
+
+LARGEST = 1 << 31
+"""Bytes of the largest model file, which is also the most that protobuf takes."""
+
+_ROOM, _UNFOLDING = 1 << 24, 32
+"""Bytes of all results while a file is read: so many, and so many times its own. A tenth of it is alive at once in
+honest ones: packed weights are unfolded, laid out anew and multiplied by what follows them."""
+
+_READING_WORK = 1 << 32
+"""Multiplications that constants may take; exporters leave next to none."""
+
 MISFITS = (RuntimeError, ValueError, IndexError, TypeError, KeyError, ArithmeticError)
 """What operators raise whose inputs or settings do not fit together."""
 
 _PRODUCTS = {torch.ops.aten.mm: 0, torch.ops.aten.bmm: 0, torch.ops.aten.addmm: 1}
 """Products of matrices, by the place of their first factor."""
+
+_POOLS = {torch.ops.aten.max_pool2d_with_indices, torch.ops.aten.avg_pool2d}
+_VISIT = 64
+"""An entry of a pool's window takes torch as long as so many multiplications of a convolution."""
+
+_BLOCK = 16
+"""torch's library of convolutions works on copies whose channels are filled up to a multiple of this."""
 
 
 class Guard(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -23,7 +43,7 @@ class Guard(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     Args:
         memory: bytes of all results together.
-        work: multiplications of all convolutions and products of matrices together.
+        work: multiplications of all convolutions and products of matrices together; pools count as `_VISIT` says.
         refusal: makes the exception of what would be exceeded, in a few words.
 
     >>> with Guard(1000, 1000, MemoryError):
@@ -38,6 +58,10 @@ class Guard(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Carry out one operation, if it can be afforded."""
         kwargs = kwargs or {}
+        with self:  # in inference mode operations come whole, which elsewhere come as the ones they are made of
+            parts = func.decompose(*args, **kwargs)
+        if parts is not NotImplemented:
+            return parts
         if torch.Tag.data_dependent_output not in func.tags:  # such as a tensor's one number, which takes no memory
             self._spend(func, *tree_map_only(Tensor, _outline, (args, kwargs)))
         return func(*args, **kwargs)
@@ -46,7 +70,7 @@ class Guard(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if "device" in kwargs or not any(isinstance(leaf, Tensor) for leaf in tree_leaves((args, kwargs))):
             kwargs = kwargs | {"device": "meta"}
         results = [leaf for leaf in tree_leaves(func(*args, **kwargs)) if isinstance(leaf, Tensor)]
-        self.memory -= sum(result.nbytes for result in results)
+        self.memory -= sum(result.nbytes for result in results) + _filling(func, args, results)
         if self.memory < 0:
             raise self.refusal("would take more memory than is proportionate")
         self.work -= _multiplications(func, args, results)
@@ -58,8 +82,32 @@ def _outline(tensor: Tensor) -> Tensor:
     return tensor.to("meta")
 
 
+def reading(source: str, size: int) -> Guard:
+    """Keeps what is made of a model's file in proportion to it, before any picture is seen.
+
+    Args:
+        source: what error messages call the file.
+        size: its bytes.
+    """
+
+    def refusal(what: str) -> FairveilError:
+        return FairveilError(f"{source} {what} to its {size:,} bytes, so it was not read.")
+
+    return Guard(_ROOM + _UNFOLDING * size, _READING_WORK, refusal)
+
+
+def _filling(func: Any, args: Any, results: list[Tensor]) -> int:
+    """Bytes a convolution takes beside its pictures and its result, to fill their channels up."""
+    if func.overloadpacket is not torch.ops.aten.convolution:
+        return 0
+    pictures: tuple[Tensor, Tensor] = (args[0], results[0])
+    return sum(-x.shape[1] % _BLOCK * x[:, :1].nbytes for x in pictures)
+
+
 def _multiplications(func: Any, args: Any, results: list[Tensor]) -> int:
     kind = func.overloadpacket
+    if kind in _POOLS:
+        return results[0].numel() * int(math.prod(args[1])) * _VISIT
     if kind is torch.ops.aten.convolution:
         weight = args[1]
         return int(results[0].numel() * (weight.numel() // max(weight.shape[0], 1)))

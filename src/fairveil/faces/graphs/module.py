@@ -1,6 +1,7 @@
 """A foreign inference graph as a torch module."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -9,10 +10,10 @@ from fairveil.errors import FairveilError, clipped
 from fairveil.faces.graphs.guarding import MISFITS, Guard
 
 MEMORY = 1 << 30
-"""Bytes that all the tensors computed for one picture may take together. IR-152 takes a quarter of it."""
+"""Bytes that all the tensors computed for each picture of a batch may take together. IR-152 takes a quarter of it."""
 
 WORK = 1 << 39
-"""Multiplications for one picture. ResNet-152 at 224 pixels takes a fiftieth of it."""
+"""Multiplications for each picture of a batch. ResNet-152 at 224 pixels takes a fiftieth of it."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,8 @@ class GraphModule(nn.Module):
 
     Floating-point constants are buffers, so that `.to(device)` and `.double()` do what they do everywhere. Integer
     constants describe shapes and stay where they are. A tensor is let go as soon as its last reader has run. The first
-    time that pictures of a size are seen, every operator is kept to `MEMORY` and `WORK`, whatever the file asks for.
+    time that so many pictures of a size are seen, every operator is kept to `MEMORY` and `WORK`, whatever the file asks
+    for. What is computed later takes the same, as no operator makes a shape out of pixels.
 
     Args:
         nodes: in an order in which every input is known before it is read.
@@ -92,31 +94,30 @@ class GraphModule(nn.Module):
                     f"{self.source} takes pictures of {self.picture[0]}×{self.picture[1]} (height × width), not "
                     f"{pictures.shape[2]}×{pictures.shape[3]}: give its framing the size it was trained on."
                 )
-        size = tuple(pictures.shape[1:])
-        result = self._run(pictures) if size in self._afforded else self._first_run(pictures)
+        try:
+            with nullcontext() if tuple(pictures.shape) in self._afforded else self._guard(len(pictures)):
+                result = self._run(pictures)
+        except MISFITS as error:
+            raise FairveilError(
+                f"{self.source} cannot be run on pictures of {pictures.shape[2]}×{pictures.shape[3]}, "
+                f"{pictures.shape[0]} at a time: its operators do not fit each other, this size or this number "
+                f"({clipped(str(error), 300)})."
+            ) from error
         if result.shape[:1] != pictures.shape[:1]:
             raise FairveilError(
                 f"{self.source} gives {tuple(result.shape)} for a batch of {pictures.shape[0]}: its output "
                 f"{self.output!r} is not one row per picture, so choose another output."
             )
-        self._afforded.add(size)
+        self._afforded.add(tuple(pictures.shape))
         return result
 
-    def _first_run(self, pictures: Tensor) -> Tensor:
-        """Run the graph on pictures of a new size, about which the file may have lied."""
+    def _guard(self, batch: int) -> Guard:
+        """Keeps to its budget a graph whose file may have lied."""
 
         def refusal(what: str) -> FairveilError:
             return FairveilError(f"{self.source} {what} for a picture, so it was not run: is it a face recogniser?")
 
-        batch = max(len(pictures), 1)
-        try:
-            with Guard(MEMORY * batch, WORK * batch, refusal):
-                return self._run(pictures)
-        except MISFITS as error:
-            raise FairveilError(
-                f"{self.source} cannot be run on pictures of {pictures.shape[2]}×{pictures.shape[3]}: its operators do "
-                f"not fit each other, or not this size ({clipped(str(error), 300)})."
-            ) from error
+        return Guard(MEMORY * max(batch, 1), WORK * max(batch, 1), refusal)
 
     def _run(self, pictures: Tensor) -> Tensor:
         values: dict[str, Tensor] = {name: self.get_buffer(buffer) for name, buffer in self._buffer_of.items()}

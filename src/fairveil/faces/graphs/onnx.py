@@ -16,11 +16,17 @@ from torch import Tensor
 from fairveil.errors import FairveilError, clipped
 from fairveil.faces.graphs import builders
 from fairveil.faces.graphs import operators as ops
-from fairveil.faces.graphs.assembly import Builders, ForeignGraph, Operation, Step, assemble
+from fairveil.faces.graphs.assembly import Builders, ForeignGraph, Operation, Step, assemble, entries
 from fairveil.faces.graphs.builders import plain
+from fairveil.faces.graphs.guarding import LARGEST, reading
 from fairveil.faces.graphs.module import GraphModule
+from fairveil.files import read_ordinary_file
 
 _STANDARD = ("", "ai.onnx")
+_FLOATS = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16, onnx.TensorProto.DOUBLE)
+_INTEGERS = (onnx.TensorProto.INT32, onnx.TensorProto.INT64)
+_SMALL_INTEGERS = (onnx.TensorProto.BOOL, onnx.TensorProto.UINT8)
+_TYPE_NAMES = {number: name for name, number in onnx.TensorProto.DataType.items()}
 
 
 def read_onnx(path: Path | str, output: str | None = None) -> GraphModule:
@@ -36,7 +42,7 @@ def read_onnx(path: Path | str, output: str | None = None) -> GraphModule:
     """
     path = Path(path)
     try:
-        model = onnx.load_model_from_string(path.read_bytes())
+        model = onnx.load_model_from_string(read_ordinary_file(path, LARGEST))
     except OSError as error:
         raise FairveilError(f"Cannot read {path}: {error.strerror}.") from error
     except DecodeError as error:
@@ -45,8 +51,9 @@ def read_onnx(path: Path | str, output: str | None = None) -> GraphModule:
         raise FairveilError(f"{path} is not an ONNX model: it holds no graph.")
     opset = next((entry.version for entry in model.opset_import if entry.domain in _STANDARD), 0)
     softmax = _softmax if opset >= 13 else _softmax_until_12
-    graph = _foreign_graph(model, path.name)
-    return assemble(graph, {**_BUILDERS, "Softmax": softmax}, output or model.graph.output[0].name)
+    with reading(path.name, model.ByteSize()):
+        graph = _foreign_graph(model, path.name)
+        return assemble(graph, {**_BUILDERS, "Softmax": softmax}, output or model.graph.output[0].name)
 
 
 def _foreign_graph(model: onnx.ModelProto, source: str) -> ForeignGraph:
@@ -88,33 +95,34 @@ def _tensor(proto: onnx.TensorProto, source: str) -> Tensor:
             f"{source} keeps its weights ({clipped(proto.name)}) in another file: save it as one file, with "
             "onnx.save_model(onnx.load_model(path), new_path)."
         )
+    what = f"{source}: the tensor {clipped(proto.name)!r}"
+    entries(proto.dims, what)
+    if proto.data_type not in (*_FLOATS, *_INTEGERS, *_SMALL_INTEGERS):
+        kind = _TYPE_NAMES.get(proto.data_type, "unknown")
+        raise FairveilError(f"{what} holds {kind} values, which fairveil cannot compute with.")
     try:
-        if any(size < 0 for size in proto.dims):
-            raise ValueError(f"the shape {list(proto.dims)}")
         array = onnx.numpy_helper.to_array(proto)
     except (ValueError, TypeError, KeyError) as error:
         raise FairveilError(
             f"{source} is broken: its tensor {clipped(proto.name)!r} cannot be read ({clipped(str(error), 300)})."
         ) from error
-    return _from_numpy(array, f"{source}: the tensor {clipped(proto.name)!r}")
+    return _from_numpy(array)
 
 
-def _from_numpy(array: np.ndarray[Any, Any], what: str) -> Tensor:
-    """Every float becomes float32 and every integer int64; text is refused."""
-    if array.dtype.kind in "iub":
-        return torch.from_numpy(array.astype(np.int64))
-    try:
-        if array.dtype.kind == "c":
-            raise TypeError("imaginary parts would be lost")
-        return torch.from_numpy(array.astype(np.float32))
-    except (ValueError, TypeError) as error:
-        raise FairveilError(f"{what} holds {array.dtype} values, which fairveil cannot compute with.") from error
+def _from_numpy(array: np.ndarray[Any, Any]) -> Tensor:
+    """Every float becomes float32 and every integer int64."""
+    values = torch.empty(array.shape, dtype=torch.int64 if array.dtype.kind in "iub" else torch.float32)
+    values.numpy()[...] = array
+    return values
 
 
 def _attribute(proto: onnx.AttributeProto, source: str) -> Any:
     if proto.type == onnx.AttributeProto.TENSOR:
         return _tensor(proto.t, source)
-    value = onnx.helper.get_attribute_value(proto)
+    try:
+        value = onnx.helper.get_attribute_value(proto)
+    except ValueError as error:  # such as an argument of a function that it is no part of
+        raise FairveilError(f"{source} is broken: its attribute {clipped(proto.name)!r} has no value.") from error
     if isinstance(value, bytes):
         return value.decode("utf-8", "replace")
     return tuple(value) if proto.type in (onnx.AttributeProto.INTS, onnx.AttributeProto.FLOATS) else value
@@ -124,7 +132,7 @@ def _constant(name: str, value: Any, source: str) -> Tensor:
     if isinstance(value, Tensor):
         return value
     if name in ("value_int", "value_ints", "value_float", "value_floats"):
-        return _from_numpy(np.asarray(value), source)
+        return _from_numpy(np.asarray(value))
     raise FairveilError(f"{source}: the operator Constant has the attribute {name}, which fairveil does not implement.")
 
 
@@ -320,14 +328,11 @@ def _gather(o: Operation) -> Step:
     return partial(ops.gather, axis=o.attribute("axis", 0)), o.inputs
 
 
-_FLOATS = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16, onnx.TensorProto.DOUBLE)
-_INTEGERS = (onnx.TensorProto.INT32, onnx.TensorProto.INT64)
-
-
 def _cast(o: Operation) -> Step:
     kind = o.expect("to", *_FLOATS, *_INTEGERS)
     o.attribute("saturate", 1)  # for 8-bit floats, which are refused
-    return torch.Tensor.long if kind in _INTEGERS else ops.to_float, o.inputs
+    to_integer = torch.Tensor.long if o.is_constant(0) else ops.to_integer
+    return to_integer if kind in _INTEGERS else ops.to_float, o.inputs
 
 
 def _dropout(o: Operation) -> Step:

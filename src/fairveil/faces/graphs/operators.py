@@ -23,6 +23,9 @@ Padding = Literal["SAME"] | tuple[int, int, int, int]
 
 VALID: Padding = (0, 0, 0, 0)
 
+MOST_DIMENSIONS = 64
+"""Of a tensor, as NumPy and torch have it: a shape, an order or a list of widths that is longer is a lie."""
+
 
 def same_padding(size: int, kernel: int, stride: int, dilation: int = 1) -> Pair:
     """Padding before and after one side so that the output has ceil(size / stride) entries, as TensorFlow defines it.
@@ -296,7 +299,7 @@ def reshape(x: Tensor, target: Tensor | Sequence[int], *, batch: int | None, cop
             start with however many pictures there are. None: take the target as it is.
         copy_zeros: whether a 0 in the target stands for the tensor's own size there (ONNX).
     """
-    shape = [int(size) for size in target]
+    shape = _known_shape(target)
     if copy_zeros:
         shape = [x.shape[i] if size == 0 else size for i, size in enumerate(shape)]
     if x.ndim > 1 and shape and shape[0] == batch and math.prod(shape) != x.numel():
@@ -306,10 +309,21 @@ def reshape(x: Tensor, target: Tensor | Sequence[int], *, batch: int | None, cop
 
 def expand(x: Tensor, target: Tensor | Sequence[int], *, batch: int | None) -> Tensor:
     """Broadcast a tensor against a shape, for any number of pictures; `batch` is as in `reshape`."""
-    shape = [int(size) for size in target]
+    shape = _known_shape(target)
     if x.ndim == len(shape) > 1 and shape[0] == batch:
         shape[0] = 1
     return x.expand(torch.broadcast_shapes(x.shape, shape))  # type: ignore[no-untyped-call]
+
+
+def _known_shape(target: Tensor | Sequence[int]) -> list[int]:
+    """A shape known beforehand, or computed out of sizes. Out of pixels it could be anything with every picture."""
+    if isinstance(target, Tensor):
+        if target.is_floating_point() or target.numel() > MOST_DIMENSIONS:
+            raise FairveilError(
+                f"A shape is at most {MOST_DIMENSIONS} integers, not {target.numel()} entries of {target.dtype}."
+            )
+        target = target.reshape(-1).tolist()
+    return list(target)
 
 
 def squeeze(x: Tensor, *, axes: Sequence[int]) -> Tensor:
@@ -376,6 +390,13 @@ def sizes(x: Tensor, *, start: int, end: int | None) -> Tensor:
 def to_float(x: Tensor) -> Tensor:
     """Integers to floats. Floats stay as they are: their precision follows the pictures."""
     return x if x.is_floating_point() else x.float()
+
+
+def to_integer(x: Tensor) -> Tensor:
+    """Integers, which are sizes, as they are. Floats are pixels' doing, and no shape may depend on those."""
+    if x.is_floating_point():
+        raise FairveilError("A cast makes integers out of what was computed from pixels: export the model without.")
+    return x.long()
 
 
 def same(x: Tensor) -> Tensor:

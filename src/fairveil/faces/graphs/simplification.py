@@ -107,6 +107,7 @@ def _merge_scale(node: Node, context: _Context) -> Node | None:
         one, zero = torch.ones_like(values), torch.zeros_like(values)
         scale = values if operator is torch.mul else one
         shift = {torch.mul: zero, torch.add: values, torch.sub: -values}[operator]
+    del context.writers[name]  # nobody reads it any more, and each step of a chain would keep its weights
     return Node(before.operator.scaled(scale, shift), before.inputs, node.output)
 
 

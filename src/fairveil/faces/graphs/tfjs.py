@@ -2,7 +2,6 @@
 
 import base64
 import json
-import math
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -15,9 +14,11 @@ from torch import Tensor
 from fairveil.errors import FairveilError, clipped, listed
 from fairveil.faces.graphs import builders
 from fairveil.faces.graphs import operators as ops
-from fairveil.faces.graphs.assembly import Builders, ForeignGraph, Operation, Step, assemble, tensor_from_bytes
+from fairveil.faces.graphs.assembly import Builders, ForeignGraph, Operation, Step, assemble, entries, tensor_from_bytes
 from fairveil.faces.graphs.builders import plain
+from fairveil.faces.graphs.guarding import LARGEST, reading
 from fairveil.faces.graphs.module import GraphModule
+from fairveil.files import file_state, read_ordinary_file
 
 _DTYPES = {
     "float32": torch.float32,
@@ -44,18 +45,23 @@ def read_tfjs(model: Path | str, shards: Sequence[Path | str], output: str | Non
     """
     model = Path(model)
     document = _json(model)
-    try:
-        graph = _foreign_graph(document, read_tfjs_weights(document["weightsManifest"], shards), model.name)
-    except _MALFORMED as error:
-        reason = f"{type(error).__name__}: {clipped(str(error), 300)}"
-        raise FairveilError(f"{model} is not a TensorFlow.js graph model ({reason}).") from error
-    if output is None:
-        read = {name for operation in graph.operations for name in operation.inputs}
-        ends = [operation.output for operation in graph.operations if operation.output not in read]
-        if len(ends) != 1:
-            raise FairveilError(f"{model.name} has the outputs {listed(ends)}: name the one you want.")
-        output = ends[0]
-    return assemble(graph, _BUILDERS, output)
+    states = [file_state(Path(file)) for file in (model, *shards)]
+    with reading(model.name, sum(state[0] for state in states if state)):
+        try:
+            graph = _foreign_graph(document, read_tfjs_weights(document["weightsManifest"], shards), model.name)
+        except _MALFORMED as error:
+            reason = f"{type(error).__name__}: {clipped(str(error), 300)}"
+            raise FairveilError(f"{model} is not a TensorFlow.js graph model ({reason}).") from error
+        return assemble(graph, _BUILDERS, output or _only_end(graph))
+
+
+def _only_end(graph: ForeignGraph) -> str:
+    """What no operation reads, if it is one."""
+    read = {name for operation in graph.operations for name in operation.inputs}
+    ends = [operation.output for operation in graph.operations if operation.output not in read]
+    if len(ends) != 1:
+        raise FairveilError(f"{graph.source} has the outputs {listed(ends)}: name the one you want.")
+    return ends[0]
 
 
 def read_tfjs_weights(manifest: Sequence[Mapping[str, Any]], shards: Sequence[Path | str]) -> dict[str, Tensor]:
@@ -89,7 +95,7 @@ def read_tfjs_weights(manifest: Sequence[Mapping[str, Any]], shards: Sequence[Pa
 
 def _read_group(specifications: Sequence[Mapping[str, Any]], files: Sequence[Path]) -> dict[str, Tensor]:
     try:
-        data = memoryview(b"".join(file.read_bytes() for file in files))
+        data = memoryview(b"".join(read_ordinary_file(file, LARGEST) for file in files))
     except OSError as error:
         raise FairveilError(f"Cannot read the weights {error.filename}: {error.strerror}.") from error
     where = ", ".join(file.name for file in files)
@@ -103,10 +109,9 @@ def _read_group(specifications: Sequence[Mapping[str, Any]], files: Sequence[Pat
             raise FairveilError(
                 f"{where}: {clipped(name)} is stored as {clipped(str(stored))}; fairveil reads {', '.join(_DTYPES)}."
             )
-        if min(shape, default=1) < 0:
-            raise FairveilError(f"{where}: {clipped(name)} has a negative size in its shape {clipped(str(shape))}.")
-        end = offset + math.prod(shape) * _DTYPES[stored].itemsize
-        values = tensor_from_bytes(data[offset:end], _DTYPES[stored], shape, f"{where}: {clipped(name)}")
+        what = f"{where}: {clipped(name)}"
+        end = offset + entries(shape, what) * _DTYPES[stored].itemsize
+        values = tensor_from_bytes(data[offset:end], _DTYPES[stored], shape, what)
         offset = end
         if "scale" in quantization:
             values = values.float() * float(quantization["scale"]) + float(quantization["min"])
@@ -118,7 +123,7 @@ def _read_group(specifications: Sequence[Mapping[str, Any]], files: Sequence[Pat
 
 def _json(path: Path) -> Any:
     try:
-        return json.loads(path.read_bytes())
+        return json.loads(read_ordinary_file(path, LARGEST))
     except OSError as error:
         raise FairveilError(f"Cannot read {path}: {error.strerror}.") from error
     except (ValueError, RecursionError) as error:
@@ -178,6 +183,7 @@ def _attribute(value: Mapping[str, Any]) -> Any:
 
 
 _FUSED = {"_FusedConv2D": "Conv2D", "FusedDepthwiseConv2dNative": "DepthwiseConv2dNative", "_FusedMatMul": "MatMul"}
+_LONGEST_CHAIN = 8
 
 
 def _unfused(
@@ -188,6 +194,8 @@ def _unfused(
     if kind not in _FUSED:
         return [Operation(graph, kind, name, tuple(inputs), name, attributes)]
     chain = [_FUSED[kind], *attributes.pop("fused_ops", ())]
+    if len(chain) > _LONGEST_CHAIN:  # each takes a name as long as the node's
+        raise ValueError(f"{clipped(name)} fuses {len(chain)} operators")
     attributes.pop("epsilon", None)  # for a fused batch normalisation, which is an unknown operator here
     alpha = attributes.pop("leakyrelu_alpha", 0.2)
     more, current = list(inputs[2:]), inputs[:2]

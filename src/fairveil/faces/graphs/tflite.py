@@ -11,12 +11,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fairveil.errors import FairveilError
+from fairveil.errors import FairveilError, clipped, listed
 from fairveil.faces.graphs import builders
 from fairveil.faces.graphs import operators as ops
 from fairveil.faces.graphs.assembly import Builders, ForeignGraph, Operation, Step, assemble, tensor_from_bytes
 from fairveil.faces.graphs.builders import plain
+from fairveil.faces.graphs.guarding import LARGEST, reading
 from fairveil.faces.graphs.module import GraphModule
+from fairveil.files import read_ordinary_file
 
 _DTYPES = {
     tflite.TensorType.FLOAT32: torch.float32,
@@ -44,18 +46,19 @@ def read_tflite(path: Path | str, output: str | None = None) -> GraphModule:
     """
     path = Path(path)
     try:
-        data = path.read_bytes()
+        data = read_ordinary_file(path, LARGEST)
     except OSError as error:
         raise FairveilError(f"Cannot read {path}: {error.strerror}.") from error
     if data[4:8] != b"TFL3":
         raise FairveilError(f"{path} is not a TensorFlow Lite model.")
-    try:
-        graph, outputs = _foreign_graph(data, path.name)
-    except _BROKEN as error:
-        raise FairveilError(f"{path} is broken or cut short ({type(error).__name__}: {error}).") from error
-    if output is None and len(outputs) != 1:
-        raise FairveilError(f"{path.name} has the outputs {', '.join(outputs)}: name the one you want.")
-    return assemble(graph, _BUILDERS, output or outputs[0])
+    with reading(path.name, len(data)):
+        try:
+            graph, outputs = _foreign_graph(data, path.name)
+        except _BROKEN as error:
+            raise FairveilError(f"{path} is broken or cut short ({type(error).__name__}: {error}).") from error
+        if output is None and len(outputs) != 1:
+            raise FairveilError(f"{path.name} has the outputs {listed(outputs)}: name the one you want.")
+        return assemble(graph, _BUILDERS, output or outputs[0])
 
 
 def _foreign_graph(data: bytes, source: str) -> tuple[ForeignGraph, list[str]]:
@@ -66,17 +69,16 @@ def _foreign_graph(data: bytes, source: str) -> tuple[ForeignGraph, list[str]]:
     subgraph = model.Subgraphs(0)
     if max(subgraph.TensorsLength(), subgraph.OperatorsLength(), model.BuffersLength()) > len(data) // 4:
         raise ValueError("it counts more entries than it has bytes")
-    names = _tensor_names(subgraph)
+    operators = [subgraph.Operators(index) for index in range(subgraph.OperatorsLength())]
+    if sum(operator.InputsLength() for operator in operators) > len(data) // 4:
+        raise ValueError("its operators share what they read")
+    texts = _Texts(len(data))
+    names = _tensor_names(subgraph, texts)
     constants: dict[str, Tensor] = {}
-    held = 0
     for index, name in enumerate(names):
         value = _constant(model, subgraph.Tensors(index), name, source)
         if value is not None:
             constants[name] = value
-            # Tensors may share bytes of the file, but not so often that they fill the memory.
-            held += value.nbytes
-            if held > 8 * len(data):
-                raise ValueError("its tensors are out of proportion to its size")
     if subgraph.InputsLength() != 1:
         raise FairveilError(f"{source} takes {subgraph.InputsLength()} inputs; a recogniser takes one, the picture.")
     entry = subgraph.Tensors(subgraph.Inputs(0))
@@ -92,17 +94,37 @@ def _foreign_graph(data: bytes, source: str) -> tuple[ForeignGraph, list[str]]:
         picture=(shape[1], shape[2]),
         entry=partial(ops.permute, order=(0, 2, 3, 1)),
     )
-    for index in range(subgraph.OperatorsLength()):
-        graph.operations += _operations(graph, model, subgraph.Operators(index), names)
+    kinds = [_kind(model.OperatorCodes(index), texts) for index in range(model.OperatorCodesLength())]
+    for index, operator in enumerate(operators):
+        graph.operations += _operations(graph, kinds[operator.OpcodeIndex()], operator, names, f"#{index}")
     return graph, [names[subgraph.Outputs(i)] for i in range(subgraph.OutputsLength())]
 
 
-def _tensor_names(subgraph: Any) -> list[str]:
+class _Texts:
+    """Decodes the texts of a file, which may lie upon each other, but not so often that they fill the memory.
+
+    Args:
+        size: bytes of the file.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._left = size
+
+    def __call__(self, text: bytes | None) -> str:
+        """A text of the file; an empty one where there is none."""
+        text = text or b""
+        self._left -= len(text)
+        if self._left < 0:
+            raise ValueError("its names are longer than itself")
+        return text.decode("utf-8", "replace")
+
+
+def _tensor_names(subgraph: Any, texts: _Texts) -> list[str]:
     """Names of the tensors by index; the format does not make them unique, so twins get their index behind."""
     names: list[str] = []
     taken: set[str] = set()
     for index in range(subgraph.TensorsLength()):
-        name = (subgraph.Tensors(index).Name() or b"").decode("utf-8", "replace")
+        name = texts(subgraph.Tensors(index).Name())
         names.append(f"{name}#{index}" if name in taken or not name else name)
         taken.add(names[-1])
     return names
@@ -114,13 +136,17 @@ def _constant(model: Any, tensor: Any, name: str, source: str) -> Tensor | None:
         return None
     if tensor.Type() not in _DTYPES:
         kind = _TYPE_NAMES.get(tensor.Type(), "unknown")
-        raise FairveilError(f"{source} is quantised or odd: its tensor {name} holds {kind}. Export it with floats.")
+        raise FairveilError(
+            f"{source} is quantised or odd: its tensor {clipped(name)} holds {kind}. Export it with floats."
+        )
     if tensor.Sparsity() is not None:
-        raise FairveilError(f"{source}: the tensor {name} is stored as a sparse one, which fairveil cannot read.")
+        raise FairveilError(
+            f"{source}: the tensor {clipped(name)} is stored as a sparse one, which fairveil cannot read."
+        )
     buffer = model.Buffers(tensor.Buffer()).DataAsNumpy()
-    shape = tensor.ShapeAsNumpy() if tensor.ShapeLength() else ()
+    shape = tensor.ShapeAsNumpy().tolist() if tensor.ShapeLength() else []
     assert length == len(buffer)
-    values = tensor_from_bytes(buffer.tobytes(), _DTYPES[tensor.Type()], map(int, shape), f"{source}: {name}")
+    values = tensor_from_bytes(buffer.data, _DTYPES[tensor.Type()], shape, f"{source}: {clipped(name)}")
     return values.float() if values.is_floating_point() else values.long()
 
 
@@ -155,14 +181,17 @@ _ACTIVATIONS = {
 }
 
 
-def _operations(graph: ForeignGraph, model: Any, operator: Any, names: list[str]) -> Iterator[Operation]:
-    """A foreign operator, and behind it the activation fused to it."""
-    code = model.OperatorCodes(operator.OpcodeIndex())
+def _kind(code: Any, texts: _Texts) -> str:
+    """What an operator is called."""
     # Codes above 127 are only in the newer field; for the others older files have only the older one.
     number = max(code.BuiltinCode(), code.DeprecatedBuiltinCode())
-    kind = _OPERATOR_NAMES.get(number, str(number))
     if number == tflite.BuiltinOperator.CUSTOM:
-        kind = f"CUSTOM {(code.CustomCode() or b'').decode('utf-8', 'replace')}"
+        return f"CUSTOM {texts(code.CustomCode())}"
+    return str(_OPERATOR_NAMES.get(number, number))
+
+
+def _operations(graph: ForeignGraph, kind: str, operator: Any, names: list[str], inner: str) -> Iterator[Operation]:
+    """A foreign operator, and behind it the activation fused to it; `inner` names what goes from one to the other."""
     inputs = tuple(names[i] if i >= 0 else "" for i in map(operator.Inputs, range(operator.InputsLength())))
     result = names[operator.Outputs(0)]
     attributes = _attributes(kind, operator)
@@ -170,9 +199,9 @@ def _operations(graph: ForeignGraph, model: Any, operator: Any, names: list[str]
     if activation == tflite.ActivationFunctionType.NONE:
         yield Operation(graph, kind, result, inputs, result, attributes)
     else:
-        yield Operation(graph, kind, result, inputs, f"{result}#before", attributes)
+        yield Operation(graph, kind, result, inputs, inner, attributes)
         after = _ACTIVATIONS.get(activation, f"activation {activation}")
-        yield Operation(graph, after, result, (f"{result}#before",), result, {})
+        yield Operation(graph, after, result, (inner,), result, {})
 
 
 def _attributes(kind: str, operator: Any) -> dict[str, Any]:
