@@ -75,7 +75,7 @@ def read_ordinary_file(path: Path, limit: int) -> bytes:
     if not stat.S_ISREG(status.st_mode):
         raise OSError(errno.EINVAL, "it is not an ordinary file", str(path))
     if status.st_size > limit:
-        raise OSError(errno.EFBIG, f"it is larger than {limit / 1e6:,.0f} MB", str(path))
+        raise OSError(errno.EFBIG, f"it is larger than {limit / 1e6:,.4g} MB", str(path))
     with path.open("rb") as file:
         return file.read(status.st_size)
 

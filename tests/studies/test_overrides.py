@@ -120,3 +120,9 @@ def test_what_toml_cannot_hold_is_refused_in_a_short_sentence(text, tmp_path):
     (tmp_path / "settings.toml").write_text(f"steps = {text}")
     with pytest.raises(FairveilError, match=r"cannot be|no setting 'x'"):
         override_from_file(LowKey(), tmp_path / "settings.toml")
+
+
+def test_a_file_that_cannot_be_settings_is_refused_at_once(tmp_path):
+    (tmp_path / "settings.toml").write_text("a." * 60_000)
+    with pytest.raises(FairveilError, match=r"larger than 0\.1 MB"):
+        override_from_file(LowKey(), tmp_path / "settings.toml")

@@ -170,6 +170,7 @@ def test_before_and_after_are_compared_with_mouse_and_keyboard(serving, person, 
 def test_the_keyboard_alone_is_enough_on_a_phone_s_width(serving, person, photos):
     page = person(serving().url, viewport={"width": 360, "height": 740})
     with page.expect_file_chooser() as chooser:
+        page.get_by_text("They stay on this computer").wait_for()  # by then the browser hands choosers over to the test
         page.keyboard.press("Tab")
         page.keyboard.press("Enter")
     chooser.value.set_files(photos / "twins.png")

@@ -9,8 +9,12 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from fairveil.errors import FairveilError, clipped, did_you_mean, listed
+from fairveil.files import read_ordinary_file
 
 Settings = TypeVar("Settings", bound=BaseModel)
+
+_LARGEST = 100_000
+"""Bytes of a file of settings. The reader of TOML takes time with the square of how deep keys are nested."""
 
 _NO_TOML = (ValueError, RecursionError)
 """What the reader of TOML raises, for numbers of thousands of digits and for values nested too deep."""
@@ -47,7 +51,7 @@ def override_from_file(settings: Settings, path: Path) -> Settings:
         FairveilError: the file cannot be read, or sets what `override` would refuse.
     """
     try:
-        given = tomllib.loads(path.read_text(encoding="utf-8"))
+        given = tomllib.loads(read_ordinary_file(path, _LARGEST).decode())
         leaves = [(key, value, repr(value)) for key, value in _leaves(settings, given)]
     except (OSError, *_NO_TOML) as error:
         raise FairveilError(f"The settings in {path} cannot be read: {clipped(str(error), 300)}.") from error
