@@ -11,7 +11,18 @@ if TYPE_CHECKING:  # torch takes seconds to import: --help should not wait for i
 
 # Two options rather than one with an optional value, which would take the name of a photo for an address.
 OnRay = Annotated[bool, typer.Option("--ray", help="Run on a Ray cluster (extra: cluster).")]
-RayAddress = Annotated[str, typer.Option(help="Of the cluster; auto finds it, local starts one here.")]
+RayAddress = Annotated[
+    str | None, typer.Option(help="Run on the Ray cluster at this address; local starts one here.", show_default=False)
+]
+
+
+def cluster_address(ray: bool, address: str | None) -> str | None:
+    """The address of the cluster to run on, by the two options; None to run here.
+
+    >>> cluster_address(True, None), cluster_address(False, "local"), cluster_address(False, None)
+    ('auto', 'local', None)
+    """
+    return address or ("auto" if ray else None)
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from filelock import ReadWriteLock, Timeout
 from rich.markup import escape
 from rich.text import Text
 
-from fairveil.cli.cluster import OnRay, RayAddress, ray_cluster
+from fairveil.cli.cluster import OnRay, RayAddress, cluster_address, ray_cluster
 from fairveil.cli.recognizers import load_recognizers
 from fairveil.cli.terminal import named_path, progress_bar, results, talk
 from fairveil.errors import FairveilError, did_you_mean
@@ -59,7 +59,7 @@ def embed(
     overwrite: Annotated[bool, typer.Option(help="Replace a file that is there already.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print what was done as JSON.")] = False,
     ray: OnRay = False,
-    ray_address: RayAddress = "auto",
+    ray_address: RayAddress = None,
 ) -> None:
     """Find the faces in photos and embed them, for `identify` and for studies.
 
@@ -74,10 +74,11 @@ def embed(
         raise typer.BadParameter(f"{shown(out)} does not end in .parquet: name a file that does.", param_hint="--out")
     table = photos_of(photos)
     recognizers = load_recognizers(recognizer or [DEFAULT_RECOGNIZER], everything=False)
+    address = cluster_address(ray, ray_address)
     started = time.perf_counter()
     with (
         _shared_folder(out.with_name(f".{out.name}.parts")) as parts,
-        ray_cluster(ray_address) if ray else nullcontext() as cluster,
+        ray_cluster(address) if address else nullcontext() as cluster,
     ):
         embeddings = embed_with_progress(table, recognizers, face, minimum_face, parts, cluster)
         if overwrite or not out.exists():  # another process that shared the work may have been faster

@@ -10,7 +10,7 @@ import typer
 from rich.markup import escape
 from rich.text import Text
 
-from fairveil.cli.cluster import OnRay, RayAddress, ray_cluster
+from fairveil.cli.cluster import OnRay, RayAddress, cluster_address, ray_cluster
 from fairveil.cli.recognizers import load_recognizers
 from fairveil.cli.terminal import named_path, progress_bar, results, talk
 from fairveil.errors import FairveilError
@@ -68,7 +68,7 @@ def protect(
         int, typer.Option(min=0, max=2**63 - 1, help="Of the starting noise: the same seed gives the same photo.")
     ] = 0,
     ray: OnRay = False,
-    ray_address: RayAddress = "auto",
+    ray_address: RayAddress = None,
 ) -> None:
     """Change the faces in photos so that face recognition no longer matches them.
 
@@ -98,7 +98,8 @@ def protect(
     detector, ensemble = Detector.pretrained(minimum_face=SMALLEST_FACE), load_recognizers(recognizer, everything=False)
     failed: list[Path] = []
     without_report: list[Path] = []
-    protecting = partial(_protect_on_cluster, ray_address) if ray else _protect_here
+    address = cluster_address(ray, ray_address)
+    protecting = partial(_protect_on_cluster, address) if address else _protect_here
     work = protecting(jobs, settings, ensemble, detector, saving, faces=faces.value, seed=seed)
     try:
         for job, outcome in work:

@@ -35,9 +35,7 @@ def serve(
         from fairveil.web.serving import listen, run
         from fairveil.web.studio import Tools
     except ImportError as error:
-        raise FairveilError(
-            f"The page needs {error.name}, which is not installed: pip install 'fairveil[web]'"
-        ) from error
+        raise FairveilError(f"The page needs {error.name}: install fairveil with its extra `web`.") from error
 
     sock = listen(host, port, USUAL_PORT)
     endpoint = Endpoint.at(host, sock.getsockname()[1])

@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.table import Table as TerminalTable
 from rich.text import Text
 
-from fairveil.cli.cluster import OnRay, RayAddress
+from fairveil.cli.cluster import OnRay, RayAddress, cluster_address
 from fairveil.cli.terminal import named_path, progress_bar, results, talk
 from fairveil.errors import FairveilError
 
@@ -131,7 +131,7 @@ def run(
         int | None, typer.Option(min=1, help="Processes on this machine; as many as it has cores by default.")
     ] = None,
     ray: OnRay = False,
-    ray_address: RayAddress = "auto",
+    ray_address: RayAddress = None,
     threads: Annotated[int, typer.Option(min=1, help="Cores for the networks of one trial.")] = 1,
     device: Annotated[str, typer.Option(help="Where networks run, as torch names it: cpu, cuda, cuda:1.")] = "cpu",
     dry_run: Annotated[
@@ -155,7 +155,8 @@ def run(
     count = len(study.trials(settings))
     if not count:
         raise FairveilError(f"These settings leave {study.name} without a trial: see fairveil study show {name}.")
-    if not ray:
+    address = cluster_address(ray, ray_address)
+    if address is None:
         check_device(device)
     processes = 1 if study.alone else min(count, workers or usable_cores())
     if study.alone and (workers or 1) > 1:
@@ -163,7 +164,7 @@ def run(
     store = RecordStore(out / "dry-run" if dry_run else out)
     with (
         progress_bar() as progress,
-        executor(workers=processes, ray=ray_address if ray else None, threads=threads) as where,
+        executor(workers=processes, ray=address, threads=threads) as where,
     ):
         task = progress.add_task(escape(study.name), total=count)
 
