@@ -15,4 +15,4 @@ def test_protect_survives_kills(needs_models, tmp_path):
 
 
 def test_a_study_survives_kills(tmp_path):
-    assert kill_study(tmp_path, 3, random.Random(1)).kills == 3
+    assert kill_study(tmp_path, 2, random.Random(1)).kills == 2
