@@ -5,7 +5,7 @@ which Exif blocks are made too, nor how often a JPEG has all its pixels gone ove
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 
 from fairveil.errors import FairveilError
@@ -30,30 +30,34 @@ def refuse_bombs(data: bytes, format: Format, name: str) -> None:
     Raises:
         FairveilError: it is such a file.
     """
-    if any(claimed_bytes(block) > 2 * len(block) + _SLACK for block in _directories(data, format)):
+    directories, scanned = _looked_through(data) if format == "JPEG" else (_directories(data, format), 0)
+    if any(claimed_bytes(block) > 2 * len(block) + _SLACK for block in directories):
         raise FairveilError(f"{name} claims to hold far more than there is in it, to fill the memory of who opens it.")
-    if format == "JPEG" and _scanned(data) > _MOST_SCANNED:
+    if scanned > _MOST_SCANNED:
         raise FairveilError(f"{name} draws all its pixels again and again, to keep who opens it busy: save it anew.")
 
 
 def _directories(data: bytes, format: Format) -> Iterator[bytes | memoryview]:
-    """Blocks of TIFF directories that Pillow takes in while it opens a file; of other formats it takes in none."""
+    """Blocks of TIFF directories that Pillow takes in while it opens a file, if it is no JPEG; of most, none."""
     if format == "TIFF":
         yield data
-    elif format == "JPEG":  # Exif in several segments is one block
-        bodies = (data[start + 4 : end] for marker, start, end in segments(data) if marker == 0xE1)
-        yield b"".join(body[6:] for body in bodies if body.startswith(b"Exif\0\0"))
     elif format == "AVIF":  # the block lies somewhere in a container that only the decoder understands
         for header in islice(_TIFF_HEADER.finditer(data), _MOST_HEADERS):
             yield memoryview(data)[header.start() :]
 
 
-def _scanned(data: bytes) -> int:
-    """Pixels of a JPEG's first picture, times the scans that each goes over them, or over a part of their bits."""
+def _looked_through(data: bytes) -> tuple[Iterable[bytes | memoryview], int]:
+    """Of a JPEG's first picture the Exif, which is one block in however many segments, and its pixels times its scans.
+
+    A scan goes over all pixels, or over a part of their bits.
+    """
+    exif: list[bytes] = []
     pixels = scans = 0
-    for marker, start, _ in segments(data):
-        if marker in FRAMES:
+    for marker, start, end in segments(data):
+        if marker == 0xE1 and data.startswith(b"Exif\0\0", start + 4):
+            exif.append(data[start + 10 : end])
+        elif marker in FRAMES:
             height, width = (int.from_bytes(data[at : at + 2], "big") for at in (start + 5, start + 7))
             pixels = max(pixels, height * width)
         scans += marker == START_OF_SCAN
-    return pixels * scans
+    return [b"".join(exif)], pixels * scans
