@@ -53,7 +53,7 @@ def test_a_photo_is_protected_and_the_original_is_left_alone(fairveil, photo, tm
     before, modified = photo.read_bytes(), photo.stat().st_mtime_ns
     code, out, err = fairveil("protect", photo, "-o", tmp_path / "out", "--steps", 1)
     assert code == 0, err
-    assert "portrait.jpg: 1 face, LPIPS" in out
+    assert "portrait.jpg: 1 face, ΔE" in out
     assert (photo.read_bytes(), photo.stat().st_mtime_ns) == (before, modified)
     protected = Image.open(tmp_path / "out" / "portrait.jpg")
     assert (protected.format, protected.size) == ("JPEG", (512, 512))

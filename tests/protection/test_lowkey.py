@@ -9,9 +9,8 @@ from torch import nn
 from fairveil.errors import FairveilError
 from fairveil.faces.alignment import TEMPLATE
 from fairveil.faces.recognizers import Framing, Recognizer
-from fairveil.protection import lowkey
 from fairveil.protection.lowkey import PRESETS, LowKey, attack, feature_distance, objective, preset
-from fairveil.protection.perceptual import LPIPS
+from fairveil.protection.perceptual import LPIPS, delta_e
 
 SIZE = 96
 LANDMARKS = (TEMPLATE * 0.6 + 14)[None]
@@ -113,6 +112,87 @@ def test_the_same_seed_gives_the_same_perturbation_and_another_seed_another(ense
     )
     assert torch.equal(first, same)
     assert not torch.equal(first, other)
+
+
+def _light(**changes) -> LowKey:
+    return LowKey(**{"steps": 1, "alpha": 0, "smoothing": "none", "mirror": False, "step_rule": "unit RMS"} | changes)
+
+
+def test_a_step_of_unit_rms_follows_the_gradient_and_is_as_long_as_it_was_asked_for(ensemble, face):
+    settings = _light(step_size=0.004)
+    trace = attack(face, LANDMARKS, ensemble, settings, generator=_generator())
+    start = torch.empty_like(face).uniform_(-settings.noise, settings.noise, generator=_generator())
+    start.requires_grad_(True)
+    moved = [(r.embed(face + start, LANDMARKS) - r.embed(face, LANDMARKS)).square().sum() for r in ensemble]
+    (gradient,) = torch.autograd.grad(sum(moved), start)
+    step = trace.perturbation - start.detach()
+    assert float(step.square().mean().sqrt()) == pytest.approx(0.004, rel=1e-3)
+    assert float(torch.nn.functional.cosine_similarity(step.flatten(), gradient.flatten(), dim=0)) > 0.9999
+
+
+def test_steps_without_chroma_change_lightness_alone(ensemble, face):
+    trace = attack(face, LANDMARKS, ensemble, _light(steps=4, step_size=0.002, chroma=0), generator=_generator())
+    assert trace.perturbation.abs().max() > 0.005
+    assert torch.allclose(trace.perturbation, trace.perturbation.mean(1, keepdim=True).expand(-1, 3, -1, -1), atol=1e-4)
+
+
+def test_smoothed_steps_leave_no_fine_grain(ensemble, face):
+    def grain(sigma: float) -> float:
+        settings = _light(steps=4, gradient_sigma=sigma)
+        delta = attack(face, LANDMARKS, ensemble, settings, generator=_generator()).perturbation
+        return float(delta.diff(dim=-1).square().mean() / delta.square().mean())
+
+    assert grain(6.0) < grain(0.0) / 3
+
+
+def test_jitter_moves_the_landmarks_anew_at_each_step(face):
+    seen = []
+
+    class Watching(Recognizer):
+        def embed_crops(self, crops, *, mirror=False):
+            seen.append(crops.detach())
+            return super().embed_crops(crops, mirror=mirror)
+
+    tiny = _recognizer(1)
+    watching = Watching("watching", tiny.network, tiny.framing)
+    attack(
+        face, LANDMARKS, [watching], _light(steps=3, step_size=1e-9, noise=0, landmark_jitter=8), generator=_generator()
+    )
+    first, *steps, last = seen  # the clean face, three steps, and the end
+    assert torch.allclose(first, last, atol=1e-5)
+    assert all(not torch.allclose(first, one, atol=1e-2) for one in steps)
+    assert not torch.allclose(steps[0], steps[1], atol=1e-2)
+
+
+def test_the_visibility_budget_is_kept(ensemble, face):
+    free = attack(face, LANDMARKS, ensemble, LowKey(steps=5, step_size=0.02), generator=_generator())
+    budget = float(free.change) / 3
+    kept = attack(face, LANDMARKS, ensemble, LowKey(steps=5, step_size=0.02, max_change=budget), generator=_generator())
+    assert 0.9 * budget < float(kept.change) <= budget
+    assert float(delta_e(face, face + kept.perturbation)) == pytest.approx(float(kept.change), rel=1e-3)
+
+
+def test_photos_of_one_face_resemble_each_other_less_where_they_are_kept_apart(ensemble, face):
+    def alike(apart: float) -> float:
+        settings = _light(steps=12, step_size=0.01, apart=apart)
+        one, other = (
+            ensemble[0].embed(
+                face
+                + attack(
+                    face, LANDMARKS, ensemble, settings, generator=_generator(seed), apart=_generator(seed)
+                ).perturbation,
+                LANDMARKS,
+            )
+            for seed in (1, 2)
+        )
+        return float((one * other).sum())
+
+    assert alike(2.0) < alike(0.0) - 0.01
+
+
+def test_the_face_canvas_is_needed_for_steps_of_unit_rms():
+    with pytest.raises(ValidationError, match='needs canvas="face"'):
+        LowKey(canvas="photo", step_rule="unit RMS")
 
 
 def test_protected_pixels_stay_in_range(ensemble):
@@ -258,7 +338,8 @@ def test_the_attack_sees_crops_without_antialiasing_where_that_is_asked_for(ense
 
 
 def test_a_setting_that_came_later_leaves_older_records_valid():
-    assert "antialias" not in LowKey().model_dump()
+    later = {"antialias", "step_rule", "chroma", "gradient_sigma", "landmark_jitter", "max_change", "apart"}
+    assert not later & LowKey().model_dump().keys()
     assert LowKey.model_validate(LowKey(antialias=False).model_dump()) == LowKey(antialias=False)
 
 
@@ -273,6 +354,12 @@ def test_settings_are_checked_and_cannot_be_changed():
         {"alpha": nan},
         {"max_lpips": 0},
         {"max_lpips": nan},
+        {"max_change": 0},
+        {"chroma": 1.1},
+        {"gradient_sigma": -1},
+        {"landmark_jitter": nan},
+        {"apart": -1},
+        {"step_rule": "adam"},
         {"stop_below": nan},
         {"window": 8},
         {"window": 1001},
@@ -294,22 +381,6 @@ def test_the_trace_is_whole_and_cannot_be_changed(ensemble, face):
     trace = attack(face, LANDMARKS, ensemble, LowKey(steps=1))
     with pytest.raises(FrozenInstanceError):
         trace.lpips = None
-
-
-def test_the_work_stays_on_the_device_of_the_pictures(face):
-    """PyTorch's "meta" device computes shapes only, and refuses to meet the CPU as a graphics card does."""
-
-    class NoPrice:
-        def features(self, images):
-            return [images]
-
-        def distance(self, features, others):
-            return (features[0] - others[0]).sum((1, 2, 3))
-
-    images = face.to("meta")
-    delta = lowkey._starting_noise(images, 3, 0.1, _generator())
-    assert delta.device == images.device
-    assert lowkey._within_budget(images, delta, [images], NoPrice(), 0.1).device == images.device
 
 
 def test_lpips_on_another_device_leaves_the_shared_one_where_it_is(ensemble):

@@ -9,9 +9,10 @@ import pytest
 import torch
 from PIL import Image
 from skimage import data
+from skimage.color import rgb2lab
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from fairveil.protection.perceptual import LPIPS, psnr, ssim
+from fairveil.protection.perceptual import LPIPS, delta_chroma, delta_e, psnr, ssim
 
 BACKBONES = ("alexnet", "vgg16")
 
@@ -163,3 +164,12 @@ def test_ssim_and_psnr_take_batches():
     for measure in (ssim, psnr):
         alone = torch.cat([measure(image[None], other[None]) for image, other in zip(images, others, strict=True)])
         torch.testing.assert_close(measure(images, others), alone)
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_color_differences_agree_with_scikit_image(name):
+    picture, other = PAIRS[name]
+    difference = rgb2lab(other) - rgb2lab(picture)
+    images = as_images(picture), as_images(other)
+    assert float(delta_e(*images)) == pytest.approx(np.linalg.norm(difference, axis=-1).mean(), abs=0.02)
+    assert float(delta_chroma(*images)) == pytest.approx(np.linalg.norm(difference[..., 1:], axis=-1).mean(), abs=0.02)

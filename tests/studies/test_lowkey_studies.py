@@ -24,6 +24,7 @@ from fairveil.studies.lowkey.adapted import undo
 from fairveil.studies.lowkey.alterations import ALTERATIONS
 from fairveil.studies.lowkey.defenders import find_defender
 from fairveil.studies.lowkey.people import People, cast
+from fairveil.studies.lowkey.protected import Attack
 from fairveil.studies.lowkey.rows import Row, run_row
 from fairveil.studies.lowkey.transfer import tiny
 from fairveil.studies.overrides import override
@@ -159,6 +160,8 @@ def test_rows_are_told_apart_by_everything_their_result_depends_on():
         "preprocessing": "JPEG 90",
         "probes": "JPEG 90",
         "probes_protected": True,
+        "gallery_protected": False,
+        "old_photos": 1,
         "adapted_on": 1,
         "retrained_on": 1,
         "gallery_photos": 1,
@@ -222,12 +225,35 @@ def test_plots_join_rows_that_differ_in_strength_only():
         ]
         for trial, cost in costs.items()
     }
-    figures = study.figures(settings, results)
-    left_out = [name for name in settings.defenders if name not in settings.recognizers]
-    assert [figure.caption.split(":")[0] for figure in figures] == left_out
+    captions = [figure.caption.split(":")[0] for figure in study.figures(settings, results)]
+    assert captions == [name for name in settings.defenders if name in captions]
+    left_out = {"dlib-resnet", "faceres", "faceres-deep", "mobilefacenet-512", "mobilefacenet-192", "mobileface"}
+    assert set(captions) == left_out  # each family is left out of the attack by some rows
     by_line = [variations._but_for_strength(trial) for trial in costs]
     joined = [trial.name for trial, line in zip(costs, by_line, strict=True) if by_line.count(line) > 1]
-    assert joined == ["ours, low", "ours, medium", "ours, high", "ours, α 0.05"]
+    families = ("dlib", "FaceRes", "MobileFaceNet")
+    assert joined == [f"{name}, without {family}" for family in families for name in ("low", "medium", "high")]
+
+
+def test_a_defender_is_left_out_only_where_none_of_its_family_was_attacked():
+    study = STUDIES["lowkey-frontier"]
+    for trial in study.trials(study.presets["small"]):
+        if trial.attack and "without FaceRes" in trial.name:
+            assert not {"faceres", "faceres-deep"} & set(trial.attack.recognizers)
+
+
+def test_older_photos_stay_in_the_gallery_as_they_were(tmp_path, monkeypatch):
+    witness = _witness(monkeypatch)
+    people = People(data="synthetic", protected=2, gallery_photos=2, probe_photos=1, strangers=2)
+    attack = Attack(recognizers=("mobileface",), settings=LowKey(steps=1, smoothing="none", mirror=False))
+    row = Row(name="old", people=people, attack=attack, old_photos=1, defenders=("test_lowkey_studies:WITNESS",))
+    run_row(row, Workbench(tmp_path))
+    run_row(row.model_copy(update={"attack": None, "old_photos": 0}), Workbench(tmp_path))
+    ((users, others), probes), ((clean, strangers), same_probes) = witness.shown
+    assert probes == same_probes
+    assert others[: len(strangers)] == strangers and set(others[len(strangers) :]) < set(clean)
+    assert len(others) - len(strangers) == len(users) == len(clean) // 2
+    assert not set(users) & set(clean)  # protected photos have other names
 
 
 @pytest.fixture
@@ -272,9 +298,15 @@ class Witness:
 WITNESS = Witness()
 
 
-def test_fewer_gallery_photos_in_a_row_are_of_the_same_users_with_the_same_probes(tmp_path, monkeypatch):
+def _witness(monkeypatch):
     monkeypatch.syspath_prepend(__file__.rpartition("/")[0])
     witness = find_defender("test_lowkey_studies:WITNESS")
+    witness.shown.clear()
+    return witness
+
+
+def test_fewer_gallery_photos_in_a_row_are_of_the_same_users_with_the_same_probes(tmp_path, monkeypatch):
+    witness = _witness(monkeypatch)
     people = People(data="synthetic", protected=2, gallery_photos=3, probe_photos=1, strangers=3)
     row = Row(name="Clean", people=people, attack=None, defenders=("test_lowkey_studies:WITNESS",))
     for one in (row, row.model_copy(update={"gallery_photos": 2})):

@@ -21,6 +21,7 @@ if TYPE_CHECKING:  # torch takes seconds to import: --help should not wait for i
     from fairveil.photos import Saving
     from fairveil.protection.folders import Job, Outcome
     from fairveil.protection.lowkey import LowKey
+    from fairveil.protection.protecting import ProtectionRecord
     from fairveil.protection.verification import Receipt, ReceiptFile
 
 
@@ -52,6 +53,22 @@ def protect(
     max_lpips: Annotated[
         float | None, typer.Option(min=0.0001, help="Quality budget: LPIPS stays at or below it.")
     ] = None,
+    max_change: Annotated[
+        float | None,
+        typer.Option(
+            min=0.05,
+            metavar="ΔE",
+            help="Visibility budget: the mean color difference of a face and its surroundings stays at or below it. "
+            "1 is just noticeable; medium is about 0.7.",
+        ),
+    ] = None,
+    apart: Annotated[
+        bool,
+        typer.Option(
+            help="Protect several photos of one person so that they also match each other less. Give a clean photo of "
+            "yours to nobody all the same."
+        ),
+    ] = False,
     stop_below: Annotated[
         float | None,
         typer.Option(min=0, metavar="MARGIN", help="Stop once every recogniser is below its threshold by this much."),
@@ -81,6 +98,7 @@ def protect(
     from fairveil.faces.detection import Detector
     from fairveil.photos import Saving, shown
     from fairveil.protection.folders import plan
+    from fairveil.protection.lowkey import APART
     from fairveil.protection.protecting import SMALLEST_FACE
 
     saving = Saving(
@@ -90,7 +108,14 @@ def protect(
         keep_metadata=keep_metadata,
         overwrite=overwrite,
     )
-    settings = _settings(strength, steps=steps, max_lpips=max_lpips, stop_below=stop_below)
+    settings = _settings(
+        strength,
+        steps=steps,
+        max_lpips=max_lpips,
+        max_change=max_change,
+        stop_below=stop_below,
+        apart=APART if apart else None,
+    )
     passed_over: list[tuple[Path, str]] = []
     jobs = plan(photos, out, saving, on_skip=lambda path, reason: passed_over.append((path, reason)))
     if passed_over:
@@ -352,8 +377,15 @@ def _summary(outcome: "Outcome", recognizers: list["Recognizer"], saving: "Savin
     if unknown:  # its match threshold is not known, so nothing can be said of it
         verdict = f"still matched by {', '.join(matching)}, and " if matching else ""
         verdict += f"whether {', '.join(unknown)} still matches is not known"
-    lpips = max(face.lpips for face in record.faces)
-    return f"{name}: {count}, LPIPS {lpips:.3f}, {verdict} ({when}).{notes}"
+    return f"{name}: {count}, {_change(record)}, {verdict} ({when}).{notes}"
+
+
+def _change(record: "ProtectionRecord") -> str:
+    """How much the face changed that changed most."""
+    changes = [face.change for face in record.faces if face.change is not None]
+    if changes:
+        return f"ΔE {max(changes):.2f}"
+    return f"LPIPS {max(face.lpips for face in record.faces):.3f}"  # a record of an older version
 
 
 def _bytes(size: str) -> int:

@@ -1,7 +1,7 @@
 """Pretrained recognisers, by name."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -96,6 +96,24 @@ ZOO = {
 
 DEFAULT_ENSEMBLE = ("mobilefacenet-512", "mobilefacenet-192", "faceres", "dlib-resnet")
 """The recognisers `protect` attacks unless told otherwise."""
+
+FAMILIES: Mapping[str, tuple[str, ...]] = {
+    "MobileFaceNet": ("mobilefacenet-512", "mobilefacenet-192"),
+    "FaceRes": ("faceres", "faceres-deep"),
+    "dlib": ("dlib-resnet",),
+    "MobileFace": ("mobileface",),
+}
+"""Recognizers that are of one kind: what fools one mostly fools its relatives, so that only a whole family is a test of
+how a protection carries over."""
+
+
+def relatives(name: str) -> tuple[str, ...]:
+    """The family of a recognizer, itself included; alone if it has none.
+
+    >>> relatives("faceres")
+    ('faceres', 'faceres-deep')
+    """
+    return next((family for family in FAMILIES.values() if name in family), (name,))
 
 
 _BY_PREFIX = {PREFIX: load_frbench, RANDOM: random_recognizer}

@@ -2,19 +2,33 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from functools import partial
+from typing import Any, Literal
 
 import torch
 from kornia.filters import gaussian_blur2d
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from torch import Tensor
 
 from fairveil.errors import FairveilError
 from fairveil.faces.recognizers import Recognizer
-from fairveil.protection.perceptual import LPIPS
+from fairveil.protection.ascent import (
+    StepRule,
+    direction,
+    normal_noise,
+    shaped,
+    uniform_noise,
+    within_budget,
+    within_range,
+)
+from fairveil.protection.dispersion import goals
+from fairveil.protection.perceptual import LPIPS, delta_e
 
 FEATURE_DIMENSIONS = 512
 """Over how many dimensions LowKey's released code averages squared feature differences."""
+
+FULL_CANVAS = 224
+"""Side of a face's canvas at full size, in pixels: recognizers see no face larger than that."""
 
 
 class LowKey(BaseModel):
@@ -23,8 +37,16 @@ class LowKey(BaseModel):
     The defaults are the dissertation's (sections 3.3.2, 3.8.1 and 3.8.6), but for the canvas: there it is the photo.
 
     Attributes:
-        steps: of signed gradient ascent.
-        step_size: how far a step moves each pixel, on the scale 0 to 1.
+        steps: of gradient ascent.
+        step_size: how far a step moves the pixels, on the scale 0 to 1: each pixel with the step rule "sign", the root
+            mean square over the canvas with "unit RMS".
+        step_rule: "sign", the dissertation's signed ascent, or "unit RMS", the gradient scaled to unit root mean
+            square over its canvas (see `ascent.direction`), which needs the canvas "face".
+        chroma: how much of a step's color is kept, 0 to 1, while its lightness stays (see `ascent.shaped`).
+        gradient_sigma: of the Gaussian smoothing of each step, in pixels of a canvas of 224 pixels, and in proportion
+            on smaller ones; 0 for none.
+        landmark_jitter: standard deviation of the noise that moves every landmark anew at each step, in pixels of a
+            canvas of 224 pixels, and in proportion on smaller ones: recognizers align faces a little differently.
         alpha: the weight α of LPIPS in equation 3.1, against *averaged* squared differences (see `objective`).
         smoothing: whether the objective sees the picture with and without Gaussian smoothing at each step ("both", the
             equation), in turns from step to step ("alternate", half the work), or only without ("none").
@@ -41,6 +63,10 @@ class LowKey(BaseModel):
             bounded is the perturbation on its canvas, in floating point: not yet enlarged to the photo's scale, rounded
             to 8 bits, or compressed, each of which can move the figure a little. On a photo's canvas the average runs
             over the whole photo, so the same figure allows a small face far more than on its own canvas.
+        max_change: the visibility budget: the mean color difference ΔE of a canvas (see `perceptual.delta_e`) stays at
+            or below it, in floating point as above. 1 is about what an eye can just tell between two plain patches.
+        apart: how strongly each face is also drawn to a goal of its own in feature space (see `dispersion`), as a
+            share of what pushes it away from itself: protected photos of one person then match each other less.
         stop_below: stop working on a face once its similarity to itself, on its canvas, is below every recogniser's
             match threshold by this margin.
     """
@@ -57,8 +83,15 @@ class LowKey(BaseModel):
     # It came later, and is written only where it is not the default: older records of settings stay valid.
     antialias: bool = Field(True, exclude_if=lambda antialias: antialias)
     noise: float = Field(0.005, ge=0, le=1)
+    # So did these.
+    step_rule: StepRule = Field("sign", exclude_if=lambda rule: rule == "sign")
+    chroma: float = Field(1.0, ge=0, le=1, exclude_if=lambda share: share == 1)
+    gradient_sigma: float = Field(0.0, ge=0, le=16, exclude_if=lambda sigma: sigma == 0)
+    landmark_jitter: float = Field(0.0, ge=0, le=32, exclude_if=lambda jitter: jitter == 0)
+    max_change: float | None = Field(None, gt=0, exclude_if=lambda budget: budget is None)
+    apart: float = Field(0.0, ge=0, le=10, exclude_if=lambda weight: weight == 0)
     canvas: Literal["face", "photo"] = "face"
-    canvas_size: int = Field(224, ge=112, le=4096)
+    canvas_size: int = Field(FULL_CANVAS, ge=112, le=4096)
     margin: float = Field(1.5, ge=1, le=8)
     max_lpips: float | None = Field(None, gt=0)
     stop_below: float | None = Field(None, ge=0)
@@ -70,15 +103,38 @@ class LowKey(BaseModel):
             raise ValueError("the side of the smoothing kernel is odd, so that it has a middle pixel")
         return window
 
+    @model_validator(mode="after")
+    def _has_a_canvas_for_each_face(self) -> "LowKey":
+        if self.canvas == "photo" and self.step_rule != "sign":
+            raise ValueError(
+                f'the step rule "{self.step_rule}" needs canvas="face": over a whole photo, the smaller its faces are, '
+                "the more they would change"
+            )
+        return self
+
+
+_LIGHT: dict[str, Any] = {
+    "steps": 25,
+    "alpha": 0.03,
+    "smoothing": "alternate",
+    "mirror": False,
+    "step_rule": "unit RMS",
+    "landmark_jitter": 3.0,
+}
+"""What the strengths share: found on the frontier of protection against what people see (study `lowkey-frontier`)."""
 
 PRESETS: dict[str, LowKey] = {
-    "low": LowKey(step_size=0.00125, alpha=0.02, smoothing="alternate", mirror=False),
-    "medium": LowKey(step_size=0.0018, alpha=0.03, smoothing="alternate", mirror=False),
-    "high": LowKey(step_size=0.003, alpha=0.02, smoothing="alternate", mirror=False),
+    "low": LowKey(step_size=0.00065, chroma=0.3, gradient_sigma=1.0, **_LIGHT),
+    "medium": LowKey(step_size=0.0011, chroma=0.1, gradient_sigma=1.5, **_LIGHT),
+    "high": LowKey(step_size=0.0022, chroma=0.1, gradient_sigma=1.5, **_LIGHT),
     "lowkey": LowKey(canvas="photo"),
     "small": LowKey(canvas="photo", alpha=0.08),
 }
 """Settings by the name of their strength; `lowkey` and `small` are the dissertation's, on the whole photo."""
+
+
+APART = 1.0
+"""The weight of `LowKey.apart` where photos of a run are to be kept apart: measured in study `lowkey-apart`."""
 
 
 def preset(name: str) -> LowKey:
@@ -99,12 +155,14 @@ class Trace:
     Attributes:
         perturbation: what was added to each canvas, (F, C, H, W), on the scale 0 to 1.
         lpips: LPIPS (AlexNet) between each canvas and its protected version, (F,).
+        change: mean ΔE between the two (see `perceptual.delta_e`), (F,).
         similarity: for each recogniser, the cosine between each clean and protected face, one row per look, (S, F).
         steps: how many steps each face took, (F,).
     """
 
     perturbation: Tensor
     lpips: Tensor
+    change: Tensor
     similarity: dict[str, list[Tensor]]
     steps: Tensor
 
@@ -159,9 +217,10 @@ def attack(
     window: Tensor | None = None,
     grey: bool = False,
     generator: torch.Generator | None = None,
+    apart: torch.Generator | None = None,
     on_step: Callable[[int], None] = lambda steps: None,
 ) -> Trace:
-    """Maximise equation 3.1 by signed gradient ascent, for several faces at once.
+    """Maximise equation 3.1 by gradient ascent, for several faces at once.
 
     Args:
         images: canvases, RGB in [0, 1], shape (F, 3, H, W), one per face; or (1, 3, H, W) that shows all the faces.
@@ -170,7 +229,8 @@ def attack(
         settings: steps, weights and budgets.
         window: how much of the perturbation each pixel takes, (F, 1, H, W) in [0, 1]; all of it by default.
         grey: give all three channels the same perturbation.
-        generator: where the starting noise comes from.
+        generator: where the starting noise and the jitter of landmarks come from.
+        apart: draws the goals of `LowKey.apart`; the default generator of torch if none is given.
         on_step: called after every step with the number of steps done.
 
     Returns:
@@ -187,18 +247,23 @@ def attack(
     with torch.no_grad():
         clean = _embed(recognizers, images, landmarks, settings)
         reference = perceptual.features(images)
+    own = goals(recognizers, len(landmarks), apart) if settings.apart else []
 
-    delta = _starting_noise(images, 1 if grey else 3, settings.noise, generator)
+    pixel = min(images.shape[2:]) / FULL_CANVAS  # a pixel of a canvas of full size, in pixels of this one
+    shape = partial(shaped, chroma=settings.chroma, sigma=settings.gradient_sigma * pixel)
+    delta = shape(uniform_noise(images, 1 if grey else 3, settings.noise, generator))
     active = torch.ones(len(landmarks), dtype=torch.bool, device=images.device)
     steps, looks = active.long() * 0, []
     for step in range(settings.steps):
         delta.requires_grad_(True)
         moved = images + window * delta
-        distances = []
+        distances, to_own = [], []
         for smooth in _branches(settings.smoothing, step):
             view = _smooth(moved, settings) if smooth else moved
-            embeddings = _embed(recognizers, view, landmarks, settings)
+            points = landmarks + normal_noise(landmarks, settings.landmark_jitter * pixel, generator)
+            embeddings = _embed(recognizers, view, points, settings)
             distances += [feature_distance(f, g) for f, g in zip(clean, embeddings, strict=True)]
+            to_own += [feature_distance(f, g) for f, g in zip(own, embeddings, strict=bool(own))]
             if not smooth:
                 looks.append(_similarity(clean, embeddings))
                 if thresholds is not None:
@@ -207,35 +272,46 @@ def attack(
             break
         price = perceptual.distance(reference, perceptual.features(moved))
         value = objective(distances, price, settings.alpha)
+        if own:
+            value = value - settings.apart * objective(to_own, price, alpha=0)
         if settings.max_lpips is not None:  # a face over its budget only pays back
             value = torch.where(price > settings.max_lpips, -price, value)
         (gradient,) = torch.autograd.grad(value.sum(), delta)
         working = active if len(images) == len(active) else active.any()[None]
         with torch.no_grad():
-            delta = delta + settings.step_size * gradient.sign() * working.view(-1, 1, 1, 1)
-            delta = _within_range(images, delta)
+            move = settings.step_size * direction(shape(gradient), settings.step_rule)
+            delta = within_range(images, delta + move * working.view(-1, 1, 1, 1))
+            if settings.max_change is not None:
+                change = delta_e(images, images + window * delta).view(-1, 1, 1, 1)
+                delta = delta * (settings.max_change / change).clamp(max=1)
         steps = steps + active
         on_step(step + 1)
 
     with torch.no_grad():
-        delta = delta.detach() * window
-        if settings.max_lpips is not None:
-            delta = _within_budget(images, delta, reference, perceptual, settings.max_lpips)
+        delta = _within_budgets(images, delta.detach() * window, reference, perceptual, settings)
         looks.append(_similarity(clean, _embed(recognizers, images + delta, landmarks, settings)))
         return Trace(
             perturbation=delta,
             lpips=perceptual.distance(reference, perceptual.features(images + delta)).expand(len(landmarks)),
+            change=delta_e(images, images + delta).expand(len(landmarks)),
             similarity={r.name: [look[:, column] for look in looks] for column, r in enumerate(recognizers)},
             steps=steps,
         )
 
 
-def _starting_noise(images: Tensor, channels: int, width: float, generator: torch.Generator | None) -> Tensor:
-    """Uniform noise (F, channels, H, W), drawn where the generator lives, so that a seed means the same everywhere."""
-    noise = torch.empty(
-        len(images), channels, *images.shape[2:], dtype=images.dtype, device=generator.device if generator else "cpu"
-    )
-    return noise.uniform_(-width, width, generator=generator).to(images.device)
+def _within_budgets(
+    images: Tensor, delta: Tensor, reference: list[Tensor], perceptual: LPIPS, settings: LowKey
+) -> Tensor:
+    """The perturbation, made smaller as far as the budgets ask for it; `reference` are the images' LPIPS features."""
+    if settings.max_lpips is not None:
+
+        def lpips(pictures: Tensor) -> Tensor:
+            return perceptual.distance(reference, perceptual.features(pictures))
+
+        delta = within_budget(images, delta, lpips, settings.max_lpips)
+    if settings.max_change is not None:
+        delta = within_budget(images, delta, partial(delta_e, images), settings.max_change)
+    return delta
 
 
 def _branches(smoothing: str, step: int) -> tuple[bool, ...]:
@@ -274,22 +350,3 @@ def _thresholds(recognizers: Sequence[Recognizer]) -> Tensor:
 def _similarity(clean: list[Tensor], embeddings: list[Tensor]) -> Tensor:
     """The cosine of every protected face to itself under each of n recognisers: (F, n)."""
     return torch.stack([(f * g.detach()).sum(-1) for f, g in zip(clean, embeddings, strict=True)], -1)
-
-
-def _within_range(images: Tensor, delta: Tensor) -> Tensor:
-    """The nearest perturbation that leaves every pixel in [0, 1]."""
-    if delta.shape[1] == images.shape[1]:
-        return (images + delta).clamp(0, 1) - images
-    return delta.clamp(-images.amin(1, keepdim=True), 1 - images.amax(1, keepdim=True))
-
-
-def _within_budget(images: Tensor, delta: Tensor, reference: list[Tensor], perceptual: LPIPS, budget: float) -> Tensor:
-    """Scale each perturbation down just so far that LPIPS is within the budget, by bisection."""
-    scale = high = images.new_ones(len(images), 1, 1, 1)
-    low = torch.zeros_like(high)
-    for _ in range(12):
-        price = perceptual.distance(reference, perceptual.features(images + scale * delta)).view(-1, 1, 1, 1)
-        fits = price <= budget
-        low, high = torch.where(fits, scale, low), torch.where(fits, high, scale)
-        scale = torch.where(low == 1, low, (low + high) / 2)
-    return low * delta

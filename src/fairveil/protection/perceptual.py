@@ -1,9 +1,10 @@
-"""How different two pictures look: LPIPS, which the attack pays for, and SSIM and PSNR, which reports add."""
+"""How different two pictures look: LPIPS, which the attack pays for, and ΔE, SSIM and PSNR, which reports add."""
 
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Literal
 
+import kornia.color
 import kornia.metrics
 import numpy as np
 import torch
@@ -119,3 +120,31 @@ def ssim(images: Tensor, others: Tensor) -> Tensor:
     1.0
     """
     return kornia.metrics.ssim(images, others, window_size=11, padding="valid").mean((1, 2, 3))
+
+
+def delta_e(images: Tensor, others: Tensor) -> Tensor:
+    """Mean color difference ΔE*ab (CIE 1976) of sRGB images (B, 3, H, W) in [0, 1]: shape (B,).
+
+    It is the mean over pixels of the Euclidean distance in CIE L*a*b* (white D65). 1 is about what an eye can just
+    tell between two plain patches side by side.
+
+    >>> round(delta_e(torch.zeros(1, 3, 8, 8), torch.ones(1, 3, 8, 8)).item(), 2)
+    100.0
+    """
+    distance: Tensor = torch.linalg.vector_norm(_lab_difference(images, others), dim=1)
+    return distance.mean((1, 2))
+
+
+def delta_chroma(images: Tensor, others: Tensor) -> Tensor:
+    """The part of `delta_e` that is color and not lightness: the mean distance in a* and b* alone; shape (B,).
+
+    >>> round(delta_chroma(torch.zeros(1, 3, 8, 8), torch.ones(1, 3, 8, 8)).item(), 1)
+    0.0
+    """
+    distance: Tensor = torch.linalg.vector_norm(_lab_difference(images, others)[:, 1:], dim=1)
+    return distance.mean((1, 2))
+
+
+def _lab_difference(images: Tensor, others: Tensor) -> Tensor:
+    difference: Tensor = kornia.color.rgb_to_lab(others) - kornia.color.rgb_to_lab(images)
+    return difference

@@ -21,6 +21,7 @@ from fairveil.faces.detection import Detector, Faces
 from fairveil.faces.recognizers import Recognizer, check_names
 from fairveil.faces.zoo import DEFAULT_ENSEMBLE, load_recognizer
 from fairveil.photos import as_image
+from fairveil.protection.dispersion import generator_of
 from fairveil.protection.lowkey import LowKey, Trace, attack, preset
 from fairveil.version import __version__
 
@@ -44,6 +45,7 @@ class FaceRecord(BaseModel):
         detection_score: the detector's confidence, 0 to 1.
         steps: how many steps were taken.
         lpips: LPIPS (AlexNet) of the face's canvas.
+        change: mean ΔE of the face's canvas (see `perceptual.delta_e`); None in records of older versions.
         similarity: for each recogniser attacked, the cosine between the clean and the protected face: as it fell, look
             by look, on the canvas; and last, as the recogniser sees the face in the finished photo.
     """
@@ -54,6 +56,7 @@ class FaceRecord(BaseModel):
     detection_score: float
     steps: int
     lpips: float
+    change: float | None = None
     similarity: dict[str, list[float]]
 
 
@@ -245,6 +248,7 @@ def _perturb(
     total = len(batches) * settings.steps
     grey = bool((photo[0] == photo[1]).all() and (photo[0] == photo[2]).all())
     generator = torch.Generator().manual_seed(seed)
+    apart = generator_of(photo, seed) if settings.apart else None
 
     def advance(before: int, steps: int) -> None:
         on_step(before + steps, total)
@@ -260,6 +264,7 @@ def _perturb(
             window=torch.stack([canvas.window(photo) for canvas in canvases]).to(photo.device),
             grey=grey,
             generator=generator,
+            apart=apart,
             on_step=partial(advance, number * settings.steps),
         )
         for canvas, perturbation in zip(canvases, trace.perturbation, strict=True):
@@ -300,6 +305,7 @@ def _records(faces: Faces, trace: Trace) -> list[FaceRecord]:
             detection_score=score,
             steps=int(trace.steps[index]),
             lpips=float(trace.lpips[index]),
+            change=float(trace.change[index]),
             similarity={name: [float(look[index]) for look in looks] for name, looks in trace.similarity.items()},
         )
         for index, (box, score) in enumerate(zip(faces.boxes.tolist(), faces.scores.tolist(), strict=True))

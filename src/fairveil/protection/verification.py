@@ -17,7 +17,7 @@ from fairveil.faces.canvas import CONTEXT, Canvas, view_of_face
 from fairveil.faces.detection import Detector, Faces
 from fairveil.faces.recognizers import Recognizer, check_names
 from fairveil.photos import resaved
-from fairveil.protection.perceptual import LPIPS, psnr, ssim
+from fairveil.protection.perceptual import LPIPS, delta_chroma, delta_e, psnr, ssim
 from fairveil.protection.protecting import landmarks_now
 from fairveil.version import __version__
 
@@ -69,6 +69,9 @@ class Quality(BaseModel):
         lpips_vgg: with VGG-16, which the attack never saw.
         ssim: structural similarity at full resolution, 1 for equal.
         psnr: peak signal-to-noise ratio at full resolution, in dB; None for equal pictures.
+        delta_e: mean color difference ΔE*ab at full resolution; 1 is just noticeable between plain patches. None in
+            receipts of older versions.
+        delta_chroma: the part of it that is color and not lightness; None likewise.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -77,6 +80,8 @@ class Quality(BaseModel):
     lpips_vgg: float
     ssim: float
     psnr: float | None
+    delta_e: float | None = None
+    delta_chroma: float | None = None
 
 
 class FaceReceipt(BaseModel):
@@ -284,6 +289,8 @@ def quality_of_face(original: Tensor, protected: Tensor, landmarks: Tensor) -> Q
         lpips_vgg=float(LPIPS.pretrained("vgg16")(*small)),
         ssim=float(ssim(*large)),
         psnr=noise_ratio if np.isfinite(noise_ratio) else None,
+        delta_e=float(delta_e(*large)),
+        delta_chroma=float(delta_chroma(*large)),
     )
 
 

@@ -92,7 +92,8 @@ def write_receipt(
 def _title(number: int, face: FaceReceipt, count: int) -> str:
     quality = face.quality
     noise = "" if quality.psnr is None else f", PSNR {quality.psnr:.1f} dB"
-    change = f"LPIPS {quality.lpips:.3f} (VGG {quality.lpips_vgg:.3f}), SSIM {quality.ssim:.3f}{noise}"
+    color = "" if quality.delta_e is None else f", ΔE {quality.delta_e:.2f} ({quality.delta_chroma:.2f} of it color)"
+    change = f"LPIPS {quality.lpips:.3f} (VGG {quality.lpips_vgg:.3f}), SSIM {quality.ssim:.3f}{noise}{color}"
     return f"Face {number} of {count} against its original: {change}"
 
 

@@ -6,7 +6,7 @@ from math import isnan
 from types import MappingProxyType
 from typing import Literal, Protocol
 
-Unit = Literal["%", "s", "cosine", "LPIPS", "dB", "ratio", "count", "AUC", "°"]
+Unit = Literal["%", "s", "cosine", "LPIPS", "dB", "ratio", "count", "AUC", "°", "ΔE"]
 """What the values of a table are. Shares are kept in [0, 1] and shown in per cent."""
 
 Shade = Literal["low is good", "high is good"]
@@ -140,6 +140,7 @@ _NUMBERS: Mapping[Unit, Callable[[float], str]] = {
     "count": lambda value: f"{value:,.0f}",
     "AUC": lambda value: f"{value:.3f}",
     "°": lambda value: f"{value:.1f}",
+    "ΔE": lambda value: f"{value:.2f}",
 }
 
 

@@ -6,8 +6,8 @@ from operator import attrgetter
 from types import MappingProxyType
 from typing import Any
 
-from fairveil.faces.zoo import DEFAULT_ENSEMBLE
-from fairveil.protection.lowkey import PRESETS, LowKey
+from fairveil.faces.zoo import DEFAULT_ENSEMBLE, FAMILIES
+from fairveil.protection.lowkey import APART, PRESETS, LowKey
 from fairveil.studies.lowkey import transfer, variations
 from fairveil.studies.lowkey.people import People, resolve
 from fairveil.studies.lowkey.rows import Row, run_row
@@ -45,7 +45,30 @@ CELEB18 = People(
 SMALL_TOWN = People(strangers=200)
 """The same users among fewer strangers, where every defender's way to look at photos needs the whole gallery anew."""
 
-_WITHOUT_DLIB = tuple(name for name in DEFAULT_ENSEMBLE if name != "dlib-resnet")
+MANY = People(protected=12, gallery_photos=2, probe_photos=6)
+"""More users with fewer photos of each: intervals take people for the sample."""
+
+
+def _without(family: str) -> tuple[str, ...]:
+    """The default ensemble without a family of recognizers."""
+    return tuple(name for name in DEFAULT_ENSEMBLE if name not in FAMILIES[family])
+
+
+_WITHOUT_DLIB = _without("dlib")
+_SIGNED = LowKey(step_size=0.0018, alpha=0.03, smoothing="alternate", mirror=False)
+_STRENGTHS: dict[str, LowKey] = {
+    **{name: PRESETS[name] for name in ("low", "medium", "high")},
+    "signed, in color": _SIGNED,  # what `medium` was until strengths were chosen on this frontier
+    "literal": LITERAL,
+}
+_APART = PRESETS["medium"].model_copy(update={"apart": APART})
+_CELLS: dict[str, dict[str, Any]] = {
+    "gallery protected": {},
+    "probes protected": {"gallery_protected": False, "probes_protected": True},
+    "both protected": {"probes_protected": True},
+    "gallery protected but for one old photo": {"old_photos": 1},
+    "both protected but for one old photo": {"old_photos": 1, "probes_protected": True},
+}
 _ONE = DEFAULT_ENSEMBLE[:1]
 _OWN, _TIMES = 48, 100  # photos that a defender protects itself, to learn from; how many times that with GPUs
 _FEW: dict[str, Any] = {
@@ -146,7 +169,7 @@ def _rows(
 def _published_size(variation: Variation) -> Variation:
     """A row as the dissertation would have run it, but for what it varies; defenders who train have far more photos."""
     trained = {name: _TIMES * getattr(variation, name) for name in ("adapted_on", "retrained_on")}
-    if variation.attack is None:
+    if variation.attack is None or variation.attack.step_rule != "sign":  # ours, whose canvas is the face
         return variation.model_copy(update=trained)
     smoothing = "both" if variation.attack.smoothing == "alternate" else variation.attack.smoothing
     attack = variation.attack.model_copy(update={"smoothing": smoothing, "mirror": True, "canvas": "photo"})
@@ -260,22 +283,40 @@ CHAPTER_3: tuple[Study[Any, Any], ...] = (
     _rows(
         "lowkey-frontier",
         "Protection against price",
-        "How much must a photo change before recognisers that were not attacked lose its owner?",
+        "How much must a photo change before recognizers whose family was not attacked lose its owner?",
         "beyond the dissertation",
         {
-            **{f"ours, {name}": Variation(attack=PRESETS[name]) for name in ("low", "medium", "high")},
-            "ours, α 0.05": Variation(attack=FAST),
+            CLEAN: Variation(protected=False),
             **{
-                f"literal, α {alpha}": Variation(attack=LowKey(alpha=alpha, canvas="photo"))
-                for alpha in (0.05, 0.08, 0.2)
+                f"{name}, without {family}": Variation(attack=attack, recognizers=_without(family))
+                for family in ("dlib", "FaceRes", "MobileFaceNet")
+                for name, attack in _STRENGTHS.items()
             },
-            "ours, medium, 1 recogniser": Variation(attack=PRESETS["medium"], recognizers=_WITHOUT_DLIB[:1]),
-            "ours, medium, 2 recognisers": Variation(attack=PRESETS["medium"], recognizers=_WITHOUT_DLIB[1:]),
+            "literal, α 0.08, without FaceRes": Variation(
+                attack=LITERAL.model_copy(update={"alpha": 0.08}), recognizers=_without("FaceRes")
+            ),
+            "literal, α 0.2, without FaceRes": Variation(
+                attack=LITERAL.model_copy(update={"alpha": 0.2}), recognizers=_without("FaceRes")
+            ),
         },
         figures=partial(variations.frontier_figures, left_out=True),
-        recognizers=_WITHOUT_DLIB,
-        small={"gallery_photos": 2},
-        only_paper=("literal, α 0.08", "literal, α 0.2"),
+        small={"people": MANY},
+        only_paper=("literal, α 0.08, without FaceRes", "literal, α 0.2, without FaceRes"),
+    ),
+    _rows(
+        "lowkey-apart",
+        "Several photos of one person",
+        "Who finds people when the probe is protected too, with and without directions of their own?",
+        "beyond the dissertation",
+        {
+            CLEAN: Variation(protected=False),
+            **{
+                f"{name}, {which}": Variation(attack=attack, **cell)
+                for name, attack in (("medium", PRESETS["medium"]), ("medium, apart", _APART))
+                for which, cell in _CELLS.items()
+            },
+        },
+        small={"people": MANY},
     ),
     _rows(
         "lowkey-ablation",

@@ -1,6 +1,7 @@
 """One row of a table: photos protected in one way, and how often each defender still finds their owners."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import polars as pl
 import torch
@@ -42,6 +43,8 @@ class Row(Trial):
         preprocessing: what the defender does to every photo, one of `ALTERATIONS`.
         probes: what happens to the probes, one of `ALTERATIONS`.
         probes_protected: whether the users protect their probes as well.
+        gallery_protected: whether they protect their gallery photos.
+        old_photos: how many of each user's gallery photos are older than the protection and stay as they were.
         adapted_on: on how many strangers' photos, which it protects itself, every defender learns to undo the attack
             by a layer behind its network. It knows the users' ensemble, settings and seed, the most it could know.
         retrained_on: on how many it learns to see through the attack by training its whole network.
@@ -60,6 +63,8 @@ class Row(Trial):
     # Settings that came later are written only where they are not the default, so that older records stay valid.
     retrained_on: int = Field(0, ge=0, exclude_if=lambda count: count == 0)
     gallery_photos: int | None = Field(None, ge=1, exclude_if=lambda count: count is None)
+    gallery_protected: bool = Field(True, exclude_if=lambda protected: protected)
+    old_photos: int = Field(0, ge=0, exclude_if=lambda count: count == 0)
     defenders: tuple[str, ...]
 
     @property
@@ -87,14 +92,20 @@ def run_row(row: Row, bench: Workbench) -> list[Measurement]:
     costs: list[Measurement] = []
     if row.attack is not None:
         with bench.timed("protect"):
-            in_gallery = protected_photos(kept, row.attack, people.faces, bench)
+            after = protected_photos(kept, row.attack, people.faces, bench)
+            if row.gallery_protected:
+                in_gallery = _without_first(after, row.old_photos)
             if row.probes_protected:
                 probes = protected_photos(chosen.probes, row.attack, people.faces, bench)
         with bench.timed("compare"):
-            costs = _costs(qualities(kept, in_gallery, people.faces))
+            costs = _costs(qualities(kept, after, people.faces))
+    others = chosen.strangers
+    if row.old_photos:
+        old = _at_most(kept, row.old_photos)
+        others = replace(others, frame=pl.concat([others.frame, old.frame]))
     tables = [
         altered(in_gallery, (row.saved, row.preprocessing)),
-        altered(chosen.strangers, (row.preprocessing,)),
+        altered(others, (row.preprocessing,)),
         altered(probes, (row.probes, row.preprocessing)),
     ]
     measurements: list[Measurement] = []
@@ -146,6 +157,11 @@ def _recognised(
 def _at_most(table: FaceTable, count: int | None) -> FaceTable:
     """The first photos of each identity."""
     return table if count is None else table.filter(pl.int_range(pl.len()).over("identity") < count)
+
+
+def _without_first(table: FaceTable, count: int) -> FaceTable:
+    """All photos but the first of each identity."""
+    return table.filter(pl.int_range(pl.len()).over("identity") >= count) if count else table
 
 
 def _pairs(
@@ -233,7 +249,14 @@ def _groups(probes: pl.DataFrame, columns: Sequence[str]) -> dict[str, Tensor]:
 
 def _costs(measured: Sequence[Quality]) -> list[Measurement]:
     """How much the photos changed: means over photos."""
-    fields = {"LPIPS (VGG)": "lpips_vgg", "LPIPS (AlexNet)": "lpips", "SSIM": "ssim", "PSNR": "psnr"}
+    fields = {
+        "LPIPS (VGG)": "lpips_vgg",
+        "LPIPS (AlexNet)": "lpips",
+        "SSIM": "ssim",
+        "PSNR": "psnr",
+        "ΔE": "delta_e",
+        "ΔE, color": "delta_chroma",
+    }
     costs = []
     for name, field in fields.items():
         values = [value for quality in measured if (value := getattr(quality, field)) is not None]

@@ -28,6 +28,8 @@ _COLUMNS: dict[str, Unit] = {
     "cosine, left out": "cosine",
     "LPIPS (VGG)": "LPIPS",
     "PSNR": "dB",
+    "ΔE": "ΔE",
+    "ΔE, color": "ΔE",
 }
 
 
@@ -115,7 +117,12 @@ def run(method: Method, bench: Workbench) -> list[Measurement]:
             taken[name] += [sum(cosines) / len(cosines)] if cosines else []
         quality = quality_of_face(photo, after, faces.landmarks[0])
         taken["LPIPS (VGG)"].append(quality.lpips_vgg)
-        taken["PSNR"] += [] if quality.psnr is None else [quality.psnr]
+        for name, value in (
+            ("PSNR", quality.psnr),
+            ("ΔE", quality.delta_e),
+            ("ΔE, color", quality.delta_chroma),
+        ):
+            taken[name] += [] if value is None else [value]
     return [
         Measurement(labels={"method": method.name, "what": name}, value=sum(values) / len(values), count=len(values))
         for name, values in taken.items()

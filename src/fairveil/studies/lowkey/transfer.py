@@ -147,7 +147,7 @@ def _matrix(measured: Sequence[Measurement], metric: str, *, caption: str = "") 
 
 
 def _cost_units(measured: Sequence[Measurement]) -> tuple[Unit, ...]:
-    units: Mapping[str, Unit] = {"PSNR": "dB", "SSIM": "ratio"}
+    units: Mapping[str, Unit] = {"PSNR": "dB", "SSIM": "ratio", "ΔE": "ΔE", "ΔE, color": "ΔE"}
     return tuple(
         units.get(name, "LPIPS")
         for name in dict.fromkeys(one.labels["cost"] for one in measured if "cost" in one.labels)

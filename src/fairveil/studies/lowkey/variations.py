@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
-from fairveil.faces.zoo import DEFAULT_ENSEMBLE, ZOO
+from fairveil.faces.zoo import DEFAULT_ENSEMBLE, ZOO, relatives
 from fairveil.protection.lowkey import LowKey
 from fairveil.report.plots import Series, frontier
 from fairveil.report.study import Figure
@@ -37,6 +37,8 @@ class Variation(BaseModel):
         saved: see `Row`, as are the others.
         preprocessing: what the defender does to every photo.
         probes: what happens to the probes.
+        gallery_protected: whether gallery photos are protected.
+        old_photos: how many of each user's gallery photos stay there as they were.
         probes_protected: whether probes are protected as well.
         adapted_on: photos on which the defender trains a layer to undo the attack.
         retrained_on: photos on which the defender trains its whole network.
@@ -52,6 +54,8 @@ class Variation(BaseModel):
     saved: str = "none"
     preprocessing: str = "none"
     probes: str = "none"
+    gallery_protected: bool = True
+    old_photos: int = 0
     probes_protected: bool = False
     adapted_on: int = 0
     retrained_on: int = 0
@@ -100,6 +104,8 @@ def _row(settings: Variations, name: str, variation: Variation) -> Row:
         saved=variation.saved,
         preprocessing=variation.preprocessing,
         probes=variation.probes,
+        gallery_protected=variation.gallery_protected,
+        old_photos=variation.old_photos,
         probes_protected=variation.probes_protected,
         adapted_on=variation.adapted_on,
         retrained_on=variation.retrained_on,
@@ -145,13 +151,15 @@ def frontier_figures(settings: Variations, results: Results[Row], *, left_out: b
     Args:
         settings: of the study.
         results: of its trials.
-        left_out: show only defenders that are not of the study's ensemble.
+        left_out: show only rows that attacked no relative of the defender.
     """
-    shown = [name for name in settings.defenders if not (left_out and name in settings.recognizers)]
     pictures = []
-    for defender in shown:
+    for defender in settings.defenders:
         lines: dict[str, list[_Point]] = {}
         for row, measurements in results.items():
+            attacked = row.attack.recognizers if row.attack else ()
+            if left_out and set(relatives(defender)) & set(attacked):
+                continue
             if (point := _point(row, measurements, defender)) is not None:
                 lines.setdefault(_but_for_strength(row), []).append(point)
         if lines:
@@ -185,7 +193,8 @@ def _point(row: Row, measurements: Sequence[Measurement], defender: str) -> _Poi
 
 def _but_for_strength(row: Row) -> str:
     """All that a row is, but for its name and for how strong its attack is."""
-    content = row.model_dump(exclude={"name": True, "attack": {"settings": {"steps", "step_size", "alpha"}}})
+    strength = {"steps", "step_size", "alpha", "chroma", "gradient_sigma"}
+    content = row.model_dump(exclude={"name": True, "attack": {"settings": strength}})
     return repr(sorted(content.items()))
 
 
@@ -207,6 +216,7 @@ def rehearsal(settings: Variations) -> Variations:
             update={
                 "attack": variation.attack and variation.attack.model_copy(update=one_step),
                 "gallery_photos": variation.gallery_photos and 1,
+                "old_photos": 0,
                 "defenders": None,
                 "adapted_on": min(1, variation.adapted_on),
                 "retrained_on": min(1, variation.retrained_on),
