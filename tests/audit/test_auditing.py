@@ -194,3 +194,43 @@ def test_a_person_in_two_groups_is_refused_even_where_one_of_them_is_rare():
 
 def test_ranks_without_the_first_leave_the_rest_as_it_is():
     assert audit(embeddings_of(20, 20), "gender", ranks=(5,)).error_ratio.value is not None
+
+
+def of_signs(seed, *, people=24, each=6, groups=2):
+    """Faces whose similarities take few values, so that nearly every rank hangs on ties; labels by row."""
+    rng = np.random.default_rng(seed)
+    who = np.arange(people).repeat(each)
+    vectors = np.sign(rng.normal(size=(people, 12))[who] + 0.9 * rng.normal(size=(len(who), 12))) / np.sqrt(12)
+    frame = pl.DataFrame({"identity": [f"p{one:02}" for one in who], "gender": np.array([*"FMN"])[who % groups]})
+    return frame.with_columns(image=pl.format("row {}", pl.int_range(pl.len()))).with_columns(
+        vector_column("net", vectors.astype(np.float32))
+    )
+
+
+@pytest.mark.parametrize(("seed", "groups"), [(0, 2), (1, 2), (2, 3)])
+def test_the_order_of_rows_changes_nothing(seed, groups):
+    frame = of_signs(seed, people=20 * groups, each=4, groups=groups)
+    record = audit_record(audit(Embeddings(frame), "gender", seeds=2))
+    assert record["ties"] > 0
+    assert record["curves"]
+    for order in (
+        frame.sort("gender", maintain_order=True),
+        frame.sort("gender", descending=True, maintain_order=True),
+        frame.sample(fraction=1, shuffle=True, seed=seed),
+    ):
+        assert audit_record(audit(Embeddings(order), "gender", seeds=2)) == record
+
+
+@pytest.mark.parametrize("each", [1, 0])
+def test_a_recognizer_that_gives_everybody_one_vector_is_not_audited_and_no_label_is_blamed(each):
+    vectors = np.tile(np.eye(8, dtype=np.float32)[:1], (144, 1)) + np.float32(1e-4 * each) * np.eye(8)[1]
+    frame = of_signs(0).with_columns(vector_column("net", vectors.astype(np.float32)))
+    with pytest.raises(FairveilError, match=r"The model has collapsed.*The labels have nothing to do with it"):
+        audit(Embeddings(frame), "gender")
+
+
+def test_ties_are_counted_and_told_and_the_rule_is_stated():
+    found = audit(Embeddings(of_signs(0)), "gender", seeds=2)
+    page = sections_of([found], {"net": "a network"})
+    assert any("(a tie)" in sentence for sentence in page[0].points)
+    assert "o / (m + 1)" in page[2].paragraphs[0]

@@ -13,6 +13,7 @@ from fairveil.audit.bias import Interplay, Response, Tally, respond, worst_and_b
 from fairveil.audit.imbalance import MakeUp, Population, draw, sweep
 from fairveil.errors import FairveilError
 from fairveil.faces.rates import Rate
+from fairveil.faces.vectors import content_order
 
 
 def people(count, images, *, spread=1.2, dimensions=12, seed=0, apart=4.0):
@@ -31,6 +32,8 @@ def test_errors_are_those_of_a_search_written_out():
     vectors, population = people(12, 5)
     make_ups = sweep(population, "identities", "M", parts=[2, 5])
     found = respond(vectors, population, make_ups, seeds=3, ranks=(1, 2))
+    order = content_order(vectors, population.identity)
+    vectors, population = vectors[order], population.take(order)
     for place, make_up in enumerate(make_ups):
         for k, group in itertools.product((1, 2), ("F", "M")):
             errors = probes = own = 0
@@ -69,11 +72,11 @@ def test_more_images_of_each_person_make_a_group_easier_to_find_and_the_groups_m
     found = respond(vectors, population, make_ups, seeds=5)
     men = [found.error(place, "M").value for place in range(len(make_ups))]
     assert men == sorted(men, reverse=True)
-    assert men[0] > men[-1] + 0.2
+    assert men[0] > men[-1] + 0.15
     shares = [make_up.images["M"] / sum(make_up.images.values()) for make_up in make_ups]
     point = found.fair_point(shares, ("F", "M"))
     assert point.low < 0.5 < point.high
-    assert point.share == pytest.approx(0.5, abs=0.08)
+    assert point.share == pytest.approx(0.5, abs=0.1)
     assert point.certainty > 0.95
     change = found.ratio_change(0, 3, ("M", "F"))
     assert change.low > 1

@@ -9,6 +9,7 @@ from fairveil.errors import FairveilError
 from fairveil.faces.rates import miss_rate
 from fairveil.faces.searching import Search, searches
 from fairveil.faces.vectors import Embeddings, Provenance, vector_column
+from fairveil.report.searches import accuracy_table, search_record, ties_told
 
 
 def _embeddings(count, *, seed, people=6, provenance=None, **columns):
@@ -188,3 +189,55 @@ def test_all_recognisers_of_both_sides_search():
     both = Embeddings(both.frame.with_columns(second=both.frame["net"]))
     assert [search.recognizer for search in searches(both, both)] == ["net", "second"]
     assert torch.equal(searches(both, both)[1].outcome.rank, searches(both, both)[0].outcome.rank)
+
+
+def _of_signs(seed, *, people=12, each=5, groups=3):
+    """Faces whose similarities take few values, so that nearly every rank hangs on ties."""
+    rng = np.random.default_rng(seed)
+    who = np.arange(people).repeat(each)
+    vectors = np.sign(rng.normal(size=(people, 12))[who] + 0.9 * rng.normal(size=(len(who), 12))) / np.sqrt(12)
+    frame = pl.DataFrame(
+        {
+            "image": [f"{row:03}.jpg" for row in range(len(who))],
+            "identity": [f"p{one:02}" for one in who],
+            "hair": np.array([*"abcdefgh"])[who % groups],
+        }
+    )
+    return frame.with_columns(vector_column("net", vectors.astype(np.float32)))
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("apart", [False, True])
+def test_the_order_of_rows_changes_no_table(seed, apart):
+    frame = _of_signs(seed)
+    sides = (frame[::2], frame[1::2]) if apart else (frame, frame)
+
+    def told(order):
+        probes, gallery = (Embeddings(order(side)) for side in sides)
+        search = Search("net", probes, gallery, threshold=0.5, leave_one_out=not apart)
+        near = search.neighbours(4).sort("probe", "place").drop("similarity")
+        return search_record(search, (1, 5, 20), "hair", (0.1,)), near.to_dicts()
+
+    record, near = told(lambda side: side)
+    assert record["ties"] > 0
+    for order in (
+        lambda side: side.sort("hair"),
+        lambda side: side.sort("hair", descending=True),
+        lambda side: side.sample(fraction=1, shuffle=True, seed=seed),
+    ):
+        again, found = told(order)
+        assert again == record
+        if seed == 0:  # which of the equals at the end of a list are left out is not settled by their names
+            assert [one["probe"] for one in found] == [one["probe"] for one in near]
+
+
+def test_a_recognizer_that_gives_everybody_one_vector_is_said_to_have_collapsed():
+    frame = _of_signs(0).with_columns(vector_column("net", np.full((60, 4), 0.5, np.float32)))
+    search = Search("net", Embeddings(frame), Embeddings(frame), leave_one_out=True)
+    told = " ".join(ties_told(search))
+    assert "has collapsed" in told
+    assert "60 of 60 probes are as similar to somebody else" in told
+    notes = " ".join(accuracy_table(search, (1, 5), "hair").notes)
+    assert "label" not in notes
+    assert search.accuracy((1,))[None][1].value == 0
+    assert not Search("net", Embeddings(_of_signs(0)), Embeddings(_of_signs(0)), leave_one_out=True).collapsed

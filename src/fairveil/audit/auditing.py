@@ -225,8 +225,9 @@ def audit(
         without_face: images without an embedded face by group, where that is known (failure to enrol).
 
     Raises:
-        FairveilError: there are no identities or groups, fewer than two groups have two people with two images, or
-            embeddings are missing (see `Population.of`, `Embeddings.vectors`).
+        FairveilError: there are no identities or groups, fewer than two groups have two people with two images,
+            embeddings are missing (see `Population.of`, `Embeddings.vectors`), or every face has the vector of
+            somebody else's too.
     """
     name = recognizer or (embeddings.recognizers[0] if len(embeddings.recognizers) == 1 else None)
     embeddings.vectors(name)  # refuses a recogniser that is not there, or none named of several
@@ -235,6 +236,12 @@ def audit(
     if train is not None:
         check_names(population.groups, train.identities, column)
     search = next(s for s in searches(labelled, labelled, leave_one_out=True) if s.recognizer == (name or s.recognizer))
+    if search.renamed_copies == len(search.outcome.rank):
+        raise FairveilError(
+            f"{search.recognizer} cannot be audited: it gives every face the vector of somebody else's face too (a "
+            "cosine similarity of 1). The model has collapsed, or its vectors were made or read wrongly: check input "
+            "and output. The labels have nothing to do with it."
+        )
     metrics = metric_frame(search, column, sorted({1, *ranks}))
     vectors = labelled.vectors(search.recognizer)
     versus = _versus(vectors, population, metrics, seeds)

@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,8 +13,9 @@ from torch import Tensor
 
 from fairveil.audit.imbalance import MakeUp, Population, draw
 from fairveil.errors import FairveilError
-from fairveil.faces.identification import identify
-from fairveil.faces.rates import RESAMPLES, Rate, Ratio, complement, rate, ratio
+from fairveil.faces.identification import identify, nearest_labels
+from fairveil.faces.rates import RESAMPLES, Rate, Ratio, complement, rate_of_people, ratio
+from fairveil.faces.vectors import content_order
 
 SEEDS = 5
 """How often a set of each make-up is drawn (section 5.5.1)."""
@@ -28,17 +30,18 @@ class Tally:
         probes: how often an image of each identity was looked for, (I,), int64.
         errors: how often an image of anybody else was nearer than all of its own, by rank: (I,) each, int64. At rank k:
             how often none of its own was among the k nearest.
-        by_own: how often the nearest was somebody else of the same group, (I,), int64.
+        by_own: how often the nearest was somebody else of the same group, (I,), float64: where several are equally near
+            each counts for its share.
         wrong: whose images the nearest were where they were somebody else's: from the group of a row to the group of a
-            column, (G, G), int64.
+            column, (G, G), float64, likewise.
         by_draw: rank-1 errors and probes of each group in each draw, (draws, G) each.
     """
 
     make_up: MakeUp
     probes: NDArray[np.int64]
     errors: Mapping[int, NDArray[np.int64]]
-    by_own: NDArray[np.int64]
-    wrong: NDArray[np.int64]
+    by_own: NDArray[np.float64]
+    wrong: NDArray[np.float64]
     by_draw: tuple[NDArray[np.int64], NDArray[np.int64]]
 
 
@@ -134,15 +137,12 @@ class Response:
         low, high = np.exp(np.nanquantile(changes, [0.025, 0.975]))
         return Ratio(float(change), float(min(low, change)), float(max(high, change)))
 
-    def _rate(self, group: str, hits: NDArray[np.int64], trials: NDArray[np.int64]) -> Rate | None:
+    def _rate(self, group: str, hits: NDArray[Any], trials: NDArray[np.int64]) -> Rate | None:
         """A rate of the people of a group, from hits and trials of every identity; None without any trial."""
         mine = self.group == self.groups.index(group)
-        counted, succeeded = torch.from_numpy(trials[mine]), torch.from_numpy(hits[mine])
-        if not counted.any():
+        if not trials[mine].any():
             return None
-        people = torch.arange(len(counted)).repeat_interleave(counted)
-        nth = torch.arange(len(people)) - (counted.cumsum(0) - counted)[people]
-        return rate(nth < succeeded[people], people)
+        return rate_of_people(torch.from_numpy(hits[mine]), torch.from_numpy(trials[mine]))
 
     def _resampled(self, group: str) -> NDArray[np.float64]:
         """The error of a group in each make-up, first as measured, then for its identities drawn anew.
@@ -228,7 +228,8 @@ def respond(
 ) -> Response:
     """Look for every image of galleries of some make-ups among the others of its gallery (sections 5.3 and 5.5).
 
-    One pass over the similarities serves all galleries.
+    One pass over the similarities serves all galleries. Images are put in an order of their own first, so that the rows
+    of a file may stand in any.
 
     Args:
         embeddings: unit vectors, (N, D).
@@ -245,19 +246,23 @@ def respond(
         raise FairveilError(
             f"There are {len(embeddings)} embeddings and labels of {len(population)} images: give one for each."
         )
+    order = content_order(embeddings, population.identity)
+    embeddings, population = embeddings[order], population.take(order)
     drawn = [draw(population, make_up, seed=seed) for make_up in make_ups for seed in range(seeds)]
     used = torch.zeros(len(population), dtype=torch.bool)
     used[torch.cat(drawn)] = True  # the rest is in no gallery
     where = used.cumsum(0) - 1
     masks = [torch.zeros(int(used.sum()), dtype=torch.bool).index_fill(0, where[rows], True) for rows in drawn]
     vectors, identity, group = embeddings[used], population.identity[used], population.group[used]
-    outcomes = identify(vectors, vectors, identity, identity, exclude=torch.arange(len(vectors)), galleries=masks)
+    itself = torch.arange(len(vectors))
+    everybody = vectors, vectors, identity, identity
+    outcomes = identify(*everybody, exclude=itself, galleries=masks)
     names, person = torch.unique(identity, return_inverse=True)
     group_of = torch.zeros(len(names), dtype=torch.int64).index_copy(0, person, group)
     tallies = []
     for place, make_up in enumerate(make_ups):
         probes, errors = np.zeros(len(names), np.int64), {k: np.zeros(len(names), np.int64) for k in {1, *ranks}}
-        wrong, by_own = np.zeros((len(population.groups),) * 2, np.int64), np.zeros(len(names), np.int64)
+        wrong, by_own = np.zeros((len(population.groups),) * 2), np.zeros(len(names))
         by_draw = []
         for mask, outcome in zip(
             *(some[place * seeds : (place + 1) * seeds] for some in (masks, outcomes)), strict=True
@@ -267,9 +272,10 @@ def respond(
             for k in errors:
                 errors[k] += _counted(who[rank > k], len(names))
             missed = rank > 1
-            other = group[outcome.other_index[mask][missed]]
-            np.add.at(wrong, (mine[missed].numpy(), other.numpy()), 1)
-            by_own += _counted(who[missed][other == mine[missed]], len(names))
+            rows = mask.nonzero().flatten()[missed]
+            other = nearest_labels(outcome, rows, group, len(wrong), *everybody, exclude=itself, among=mask).numpy()
+            np.add.at(wrong, mine[missed].numpy(), other)
+            np.add.at(by_own, who[missed].numpy(), other[np.arange(len(other)), mine[missed].numpy()])
             by_draw.append([_counted(mine[missed], len(wrong)), _counted(mine, len(wrong))])
         by_group = np.array(by_draw)
         tallies.append(Tally(make_up, probes, errors, by_own, wrong, (by_group[:, 0], by_group[:, 1])))

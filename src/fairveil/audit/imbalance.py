@@ -7,7 +7,7 @@ data allow, and where some people have far more of them than others, no more tha
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Literal, get_args
 
@@ -87,6 +87,10 @@ class Population:
     def __len__(self) -> int:
         """How many images there are."""
         return len(self.identity)
+
+    def take(self, rows: Tensor) -> "Population":
+        """Some images by their numbers, in the order given; groups and numbers of identities stay as they are."""
+        return replace(self, identity=self.identity[rows], group=self.group[rows])
 
     @property
     def known(self) -> Tensor:

@@ -87,15 +87,35 @@ def rate(successes: Tensor, identities: Tensor, *, confidence: float = 0.95) -> 
     >>> none_found.value, round(none_found.high, 2)
     (0.0, 0.21)
     """
-    if not len(successes):
-        raise FairveilError("There are no probes to take a rate of.")
     people, person = torch.unique(identities, return_inverse=True)
     probes = torch.bincount(person, minlength=len(people)).double()
     hits = torch.bincount(person, successes.double(), minlength=len(people))
+    return rate_of_people(hits, probes, confidence=confidence)
+
+
+def rate_of_people(hits: Tensor, probes: Tensor, *, confidence: float = 0.95) -> Rate:
+    """As `rate`, from the counts of each identity; hits may be fractions, where equals share one.
+
+    Args:
+        hits: successes of each identity, (I,).
+        probes: how often each was looked for, (I,); those that never were do not count as people.
+        confidence: of the interval.
+
+    Raises:
+        FairveilError: there are no probes.
+
+    >>> rate_of_people(torch.tensor([1.5, 0.0]), torch.tensor([2, 4])).value
+    0.25
+    """
+    asked = probes > 0
+    hits, probes = hits[asked].double(), probes[asked].double()
+    people = len(probes)
+    if not people:
+        raise FairveilError("There are no probes to take a rate of.")
     value = float(hits.sum() / probes.sum())
-    quantile = float(stats.t.ppf((1 + confidence) / 2, max(1, len(people) - 1)))
+    quantile = float(stats.t.ppf((1 + confidence) / 2, max(1, people - 1)))
     low, high = wilson(value, _worth(hits, probes), z=quantile)
-    return Rate(value, low, high, len(successes), len(people))
+    return Rate(value, low, high, int(probes.sum()), people)
 
 
 def complement(one: Rate) -> Rate:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from fairveil.errors import FairveilError, did_you_mean
-from fairveil.faces.identification import Outcome, identify, nearest
+from fairveil.faces.identification import TIE, Neighbours, Outcome, identify, nearest, nearest_labels
 from fairveil.faces.rates import MissRate, Rate, Ratio, match_curve, miss_rate, rate, ratio
 from fairveil.faces.vectors import Embeddings
 
@@ -43,12 +43,13 @@ class Search:
         """The k faces of the gallery nearest to each probe; all of them if there are fewer.
 
         Returns:
-            A row each, nearest first: `recognizer`; `probe`, the photo, and `probe_face`, which of its faces, from 1;
-            `place`, from 1; `image` and `face` of the gallery; `similarity`; `match`, whether that reaches the
-            threshold, null where none is known; and `probe_identity` and `identity` where there are any.
+            A row each, nearest first, equals by the names of their photos: `recognizer`; `probe`, the photo, and
+            `probe_face`, which of its faces, from 1; `place`, from 1; `image` and `face` of the gallery; `similarity`;
+            `match`, whether that reaches the threshold, null where none is known; and `probe_identity` and `identity`
+            where there are any.
         """
         k = min(k, self.candidates)
-        found = nearest(*self._vectors, k, exclude=self._itself)
+        found = self._nearest(k)
         probes = _named(self.probes)[torch.arange(len(self.probes)).repeat_interleave(k).numpy()]
         gallery = _named(self.gallery)[found.index.flatten().numpy()]
         similarity = pl.Series("similarity", found.similarity.flatten().numpy())
@@ -59,6 +60,19 @@ class Search:
             .hstack([place, *gallery, similarity])
             .select(pl.lit(self.recognizer).alias("recognizer"), pl.all(), match.alias("match"))
         )
+
+    def _nearest(self, k: int) -> Neighbours:
+        """As `identification.nearest`, but of equals the photo whose name comes first, wherever its row is."""
+        probes, gallery = self._vectors
+        by_name = _named(self.gallery).select(pl.arg_sort_by("image", "face").cast(pl.Int64)).to_series()
+        order = by_name.to_torch()
+        itself = None if self._itself is None else order.argsort()[self._itself]
+        found = nearest(probes, gallery[order], k, exclude=itself)
+        similarity = (found.similarity.double() / TIE).round() * TIE
+        rows = found.index.argsort(1)
+        falling = torch.sort(similarity.gather(1, rows), stable=True, dim=1, descending=True).indices
+        place = rows.gather(1, falling)
+        return Neighbours(found.similarity.gather(1, place), order[found.index.gather(1, place)])
 
     @property
     def labelled(self) -> bool:
@@ -91,6 +105,19 @@ class Search:
         return int((self.outcome.other > _COPY).sum())
 
     @property
+    def tied(self) -> int:
+        """Labelled probes whose nearest own photo is as similar as one of somebody else, see `Outcome.rank`."""
+        return int(((self.outcome.tied > 0) & (self.outcome.rank > 0)).sum())
+
+    @property
+    def collapsed(self) -> bool:
+        """Whether most faces have somebody else's face that the recognizer cannot tell from them at all.
+
+        No test set has so many wrong labels: the network has collapsed, or was fed or read wrongly.
+        """
+        return self.renamed_copies > len(self.outcome.rank) / 2
+
+    @property
     def probe_people(self) -> Tensor:
         """The identities of the labelled probes as numbers, in the order of `outcome`: (P,), int64."""
         return self._people[0][self._labelled]
@@ -110,14 +137,10 @@ class Search:
         Raises:
             FairveilError: no identities are known on one of the sides.
         """
-        probe_people, gallery_people = self._people
-        for side, people in (("probes", probe_people), ("gallery", gallery_people)):
+        for side, people in zip(("probes", "gallery"), self._people, strict=True):
             if not bool((people >= 0).any()):
                 raise FairveilError(f"No identities are known of the {side}, so nobody could tell right from wrong.")
-        rows = self._labelled
-        itself = None if self._itself is None else self._itself[rows]
-        probes, gallery = self._vectors
-        return identify(probes[rows], gallery, probe_people[rows], gallery_people, exclude=itself)[0]
+        return identify(*self._asked, exclude=self._asked_rows)[0]
 
     def accuracy(self, ranks: Sequence[int], *, group: str | None = None) -> dict[str | None, dict[int, Rate]]:
         """Rank-k accuracy for every k: of all probes (None), and of each value of a group column of theirs.
@@ -180,16 +203,26 @@ class Search:
         """From which group the nearest face is, for probes that are in the gallery and find someone else first.
 
         Returns:
-            `probes`, `gallery` and `count`: values of the group column, null where unknown, and how often.
+            `probes`, `gallery` and `count`: values of the group column, null where unknown, and how often; where
+            several faces are equally near, each counts for its share.
 
         Raises:
             FairveilError: as `outcome`, or one of the sides has no such column.
         """
-        wrong = self.outcome.rank > 1
-        probes = self.probe_groups(group).filter(_mask(wrong))
-        gallery = _group(self.gallery, group, "gallery")[self.outcome.other_index[wrong].numpy()]
-        pairs = pl.DataFrame({"probes": probes, "gallery": gallery})
-        return pairs.group_by(pl.all()).len("count").sort("probes", "gallery", nulls_last=True)
+        wrong = (self.outcome.rank > 1).nonzero().flatten()
+        probes, gallery = self.probe_groups(group)[wrong.numpy()], _group(self.gallery, group, "gallery")
+        values = gallery.unique().sort(nulls_last=True).to_list()
+        numbers = {value: number for number, value in enumerate(values)}
+        labels = torch.tensor([numbers[value] for value in gallery])
+        shares = nearest_labels(
+            self.outcome, wrong, labels, len(values), *self._asked, exclude=self._asked_rows
+        ).numpy()
+        rows = []
+        for mine in probes.unique().sort(nulls_last=True):
+            counts = shares[probes.eq_missing(mine).to_numpy()].sum(0).round(6)
+            rows += [(mine, value, float(count)) for value, count in zip(values, counts, strict=True) if count]
+        schema = {"probes": pl.String, "gallery": pl.String, "count": pl.Float64}
+        return pl.DataFrame(rows, schema=schema, orient="row")
 
     def _parts(self, group: str | None) -> dict[str | None, Tensor]:
         """Which labelled probes are of each value of a group column, after all of them (None): (P,), bool."""
@@ -204,6 +237,16 @@ class Search:
     @property
     def _vectors(self) -> tuple[Tensor, Tensor]:
         return self.probes.vectors(self.recognizer), self.gallery.vectors(self.recognizer)
+
+    @property
+    def _asked(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """What `identify` is given: labelled probes and the gallery, and whose they are."""
+        probes, gallery = self._vectors
+        return probes[self._labelled], gallery, self._people[0][self._labelled], self._people[1]
+
+    @property
+    def _asked_rows(self) -> Tensor | None:
+        return None if self._itself is None else self._itself[self._labelled]
 
     @property
     def _itself(self) -> Tensor | None:

@@ -22,6 +22,8 @@ FACE_SCHEMA: dict[str, pl.DataType] = {
 }
 """What is known of a face beside its embeddings: the columns and their types."""
 
+_KEYED = 1 << 14  # rows whose keys are made at a time
+
 _METADATA = "fairveil"  # the key under which a file says what made it
 
 
@@ -228,6 +230,28 @@ def vector_column(name: str, vectors: NDArray[np.float32]) -> pl.Series:
     Array(Float32, shape=(2,))
     """
     return pl.Series(name, vectors, dtype=pl.Array(pl.Float32, vectors.shape[1]))
+
+
+def content_order(vectors: Tensor, identities: Tensor) -> Tensor:
+    """Rows by identity and then by what their vectors are, so that nothing hangs on the order of a file.
+
+    Args:
+        vectors: (N, D).
+        identities: numbers, (N,).
+
+    Returns:
+        The rows in an order that is the same however they were shuffled, but for rows of one identity and one vector,
+        (N,), int64.
+
+    >>> content_order(torch.tensor([[0.0, 1.0], [1.0, 0.0], [0.0, 1.0]]), torch.tensor([5, 5, 3]))[0]
+    tensor(2)
+    """
+    directions = np.random.default_rng(0).normal(size=vectors.shape[1])
+    rows = vectors.numpy(force=True)
+    keys = [  # sums over one row each, which do not depend on where in the file it is, as a product of matrices may
+        (rows[start : start + _KEYED].astype(np.float64) * directions).sum(1) for start in range(0, len(rows), _KEYED)
+    ]
+    return torch.from_numpy(np.lexsort((np.concatenate(keys), identities.numpy(force=True))))
 
 
 def write_parquet(frame: pl.DataFrame, path: Path, metadata: dict[str, str]) -> None:

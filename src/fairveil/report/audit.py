@@ -14,7 +14,7 @@ from fairveil.audit.power import ratio_visible
 from fairveil.faces.rates import Rate, Ratio
 from fairveil.photos import shown
 from fairveil.report.plots import Series, lines
-from fairveil.report.searches import miss_table, wrong_matches_table
+from fairveil.report.searches import miss_table, ties_told, wrong_matches_table
 from fairveil.report.sections import Section, write_sections
 from fairveil.report.study import Figure
 from fairveil.report.tables import Cell, Table, Unit
@@ -77,7 +77,7 @@ def sections_of(audits: Sequence[Audit], about: Mapping[str, str]) -> list[Secti
         results.append(accuracy_table(audit))
         results += filter(None, [miss_table(search, _FPIRS, audit.column), wrong_matches_table(search, audit.column)])
         sensitivity += [curve_table(audit, curve) for curve in audit.curves.values()]
-    data = (*first.left_out, *copies_told(first))
+    data = (*first.left_out, *(f"{a.recognizer}: {sentence}" for a in audits for sentence in copies_told(a)))
     without = [f"{audit.recognizer}: {sentence}" for audit in audits for sentence in curves_missing(audit)]
     warnings = [f"{a.recognizer}: {a.masked.warning}" for a in audits if a.masked and a.masked.warning]
     return [
@@ -317,6 +317,9 @@ def curves_missing(audit: Audit) -> Iterator[str]:
 def copies_told(audit: Audit) -> Iterator[str]:
     """What looks wrong with the data, in sentences."""
     search = audit.search
+    yield from ties_told(search)
+    if search.collapsed:  # whoever looks like everybody has copies everywhere, and no label is to blame
+        return
     if search.copies:
         yield f"{search.copies:,} faces have a copy of themselves among the others: keep one of each for a harder test."
     if search.renamed_copies:
@@ -362,6 +365,8 @@ def audit_record(audit: Audit) -> dict[str, Any]:
         "data": {group: asdict(one) for group, one in audit.groups.items()},
         "left_out": list(audit.left_out),
         "copies": {"same_name": audit.search.copies, "other_name": audit.search.renamed_copies},
+        "ties": audit.search.tied,
+        "collapsed": audit.search.collapsed,
         "accuracy": [
             {"group": str(group), "rank": k, **asdict(audit.accuracy(group, k))}
             for group in frame.index
@@ -433,7 +438,9 @@ def _protocol(audit: Audit) -> list[str]:
     return [
         f"Closed-set identification (1:N): every one of {len(search.probes):,} faces is looked for among all the "
         "others by cosine similarity, and found if the nearest (or one of the k nearest) is of the same person. People "
-        "of one image are in the gallery as others.",
+        "of one image are in the gallery as others. Similarities that differ by less than a millionth are equal; of "
+        "equals any order is as likely, and a face has the rank expected over them: 1, and the others that are nearer, "
+        "and o / (m + 1) of o others and m own photos that are equal.",
         "Intervals of 95 % take people, not photos, for what was sampled: Wilson's with Student's quantile for as many "
         "independent trials as the photos of each person are worth. Ratios of two groups' errors have intervals put "
         "together from those (MOVER-R); what is compared on the same people resamples them.",

@@ -114,6 +114,23 @@ def error_ratio_line(search: Search, k: int, group: str) -> str | None:
     return f"Rank-{k} errors, {group} {most} to {fewest}: {times.value:.2f} times as often [{times.low:.2f}–{high}]."
 
 
+def ties_told(search: Search) -> Iterator[str]:
+    """In sentences: how many ranks hang on ties, and whether the recognizer tells nobody from anybody."""
+    total = len(search.outcome.rank)
+    if search.collapsed:
+        yield (
+            f"{search.renamed_copies:,} of {total:,} faces have a face of somebody else that {search.recognizer} "
+            "cannot tell from them at all: the model has collapsed, or its vectors were made or read wrongly. No rate "
+            "says anything about people or groups."
+        )
+    if search.tied:
+        yield (
+            f"{search.tied:,} of {total:,} probes are as similar to somebody else as to their own nearest photo "
+            "(a tie): any order of the equals being as likely, each counts with its expected rank, and is found at "
+            "rank k if that is k or less."
+        )
+
+
 def search_record(
     search: Search, ranks: Sequence[int], group: str | None = None, fpirs: Sequence[float] = ()
 ) -> dict[str, Any]:
@@ -131,6 +148,8 @@ def search_record(
         "strangers": search.strangers,
         "unlabelled": search.unlabelled,
         "copies": search.copies,
+        "ties": search.tied,
+        "collapsed": search.collapsed,
         "accuracy": [
             {"group": value, "rank": k, **asdict(rate)}
             for value, by_rank in rates.items()
@@ -192,6 +211,7 @@ def _notes(search: Search, ranks: Sequence[int]) -> Iterator[str]:
         yield f"{search.strangers:,} probes are of people who are not in the gallery; they are left out."
     if search.unlabelled:
         yield f"{search.unlabelled:,} probes have no identity; they are left out."
+    yield from ties_told(search)
     if search.copies and search.leave_one_out:
         yield f"{search.copies:,} probes have a copy among the other faces, which is easy to find: keep one of each."
     elif search.copies:
