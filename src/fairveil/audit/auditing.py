@@ -12,7 +12,8 @@ from fairlearn.metrics import MetricFrame
 
 from fairveil.audit.bias import SEEDS, FairPoint, Response, respond, worst_and_best
 from fairveil.audit.imbalance import PARTS, Kind, Population, Shares, check_names, largest, one_group_each, sweep
-from fairveil.audit.power import correlation_within
+from fairveil.audit.power import correlation_within, ratio_visible
+from fairveil.comparisons import pairs_confidence
 from fairveil.errors import FairveilError
 from fairveil.faces.rates import Rate, Ratio, complement, rank_accuracy, ratio
 from fairveil.faces.searching import Search, searches
@@ -108,7 +109,7 @@ class MaskedBias:
             return None
         if not balanced.value or not matched.value or change.high is None or change.low <= 1 <= change.high:
             return None
-        shown = balanced.low > 1 or (balanced.high is not None and balanced.high < 1)
+        shown = balanced.told
         turned = (balanced.value - 1) * (matched.value - 1) < 0
         less = abs(np.log(matched.value)) < abs(np.log(balanced.value))
         what = "turns the ratio of errors round" if turned else f"{'hides' if less else 'exaggerates'} bias"
@@ -164,9 +165,17 @@ class Audit:
 
     @property
     def error_ratio(self) -> Ratio:
-        """How many times as often the first group of `versus` is missed as the second, among all labelled faces."""
-        first, second = (complement(self.accuracy(group, 1)) for group in self.versus)
-        return ratio(first, second)
+        """How many times as often the first group of `versus` is missed as the second, among all labelled faces.
+
+        The interval holds for all pairs of groups at once, see `comparable_rates`.
+        """
+        errors = self.search.comparable_errors(1, self.column)
+        return ratio(*(errors[group] for group in self.versus))
+
+    @property
+    def visible_ratio(self) -> float | None:
+        """The smallest ratio that four of five audits like this one would tell from 1; see `ratio_visible`."""
+        return ratio_visible(self.error_ratio, confidence=pairs_confidence(len(self.groups)))
 
 
 def rate_of(row: Mapping[str, float], k: int) -> Rate:

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fairveil.audit.imbalance import MakeUp, Population, draw
+from fairveil.comparisons import pairs_confidence
 from fairveil.errors import FairveilError
 from fairveil.faces.identification import identify, nearest_labels
-from fairveil.faces.rates import RESAMPLES, Rate, Ratio, complement, rate_of_people, ratio
+from fairveil.faces.rates import RESAMPLES, Rate, Ratio, comparable_rates, complement, rate_of_people, ratio
 from fairveil.faces.vectors import content_order
 
 SEEDS = 5
@@ -82,8 +83,15 @@ class Response:
         return float(np.std(errors / probes, ddof=1)) if len(errors) > 1 and probes.all() else None
 
     def error_ratio(self, place: int, versus: tuple[str, str], k: int = 1) -> Ratio | None:
-        """How many times as often the first group is missed as the second; None where one of them is absent."""
-        first, second = (self.error(place, group, k) for group in versus)
+        """How many times as often the first group is missed as the second; None where one of them is absent.
+
+        The interval holds for all pairs of groups at once, see `comparable_rates`.
+        """
+        tally = self.tallies[place]
+        errors, probes = torch.from_numpy(tally.errors[k]), torch.from_numpy(tally.probes)
+        members = {group: torch.from_numpy(self.group == number) for number, group in enumerate(self.groups)}
+        rates = comparable_rates({group: (errors[mine], probes[mine]) for group, mine in members.items()})
+        first, second = (rates.get(group) for group in versus)
         return None if first is None or second is None else ratio(first, second)
 
     def supplied_by_own(self, place: int, group: str) -> Rate | None:
@@ -119,7 +127,8 @@ class Response:
     def ratio_change(self, make_up: int, against: int, versus: tuple[str, str]) -> Ratio | None:
         """How many times the error ratio of one make-up is that of another; None where one of them is unknown.
 
-        Both are measured on the same identities redrawn together. In resamples half an error of the smallest sample is
+        Both are measured on the same identities redrawn together, and of more than two groups the interval holds for
+        all pairs at once (`pairs_confidence`). In resamples half an error of the smallest sample is
         added to every rate alike, so that groups that happen to have none do not make a ratio infinite.
         """
         errors = np.stack([self._resampled(group)[:, [make_up, against]] for group in versus])  # (2, 1 + R, 2)
@@ -134,7 +143,8 @@ class Response:
         padded = errors[:, 1:] + 0.5 / fewest
         changes = np.log(padded[0, :, 0] / padded[1, :, 0]) - np.log(padded[0, :, 1] / padded[1, :, 1])
         change = (measured[0, 0] / measured[1, 0]) / (measured[0, 1] / measured[1, 1])
-        low, high = np.exp(np.nanquantile(changes, [0.025, 0.975]))
+        beyond = (1 - pairs_confidence(len(self.groups))) / 2
+        low, high = np.exp(np.nanquantile(changes, [beyond, 1 - beyond]))
         return Ratio(float(change), float(min(low, change)), float(max(high, change)))
 
     def _rate(self, group: str, hits: NDArray[Any], trials: NDArray[np.int64]) -> Rate | None:

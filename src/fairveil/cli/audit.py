@@ -178,11 +178,19 @@ def audit_questions(
 
 
 def _print(audit: "Audit") -> None:
-    from fairveil.report.audit import accuracy_table, copies_told, curves_missing, reading, sensitivity_reading
+    from fairveil.report.audit import (
+        accuracy_table,
+        copies_told,
+        curves_missing,
+        open_set_table,
+        reading,
+        sensitivity_reading,
+    )
     from fairveil.report.rendering import to_terminal
 
-    for part in to_terminal(accuracy_table(audit), width=results.width):
-        results.print(part)
+    for table in filter(None, (accuracy_table(audit), open_set_table(audit))):
+        for part in to_terminal(table, width=results.width):
+            results.print(part)
     before = (*audit.left_out, *copies_told(audit))
     for sentence in (*before, *reading(audit), *sensitivity_reading(audit), *curves_missing(audit)):
         results.print(Text(f"- {sentence}"), soft_wrap=True)

@@ -10,7 +10,16 @@ from torch import Tensor
 
 from fairveil.errors import FairveilError, did_you_mean
 from fairveil.faces.identification import TIE, Neighbours, Outcome, identify, nearest, nearest_labels
-from fairveil.faces.rates import MissRate, Rate, Ratio, match_curve, miss_rate, rate, ratio
+from fairveil.faces.rates import (
+    MissRate,
+    Rate,
+    Ratio,
+    comparable_rates,
+    match_curve,
+    miss_rate,
+    miss_rates,
+    ratio,
+)
 from fairveil.faces.vectors import Embeddings
 
 _COPY = 0.9999  # the similarity above which two pictures are one
@@ -157,47 +166,93 @@ class Search:
             if bool((rank[part] > 0).any())
         }
 
-    def error_ratio(self, k: int, group: str) -> tuple[str, str, Ratio] | None:
-        """How many times as often the group with most errors at rank k errs as the one with fewest.
+    def comparable_errors(self, k: int, group: str) -> dict[str, Rate]:
+        """Of each value of a group column, how many probes lack their person among the k nearest; in rising order.
 
-        Returns:
-            The two groups and the ratio of their errors, the shares of probes whose person is not among the k nearest;
-            None if there are no two groups. The groups are picked by looking at the errors: of many groups the two
-            ends lie apart by chance alone.
+        The intervals hold for all comparisons of groups at once, see `comparable_rates`.
 
         Raises:
             FairveilError: as `accuracy`.
         """
         rank, people = self.outcome.rank, self.probe_people
-        errors = {
-            str(value): rate(rank[part & (rank > 0)] > k, people[part & (rank > 0)])
-            for value, part in self._parts(group).items()
-            if value is not None and bool((rank[part] > 0).any())
-        }
+        counts = {}
+        for value, part in self._parts(group).items():
+            enrolled = part & (rank > 0)
+            if value is not None and bool(enrolled.any()):
+                person = torch.unique(people[enrolled], return_inverse=True)[1]
+                counts[value] = torch.bincount(person, (rank[enrolled] > k).double()), torch.bincount(person)
+        rates = comparable_rates(counts)
+        return dict(sorted(rates.items(), key=lambda one: one[1].value))
+
+    def error_ratio(self, k: int, group: str) -> tuple[str, str, Ratio] | None:
+        """How many times as often the group with most errors at rank k errs as the one with fewest.
+
+        Returns:
+            The two groups and the ratio of their errors, the shares of probes whose person is not among the k nearest;
+            None if there are no two groups. The groups are picked by looking at the errors, for which the interval is
+            made wider: see `comparable_errors`.
+
+        Raises:
+            FairveilError: as `accuracy`.
+        """
+        errors = self.comparable_errors(k, group)
         if len(errors) < 2:
             return None
-        fewest, *_, most = sorted(errors, key=lambda value: errors[value].value)
+        fewest, *_, most = errors
         return most, fewest, ratio(errors[most], errors[fewest])
 
     def miss_rates(
         self, fpirs: Sequence[float], *, group: str | None = None
     ) -> dict[str | None, dict[float, MissRate]]:
-        """FNIR at each FPIR: of all probes (None), and of each value of a group column, with thresholds of its own.
+        """FNIR and FPIR of all probes (None) and of each value of a group column, all at the same thresholds.
 
-        Rates for which a group has too few probes are left out, and so is everything where a probe's person is alone
-        in the gallery. See `rates.miss_rate`.
+        The thresholds are those at which all searches together have the FPIR that was asked for. Rates for which there
+        are too few probes are left out, and so is everything where a probe's person is alone in the gallery, and a
+        group of whom nobody is in it. See `rates.miss_rates`.
+
+        Raises:
+            FairveilError: as `accuracy`.
+        """
+        outcome, parts = self.outcome, self._parts(group)
+        found: dict[str | None, dict[float, MissRate]] = {}
+        if not self._open_set(parts[None]):
+            return found
+        for fpir in self._possible(fpirs, parts[None]):
+            rates = miss_rates(outcome.mate, outcome.other, self.probe_people, fpir, parts)
+            for value, one in rates.items():
+                found.setdefault(value, {})[fpir] = one
+        return found
+
+    def own_miss_rates(self, fpirs: Sequence[float], *, group: str) -> dict[str, dict[float, MissRate]]:
+        """FNIR of each value of a group column at thresholds of its own, at which it has the FPIR asked for.
+
+        No system works like that: it would have to know the group before it knows the person. It shows by how much a
+        common threshold is not the one that suits a group. Rates for which a group has too few probes are left out.
 
         Raises:
             FairveilError: as `accuracy`.
         """
         outcome, people = self.outcome, self.probe_people
-        found: dict[str | None, dict[float, MissRate]] = {}
-        for value, part in self._parts(group).items():
-            mate, other = outcome.mate[part], outcome.other[part]
-            possible = [fpir for fpir in fpirs if 1 <= fpir * len(other) < len(other)]
-            if possible and bool((mate > -torch.inf).any()) and bool((other > -torch.inf).all()):
-                found[value] = {fpir: miss_rate(mate, other, people[part], fpir) for fpir in possible}
-        return found
+        return {
+            value: {
+                fpir: miss_rate(outcome.mate[part], outcome.other[part], people[part], fpir)
+                for fpir in self._possible(fpirs, part)
+            }
+            for value, part in self._parts(group).items()
+            if value is not None and self._open_set(part)
+        }
+
+    def _open_set(self, part: Tensor) -> bool:
+        """Whether some of these probes could be missed, and all of them could find somebody wrong."""
+        return bool((self.outcome.mate[part] > -torch.inf).any()) and bool(
+            (self.outcome.other[part] > -torch.inf).all()
+        )
+
+    @staticmethod
+    def _possible(fpirs: Sequence[float], part: Tensor) -> list[float]:
+        """The false positive rates for which these probes are enough."""
+        searches = int(part.sum())
+        return [fpir for fpir in fpirs if 1 <= fpir * searches < searches]
 
     def wrong_matches(self, group: str) -> pl.DataFrame:
         """From which group the nearest face is, for probes that are in the gallery and find someone else first.

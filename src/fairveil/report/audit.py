@@ -10,11 +10,10 @@ from fairveil.audit.auditing import Audit, Curve
 from fairveil.audit.bias import Response
 from fairveil.audit.human import Agreement
 from fairveil.audit.imbalance import Kind
-from fairveil.audit.power import ratio_visible
 from fairveil.faces.rates import Rate, Ratio
 from fairveil.photos import shown
 from fairveil.report.plots import Series, lines
-from fairveil.report.searches import miss_table, ties_told, wrong_matches_table
+from fairveil.report.searches import miss_table, open_set_record, ties_told, wrong_matches_table
 from fairveil.report.sections import Section, write_sections
 from fairveil.report.study import Figure
 from fairveil.report.tables import Cell, Table, Unit
@@ -29,7 +28,7 @@ CAVEATS = (
     "Groups differ in more than the recogniser's fairness: in light, pose, age, and how many photos of them are alike. "
     "A difference in error is no cause. Even networks with random weights do not err equally on groups.",
     "The two groups that are set in relation are those whose errors lie furthest apart; of many groups the two ends "
-    "lie apart by chance alone.",
+    "lie apart by chance alone. Intervals of ratios are made wider for that, those of single groups are not.",
     "Identification of people who are in the gallery (closed set) is not all of a system: where searches for strangers "
     "count, look at the rates of misses (FNIR) at a fixed rate of false positives.",
 )
@@ -75,7 +74,7 @@ def sections_of(audits: Sequence[Audit], about: Mapping[str, str]) -> list[Secti
     for audit in audits:
         search = audit.search
         results.append(accuracy_table(audit))
-        results += filter(None, [miss_table(search, _FPIRS, audit.column), wrong_matches_table(search, audit.column)])
+        results += filter(None, [open_set_table(audit), wrong_matches_table(search, audit.column)])
         sensitivity += [curve_table(audit, curve) for curve in audit.curves.values()]
     data = (*first.left_out, *(f"{a.recognizer}: {sentence}" for a in audits for sentence in copies_told(a)))
     without = [f"{audit.recognizer}: {sentence}" for audit in audits for sentence in curves_missing(audit)]
@@ -159,10 +158,15 @@ def accuracy_table(audit: Audit) -> Table:
         columns=(*(f"rank-{k}" for k in audit.ranks), "probes", "people"),
         rows=tuple(rows),
         caption="Share of probes with their person among the k nearest of all other faces; 95 % intervals take people "
-        "for the sample, not photos.",
+        "for the sample, not photos, and are of each group alone.",
         unit=(*(shares,) * len(audit.ranks), count, count),
         row_name="group",
     )
+
+
+def open_set_table(audit: Audit) -> Table | None:
+    """FPIR and FNIR of each group at one threshold for all; None where there are too few probes."""
+    return miss_table(audit.search, _FPIRS, audit.column)
 
 
 def curve_table(audit: Audit, curve: Curve) -> Table:
@@ -262,12 +266,14 @@ def reading(audit: Audit) -> Iterator[str]:
         least = f"; it would be {times.low:.1f} at the least" if times.low > 1 else ""
         yield f"nobody of {best} is missed at rank 1, so there is no ratio of errors{least}."
     else:
-        sure = times.low > 1 or (times.high is not None and times.high < 1)
+        many = len(audit.groups)
+        of_all = f", made for all pairs of {many} groups," if many > 2 else ""
         yield (
             f"among all faces {worst} is missed {_times(times)} times as often as {best} at rank 1; "
-            + ("the interval leaves out 1." if sure else "the interval holds 1: no difference can be told from chance.")
+            f"the interval{of_all} "
+            + ("leaves out 1." if times.told else "holds 1: no difference can be told from chance.")
         )
-    if (visible := ratio_visible(times)) is not None:
+    if (visible := audit.visible_ratio) is not None:
         alike = "" if audit.correlation is None else f" (images of one person fare alike: {audit.correlation:.2f})"
         yield f"with so many people{alike}, four of five audits would see a difference of {visible:.1f} times or more."
 
@@ -374,7 +380,8 @@ def audit_record(audit: Audit) -> dict[str, Any]:
         ],
         "versus": list(audit.versus),
         "error_ratio": asdict(audit.error_ratio),
-        "power": {"correlation": audit.correlation, "visible_ratio": ratio_visible(audit.error_ratio)},
+        "power": {"correlation": audit.correlation, "visible_ratio": audit.visible_ratio},
+        "open_set": open_set_record(audit.search, _FPIRS, audit.column),
         "curves": {kind: _curve_record(audit, curve) for kind, curve in audit.curves.items()},
         "without_curve": dict(audit.without_curve),
         "masked_bias": masked
@@ -443,7 +450,8 @@ def _protocol(audit: Audit) -> list[str]:
         "and o / (m + 1) of o others and m own photos that are equal.",
         "Intervals of 95 % take people, not photos, for what was sampled: Wilson's with Student's quantile for as many "
         "independent trials as the photos of each person are worth. Ratios of two groups' errors have intervals put "
-        "together from those (MOVER-R); what is compared on the same people resamples them.",
+        "together from such intervals (MOVER-R), which of more than two groups are wide enough for all pairs at once "
+        "(Tukey's studentized range); what is compared on the same people resamples them.",
         f"Galleries of another make-up are drawn at random, each {audit.draws} "
         "times, with equal totals of people and images throughout; a person counts with all draws.",
     ]
