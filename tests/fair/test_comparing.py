@@ -223,3 +223,9 @@ def test_interventions_and_settings_that_are_not_there_are_told_of(kind, setting
 
 def test_by_name_they_are_as_made():
     assert intervention("fair-features", toward="F", weight=3) == FairFeatures(toward="F", weight=3)
+
+
+def test_groups_that_fare_equally_are_still_two_ends(comparison):
+    level = comparison.scores.with_columns(value=pl.lit(0.5))
+    assert replace(comparison, scores=level).ends == ("F", "M")
+    assert comparison.ends == ("M", "F")

@@ -22,6 +22,8 @@ from fairveil.faces.vectors import Embeddings
 RANKS = (1, 5, 20)
 """The k of rank-k that are reported unless others are asked for."""
 
+_NEARLY = 0.005  # shares nearer to equal ones than a per cent can be rounded are equal
+
 _PERCENT = 100  # shares of a train set are taken to whole per cents, so that sets of whole people can have them
 
 
@@ -98,7 +100,7 @@ class MaskedBias:
 
     @property
     def whose(self) -> str:
-        """Whose make-up the matched gallery has."""
+        """Whose make-up the matched gallery has: that of a train set only if somebody named one."""
         return "the train set" if self.stated else "these data"
 
     @property
@@ -136,7 +138,8 @@ class Audit:
         versus: the group missed most often and the one missed least, on a balanced gallery where one can be drawn.
         curves: by kind of imbalance, as far as the data can give it.
         without_curve: why there is no curve, by kind.
-        masked: the check against a test set made up like the train set; None where it cannot be drawn.
+        masked: the check against a test set made up like the train set, or like these data; None where there is none.
+        without_masked: why, in a sentence.
         correlation: within identities, of rank-1 errors (see `power`); None where it cannot be told.
         draws: galleries of each make-up.
     """
@@ -151,6 +154,7 @@ class Audit:
     curves: Mapping[Kind, Curve]
     without_curve: Mapping[Kind, str]
     masked: MaskedBias | None
+    without_masked: str | None
     correlation: float | None
     draws: int
 
@@ -261,6 +265,7 @@ def audit(
             curves[kind] = _curve(vectors, population, kind, versus, seeds)
         except FairveilError as reason:
             without_curve[kind] = str(reason)
+    masked, without_masked = _masked(vectors, population, versus, train, seeds)
     errors, probes = _by_identity(search)
     correlation = correlation_within(errors, probes)
     return Audit(
@@ -273,7 +278,8 @@ def audit(
         versus=versus,
         curves=curves,
         without_curve=without_curve,
-        masked=_masked(vectors, population, versus, train, seeds),
+        masked=masked,
+        without_masked=without_masked,
         correlation=correlation,
         draws=seeds,
     )
@@ -346,18 +352,27 @@ def _curve(vectors: torch.Tensor, population: Population, kind: Kind, versus: tu
 
 def _masked(
     vectors: torch.Tensor, population: Population, versus: tuple[str, str], train: Shares | None, seeds: int
-) -> MaskedBias | None:
+) -> tuple[MaskedBias | None, str | None]:
+    """The check, or why there is none."""
     shares = train or shares_of(population)
-    if train is None and shares == Shares.balanced(population.groups):
-        return None  # there is nothing to compare it with
+    if shares == Shares.balanced(population.groups):
+        if train is not None:
+            return None, "the train set is balanced, so a test set made up like it is a balanced one."
+        return None, (
+            "whether a test set made up like the train set would hide bias cannot be told: no train set was named (say "
+            "how that is made up with --train-set), and these data are balanced."
+        )
     try:
         make_ups = largest(population, [Shares.balanced(population.groups), shares])
         response = respond(vectors, population, make_ups, seeds=seeds)
     except FairveilError:
         if train is not None:  # asked for, so its absence has to be explained
             raise
-        return None
-    return MaskedBias(shares, train is not None, response, versus)
+        return None, (
+            "whether a test set made up like the train set would hide bias cannot be told: no train set was named (say "
+            "how that is made up with --train-set), and there are too few people to draw galleries like these data."
+        )
+    return MaskedBias(shares, train is not None, response, versus), None
 
 
 def shares_of(population: Population) -> Shares:
@@ -372,10 +387,14 @@ def shares_of(population: Population) -> Shares:
 def in_percent(counts: Mapping[str, float]) -> dict[str, Fraction]:
     """Shares in whole per cents that add up to 1; a group that is there has one per cent at least.
 
+    What differs from equal shares by no more than rounding are exactly equal ones.
+
     >>> in_percent({"F": 1, "M": 2})
     {'F': Fraction(33, 100), 'M': Fraction(67, 100)}
     """
     total = sum(counts.values())
+    if all(abs(count / total - 1 / len(counts)) <= _NEARLY for count in counts.values()):
+        return dict.fromkeys(counts, Fraction(1, len(counts)))  # of three equal groups none has more than the others
     exact = {group: Fraction(count) / Fraction(total) * _PERCENT for group, count in counts.items()}
     whole = {group: max(int(share), int(share > 0)) for group, share in exact.items()}
     while sum(whole.values()) < _PERCENT:  # what is furthest below its share comes nearer to it

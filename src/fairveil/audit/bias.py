@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy import stats
 from torch import Tensor
 
 from fairveil.audit.imbalance import MakeUp, Population, draw
@@ -200,32 +201,62 @@ class Interplay:
         both: where both are, in the same way.
     """
 
-    train: float
-    gallery: float
-    both: float
+    train: Ratio
+    gallery: Ratio
+    both: Ratio
 
     @classmethod
-    def of(cls, balanced: float, train: float, gallery: float, both: float) -> "Interplay":
-        """From four error ratios: of balanced sets, of one of both unequal, and of both.
+    def of(cls, runs: Sequence[tuple[Ratio, Ratio, Ratio, Ratio]]) -> "Interplay | None":
+        """From four error ratios of each run: of balanced sets, of one of both unequal, and of both.
 
-        >>> Interplay.of(1.6, 3.2, 0.8, 1.6).verdict
+        A run is a recogniser trained anew and tested on the same people. What a ratio is multiplied by is the
+        geometric mean over runs. Its interval adds, on the logarithm's scale, what other people would change (from the
+        intervals of the two ratios, as if they were of different people, which is wide rather than narrow) and what
+        other runs would (Student's, from two runs on; of a single run it is not known, and the interval has no ends).
+
+        Returns:
+            None where a ratio has no value or is zero.
+
+        >>> sure = [Ratio(value, value / 1.1, value * 1.1) for value in (1.6, 3.2, 0.8, 1.6)]
+        >>> Interplay.of([tuple(sure)] * 2).verdict
         'cancel'
         """
-        return cls(train / balanced, gallery / balanced, both / balanced)
+        if not runs or any(not ratio.value for run in runs for ratio in run):
+            return None
+        return cls(*(_multiplied([(run[0], run[place]) for run in runs]) for place in (1, 2, 3)))
 
     @property
-    def verdict(self) -> str:
+    def verdict(self) -> str | None:
         """Whether the two "amplify" each other, pulling the same way, or "cancel" each other, pulling apart.
 
-        These are the signs of two estimates: without several runs that agree they may be chance.
+        None where one of the two is not told from doing nothing.
         """
-        pull = math.log(self.train) * math.log(self.gallery)
-        return "amplify" if pull > 0 else "cancel" if pull < 0 else "neither"
+        if not (self.train.told and self.gallery.told):
+            return None
+        return "amplify" if (self.train.low > 1) == (self.gallery.low > 1) else "cancel"
 
     @property
     def expected(self) -> float:
         """By what the ratio would be multiplied if the two did not know of each other."""
-        return self.train * self.gallery
+        return float(self.train.value or 0) * float(self.gallery.value or 0)
+
+
+def _multiplied(pairs: Sequence[tuple[Ratio, Ratio]]) -> Ratio:
+    """What a ratio is multiplied by, from the ratio before and after in each run; see `Interplay.of`."""
+    logs = [math.log(float(after.value or 0) / float(before.value or 0)) for before, after in pairs]
+    value = float(np.mean(logs))
+    reaches = [_log_reach(one) for pair in pairs for one in pair]
+    if len(logs) < 2 or math.inf in reaches:
+        return Ratio(math.exp(value), 0.0, None)
+    people = 2 * float(np.mean(np.square(reaches)))
+    runs = float(stats.t.ppf(0.975, len(logs) - 1)) ** 2 * float(np.var(logs, ddof=1)) / len(logs)
+    reach = math.sqrt(people + runs)
+    return Ratio(math.exp(value), math.exp(value - reach), math.exp(value + reach))
+
+
+def _log_reach(one: Ratio) -> float:
+    """Half of the length of an interval on the logarithm's scale."""
+    return math.log(one.high / one.low) / 2 if one.low > 0 and one.high is not None else math.inf
 
 
 def respond(
@@ -293,8 +324,8 @@ def respond(
 
 
 def worst_and_best(errors: Mapping[str, Rate]) -> tuple[str, str]:
-    """The groups that are missed most and least often, of two or more; two different ones, however equal."""
-    fewest, *_, most = sorted(errors, key=lambda group: errors[group].value)
+    """The groups that are missed most and least often, of two or more; two different ones, of equals by their names."""
+    fewest, *_, most = sorted(sorted(errors), key=lambda group: errors[group].value)
     return most, fewest
 
 

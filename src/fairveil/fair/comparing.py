@@ -127,10 +127,14 @@ class Comparison:
 
     @cached_property
     def ends(self) -> tuple[str, str]:
-        """The groups that are best and worst off at the baselines on validation: between them is the gap."""
+        """The groups that are best and worst off at the baselines on validation: between them is the gap.
+
+        Two different ones, however equal; of equals the one whose name comes first is the better one.
+        """
         first = "baseline" if "baseline" in self.baselines else next(iter(self.baselines.values()))
         means = {group: self.value(first, "validation", group).value for group in self.groups}
-        return max(means, key=lambda group: means[group]), min(means, key=lambda group: means[group])
+        best, *_, worst = sorted(sorted(means), key=lambda group: -means[group])
+        return best, worst
 
     def value(
         self,

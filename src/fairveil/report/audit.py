@@ -229,10 +229,13 @@ def series_of(response: Response, shares: Sequence[float], group: str) -> Series
 
 
 def masked_tables(audits: Sequence[Audit]) -> list[Table]:
-    """The error ratio on a balanced gallery beside that on one made up like the train set; nothing where unknown."""
+    """The error ratio on a balanced gallery beside that on one made up like the train set, or if none was named, like
+    these data; nothing where neither is known.
+    """
     known = [(audit, audit.masked) for audit in audits if audit.masked is not None]
     if not known:
         return []
+    whose = " or ".join(sorted({masked.whose for _, masked in known}))
     rows = []
     for audit, masked in known:
         name = f"{audit.recognizer}, {audit.versus[0]} to {audit.versus[1]}"
@@ -247,8 +250,8 @@ def masked_tables(audits: Sequence[Audit]) -> list[Table]:
     }
     return [
         Table(
-            title="The same bias on a balanced test set and on one made up like the train set",
-            columns=("balanced", "like the train set", "change"),
+            title=f"The same bias on a balanced test set and on one made up like {whose}",
+            columns=("balanced", f"like {whose}", "change"),
             rows=tuple(rows),
             unit="ratio",
             caption=f"How many times as often the first group is missed as the second. Made up like "
@@ -298,10 +301,7 @@ def sensitivity_reading(audit: Audit) -> Iterator[str]:
         )
     masked = audit.masked
     if masked is None:
-        yield (
-            "whether a test set made up like the train set would hide bias cannot be told: say how that is made up, "
-            "unless people or errors are too few."
-        )
+        yield str(audit.without_masked)
     elif masked.change is None:
         yield (
             f"whether a test set made up like {masked.whose} would hide bias cannot be told: there are too few people "
