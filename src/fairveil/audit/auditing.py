@@ -355,9 +355,7 @@ def _masked(
 ) -> tuple[MaskedBias | None, str | None]:
     """The check, or why there is none."""
     shares = train or shares_of(population)
-    if shares == Shares.balanced(population.groups):
-        if train is not None:
-            return None, "the train set is balanced, so a test set made up like it is a balanced one."
+    if train is None and shares == Shares.balanced(population.groups):
         return None, (
             "whether a test set made up like the train set would hide bias cannot be told: no train set was named (say "
             "how that is made up with --train-set), and these data are balanced."

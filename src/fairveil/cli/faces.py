@@ -5,6 +5,7 @@ import shutil
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -124,7 +125,19 @@ def identify(
     fpir: Annotated[
         str, typer.Option(metavar="SHARES", help="False positive rates at which to say how many are missed.")
     ] = _FPIRS,
-    group: Annotated[str | None, typer.Option(help="Also tell groups apart: a column of the tables.")] = None,
+    groups: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--group",
+            metavar="COLUMN",
+            help="Also tell groups apart: a column of the tables; several (repeated, or with commas between them) are "
+            "crossed with each other.",
+        ),
+    ] = None,
+    bins: Annotated[
+        list[str] | None,
+        typer.Option(metavar="COLUMN=NUMBERS", help="Where bins of a number such as age begin, like age=18,30,60."),
+    ] = None,
     face: Annotated[
         Face | None, typer.Option(help="Which faces of photos; central where identities are known, else all.")
     ] = None,
@@ -160,7 +173,7 @@ def identify(
     ranks = ranks_of(_RANKS if k is None else k)
     fpirs = _fpirs(fpir)
     nearest = None if k is None else max(ranks)
-    found = _searches(gallery, probes, recognizer, face, minimum_face, group)
+    found, group = _searches(gallery, probes, recognizer, face, minimum_face, groups or [], bins or [])
     labelled = found[0].labelled
     if group is not None and not labelled:
         raise FairveilError("Groups are compared by how often their people are found, for which identities are needed.")
@@ -296,9 +309,20 @@ def _some(names: Sequence[str]) -> str:
 
 
 def _searches(
-    gallery: str, probes: str, names: list[str] | None, face: Face | None, minimum_face: float, group: str | None
-) -> list["Search"]:
-    """What is to be compared, with embeddings read or made once it is known that all sides have the groups."""
+    gallery: str,
+    probes: str,
+    names: list[str] | None,
+    face: Face | None,
+    minimum_face: float,
+    wanted_groups: list[str],
+    bins: list[str],
+) -> tuple[list["Search"], str | None]:
+    """What is to be compared, with embeddings read or made once it is known that all sides have the groups.
+
+    Returns:
+        The searches, and the column of the groups, if any were asked for.
+    """
+    from fairveil.data.grouping import bins_of, column_names, grouped
     from fairveil.faces.embedding import Embeddings
     from fairveil.faces.searching import searches
     from fairveil.photos import shown
@@ -309,10 +333,11 @@ def _searches(
     groups = {source: side.groups for source, side in sides.items()}
     groups |= {source: table.groups for source, table in tables.items()}
     for source, there in groups.items():
-        if group is not None and group not in there:
-            hint = did_you_mean(group, there)
-            names_there = ", ".join(there) or "none"
-            raise FairveilError(f"{shown(source)} has no groups {group!r}.{hint} It has {names_there}.")
+        for group in column_names(there, wanted_groups):
+            if group not in there:
+                hint = did_you_mean(group, there)
+                names_there = ", ".join(there) or "none"
+                raise FairveilError(f"{shown(source)} has no groups {group!r}.{hint} It has {names_there}.")
     if tables:
         recognizers = _like(sides, names)
         for source, table in tables.items():
@@ -321,6 +346,16 @@ def _searches(
             sides[source] = embed_with_progress(table, recognizers, chosen, minimum_face, None)
             for line in left_out_lines(sides[source]):
                 talk.print(Text(f"{shown(source)}: {line}"), soft_wrap=True)
+    column = None
+    if wanted_groups:
+        crossed = grouped([side.frame for side in sides.values()], wanted_groups, bins_of(bins))
+        sides = {
+            source: replace(side, frame=frame)
+            for (source, side), frame in zip(sides.items(), crossed.frames, strict=True)
+        }
+        column = crossed.column
+        for note in crossed.notes:
+            talk.print(Text(note), soft_wrap=True)
     same = paths[gallery].resolve() == paths[probes].resolve()
     found = searches(sides[probes], sides[gallery], leave_one_out=same)
     wanted = {Path(name).stem if name.endswith((".onnx", ".safetensors")) else name for name in names or ()}
@@ -329,7 +364,7 @@ def _searches(
             f"There are no embeddings of {', '.join(sorted(unknown))} on both sides, but of "
             f"{', '.join(search.recognizer for search in found)}."
         )
-    return [search for search in found if not wanted or search.recognizer in wanted]
+    return [search for search in found if not wanted or search.recognizer in wanted], column
 
 
 def _like(sides: dict[str, "Embeddings"], names: list[str] | None) -> list["Recognizer"]:

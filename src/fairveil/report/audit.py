@@ -229,9 +229,7 @@ def series_of(response: Response, shares: Sequence[float], group: str) -> Series
 
 
 def masked_tables(audits: Sequence[Audit]) -> list[Table]:
-    """The error ratio on a balanced gallery beside that on one made up like the train set, or if none was named, like
-    these data; nothing where neither is known.
-    """
+    """The error ratio on a balanced gallery beside that on one like the train set, or these data if none was named."""
     known = [(audit, audit.masked) for audit in audits if audit.masked is not None]
     if not known:
         return []
