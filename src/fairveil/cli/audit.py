@@ -232,6 +232,8 @@ def _read(file: Path, labels: Path | None) -> "Embeddings":
             f"{shown(file)} is no file of embeddings (.parquet, .npy): give photos with --images, or embed them first."
         )
     faces = Embeddings.read(file)
+    for note in faces.notes:
+        talk.print(Text(note), soft_wrap=True)
     return faces if labels is None else faces.with_labels(read_strings(labels), shown(labels))
 
 

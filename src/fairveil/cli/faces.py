@@ -329,6 +329,9 @@ def _searches(
 
     paths = {source: named_path(source) for source in (gallery, probes)}
     sides = {source: Embeddings.read(path) for source, path in paths.items() if path.suffix.lower() == ".parquet"}
+    for source, side in sides.items():
+        for note in side.notes:
+            talk.print(Text(f"{shown(source)}: {note}"), soft_wrap=True)
     tables = {source: photos_of(source) for source in paths if source not in sides}
     groups = {source: side.groups for source, side in sides.items()}
     groups |= {source: table.groups for source, table in tables.items()}
