@@ -14,6 +14,7 @@ from fairveil.audit.bias import SEEDS, FairPoint, Response, respond, worst_and_b
 from fairveil.audit.imbalance import PARTS, Kind, Population, Shares, check_names, largest, one_group_each, sweep
 from fairveil.audit.power import correlation_within, ratio_visible
 from fairveil.comparisons import pairs_confidence
+from fairveil.data.labels import padding_told, tidy_columns
 from fairveil.errors import FairveilError
 from fairveil.faces.rates import Rate, Ratio, complement, rank_accuracy, ratio
 from fairveil.faces.searching import Search, searches
@@ -289,7 +290,9 @@ def _labelled(embeddings: Embeddings, column: str) -> tuple[Embeddings, tuple[st
     """The faces that can be audited, labels without stray spaces; and in sentences what was left out."""
     frame, said = embeddings.frame, []
     if "identity" in frame.columns and column in frame.columns:
-        frame = frame.with_columns(pl.col("identity", column).cast(pl.String).str.strip_chars().replace("", None))
+        frame = tidy_columns(frame, ("identity", column))
+        if padding := padding_told(frame["identity"], frame["identity"]):
+            said.append(padding)
         one_group_each(frame, column)
         without = frame["identity"].null_count()
         if without and without < len(frame):

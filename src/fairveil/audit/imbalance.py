@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fairveil.data.labels import tidy_columns
 from fairveil.errors import FairveilError, did_you_mean
 
 Kind = Literal["identities", "images"]
@@ -70,9 +71,7 @@ class Population:
             raise FairveilError(
                 f"There is no column {column!r} of groups.{hint} There are {', '.join(others) or 'none'}."
             )
-        labels = frame.select(identity=pl.col("identity"), group=pl.col(column)).with_columns(
-            pl.all().cast(pl.String).str.strip_chars().replace("", None)
-        )
+        labels = tidy_columns(frame.select(identity=pl.col("identity"), group=pl.col(column)), ("identity", "group"))
         known = labels.drop_nulls()
         one_group_each(known, "group", column)
         groups = tuple(known["group"].unique().sort())

@@ -13,6 +13,7 @@ from rich.text import Text
 from fairveil.cli.faces import (
     DEFAULT_RECOGNIZER,
     Face,
+    PersonFolder,
     embed_with_progress,
     left_out_lines,
     photos_of,
@@ -67,6 +68,7 @@ def audit(
     draws: Annotated[int, typer.Option(min=2, help="Galleries drawn of each make-up.")] = 5,
     face: Annotated[Face, typer.Option(help="Which face of a photo counts.")] = Face.central,
     minimum_face: Annotated[float, typer.Option(min=12, help="Side in pixels of the smallest face looked for.")] = 40,
+    person_folder: PersonFolder = None,
     report: Annotated[
         Path | None,
         typer.Option(metavar="HTML", parser=named_path, help="Write the report here, and JSON of all of it beside it."),
@@ -90,7 +92,9 @@ def audit(
     ranks = ranks_of(k)
     without_face: dict[str, int] | None = None
     if images is not None:
-        faces, groups, without_face = _embedded(images, labels, recognizer, group, bins, face, minimum_face)
+        faces, groups, without_face = _embedded(
+            images, labels, recognizer, group, bins, face, minimum_face, person_folder
+        )
     else:
         faces = _read(Path(str(embeddings)), labels)
         groups = _grouped(faces.frame, faces.groups, group, bins)
@@ -245,11 +249,14 @@ def _embedded(
     bins: list[str] | None,
     face: Face,
     minimum_face: float,
+    person_folder: int | None,
 ) -> "tuple[Embeddings, Grouping, dict[str, int]]":
     """Photos embedded, what to compare them by, and how many photos of each group have no face that was embedded."""
     from fairveil.data.table import FaceTable
 
-    table = photos_of(images) if labels is None else FaceTable.from_csv(labels, root=named_path(images))
+    table = photos_of(images, person_folder) if labels is None else FaceTable.from_csv(labels, root=named_path(images))
+    if table.nested:
+        raise FairveilError(table.nested)
     groups = _grouped(table.frame, table.groups, group, bins)
     column = groups.column
     table = replace(table, frame=groups.frames[0], groups=tuple(dict.fromkeys([*table.groups, column])))

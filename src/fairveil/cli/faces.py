@@ -44,6 +44,16 @@ class Face(StrEnum):
     aligned = "aligned"
 
 
+PersonFolder = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        help="Which folder names a person where folders lie in folders: 1 for the first, -1 for the one a photo is in.",
+    ),
+]
+"""The option --person-folder."""
+
+
 def embed(
     photos: Annotated[
         str, typer.Argument(metavar="FOLDER|CSV|PACK", help="Photos: a folder, a table with a column image, a pack.")
@@ -57,6 +67,7 @@ def embed(
         Face, typer.Option(help="The face nearest the centre, the largest, all; or photos are aligned crops already.")
     ] = Face.central,
     minimum_face: Annotated[float, typer.Option(min=12, help="Side in pixels of the smallest face looked for.")] = 40,
+    person_folder: PersonFolder = None,
     overwrite: Annotated[bool, typer.Option(help="Replace a file that is there already.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print what was done as JSON.")] = False,
     ray: OnRay = False,
@@ -73,7 +84,9 @@ def embed(
     check_target(out, overwrite=overwrite)
     if out.suffix.lower() != ".parquet":  # by which `identify` tells it from photos
         raise typer.BadParameter(f"{shown(out)} does not end in .parquet: name a file that does.", param_hint="--out")
-    table = photos_of(photos)
+    table = photos_of(photos, person_folder)
+    if table.nested:
+        talk.print(Text(table.nested), soft_wrap=True)
     recognizers = load_recognizers(recognizer or [DEFAULT_RECOGNIZER], everything=False)
     address = cluster_address(ray, ray_address)
     started = time.perf_counter()
@@ -142,6 +155,7 @@ def identify(
         Face | None, typer.Option(help="Which faces of photos; central where identities are known, else all.")
     ] = None,
     minimum_face: Annotated[float, typer.Option(min=12, help="Side in pixels of the smallest face looked for.")] = 40,
+    person_folder: PersonFolder = None,
     matches: Annotated[
         Path | None,
         typer.Option(metavar="FILE", parser=named_path, help="Write the nearest of every probe to a CSV."),
@@ -173,10 +187,13 @@ def identify(
     ranks = ranks_of(_RANKS if k is None else k)
     fpirs = _fpirs(fpir)
     nearest = None if k is None else max(ranks)
-    found, group = _searches(gallery, probes, recognizer, face, minimum_face, groups or [], bins or [])
+    found, group = _searches(gallery, probes, recognizer, face, minimum_face, groups or [], bins or [], person_folder)
     labelled = found[0].labelled
     if group is not None and not labelled:
         raise FairveilError("Groups are compared by how often their people are found, for which identities are needed.")
+    for search in found if labelled else ():
+        if search.strangers == len(search.outcome.rank):
+            raise FairveilError(f"Nothing is left to measure. {search.strangers_told or ''}".strip())
     if matches is not None:
         _write_matches(matches, found, max(ranks), overwrite=overwrite)
     if as_json:
@@ -233,14 +250,17 @@ def _fpirs(text: str) -> list[float]:
     return shares
 
 
-def photos_of(source: str) -> "FaceTable":
-    """A data set, or a single photo as one."""
+def photos_of(source: str, person_folder: int | None = None) -> "FaceTable":
+    """A data set, or a single photo as one; what was passed over is told."""
     from fairveil.data import FaceTable, open_table
 
     path = named_path(source)
     if path.is_file() and path.suffix.lower() not in (".csv", ".tar"):
         return FaceTable.of_images([path.name], path.absolute().parent, name=path.name)
-    return open_table(source)
+    table = open_table(source, level=person_folder)
+    for note in table.notes:
+        talk.print(Text(f"{source}: {note}"), soft_wrap=True)
+    return table
 
 
 @contextmanager
@@ -316,13 +336,14 @@ def _searches(
     minimum_face: float,
     wanted_groups: list[str],
     bins: list[str],
+    person_folder: int | None,
 ) -> tuple[list["Search"], str | None]:
     """What is to be compared, with embeddings read or made once it is known that all sides have the groups.
 
     Returns:
         The searches, and the column of the groups, if any were asked for.
     """
-    from fairveil.data.grouping import bins_of, column_names, grouped
+    from fairveil.data.grouping import column_names
     from fairveil.faces.embedding import Embeddings
     from fairveil.faces.searching import searches
     from fairveil.photos import shown
@@ -332,7 +353,8 @@ def _searches(
     for source, side in sides.items():
         for note in side.notes:
             talk.print(Text(f"{shown(source)}: {note}"), soft_wrap=True)
-    tables = {source: photos_of(source) for source in paths if source not in sides}
+    tables = {source: photos_of(source, person_folder) for source in paths if source not in sides}
+    _ask_who_is_a_person(sides, tables)
     groups = {source: side.groups for source, side in sides.items()}
     groups |= {source: table.groups for source, table in tables.items()}
     for source, there in groups.items():
@@ -349,16 +371,7 @@ def _searches(
             sides[source] = embed_with_progress(table, recognizers, chosen, minimum_face, None)
             for line in left_out_lines(sides[source]):
                 talk.print(Text(f"{shown(source)}: {line}"), soft_wrap=True)
-    column = None
-    if wanted_groups:
-        crossed = grouped([side.frame for side in sides.values()], wanted_groups, bins_of(bins))
-        sides = {
-            source: replace(side, frame=frame)
-            for (source, side), frame in zip(sides.items(), crossed.frames, strict=True)
-        }
-        column = crossed.column
-        for note in crossed.notes:
-            talk.print(Text(note), soft_wrap=True)
+    sides, column = _crossed(sides, wanted_groups, bins)
     same = paths[gallery].resolve() == paths[probes].resolve()
     found = searches(sides[probes], sides[gallery], leave_one_out=same)
     wanted = {Path(name).stem if name.endswith((".onnx", ".safetensors")) else name for name in names or ()}
@@ -368,6 +381,30 @@ def _searches(
             f"{', '.join(search.recognizer for search in found)}."
         )
     return [search for search in found if not wanted or search.recognizer in wanted], column
+
+
+def _ask_who_is_a_person(sides: dict[str, "Embeddings"], tables: dict[str, "FaceTable"]) -> None:
+    """Stop where people are compared, and folders lie in folders, so that either could be a person."""
+    known = [any(name is not None for name in table.identities) for table in tables.values()]
+    known += ["identity" in side.frame.columns for side in sides.values()]
+    for table in tables.values():
+        if all(known) and table.nested:
+            raise FairveilError(f"{table.name}: {table.nested}")
+
+
+def _crossed(
+    sides: dict[str, "Embeddings"], wanted: list[str], bins: list[str]
+) -> tuple[dict[str, "Embeddings"], str | None]:
+    """Both sides with the one column to compare by, and its name; as they are where no groups are asked for."""
+    from fairveil.data.grouping import bins_of, grouped
+
+    if not wanted:
+        return sides, None
+    groups = grouped([side.frame for side in sides.values()], wanted, bins_of(bins))
+    for note in groups.notes:
+        talk.print(Text(note), soft_wrap=True)
+    pairs = zip(sides.items(), groups.frames, strict=True)
+    return {source: replace(side, frame=frame) for (source, side), frame in pairs}, groups.column
 
 
 def _like(sides: dict[str, "Embeddings"], names: list[str] | None) -> list["Recognizer"]:

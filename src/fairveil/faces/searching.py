@@ -8,7 +8,8 @@ import polars as pl
 import torch
 from torch import Tensor
 
-from fairveil.errors import FairveilError, did_you_mean
+from fairveil.data.labels import padding_told, tidy_labels
+from fairveil.errors import FairveilError, clipped, did_you_mean
 from fairveil.faces.identification import TIE, Neighbours, Outcome, identify, nearest, nearest_labels
 from fairveil.faces.rates import (
     MissRate,
@@ -97,6 +98,23 @@ class Search:
     def strangers(self) -> int:
         """Probes whose identity is known and not in the gallery, but for the probe itself."""
         return int((self.outcome.rank == 0).sum())
+
+    @property
+    def strangers_told(self) -> str | None:
+        """How many probes are of people who are not in the gallery, with names of both sides where they are many."""
+        if not self.strangers:
+            return None
+        told = f"{self.strangers:,} probes are of people who are not in the gallery; they are left out."
+        if self.leave_one_out or self.strangers <= len(self.outcome.rank) / 2:
+            return told
+        probes, gallery = (_identities(side).drop_nulls().unique().sort() for side in (self.probes, self.gallery))
+        absent = probes.filter(~probes.is_in(gallery.implode()))
+        told += (
+            f" Probes are of {_two(absent if len(absent) else probes)}, the gallery has {_two(gallery)}: are people "
+            "named alike on both sides?"
+        )
+        padding = padding_told(probes, gallery)
+        return f"{told} {padding}" if padding else told
 
     @property
     def copied(self) -> Tensor:
@@ -363,14 +381,18 @@ def _named(side: Embeddings) -> pl.DataFrame:
 def _identities(side: Embeddings) -> pl.Series:
     if "identity" not in side.frame.columns:
         return pl.Series("identity", [None] * len(side), dtype=pl.String)
-    return side.frame["identity"].cast(pl.String)
+    return tidy_labels(side.frame["identity"])
+
+
+def _two(names: pl.Series) -> str:
+    return " and ".join(repr(clipped(name, 60)) for name in names.head(2))
 
 
 def _group(side: Embeddings, group: str, what: str) -> pl.Series:
     if group not in side.groups:
         hint = did_you_mean(group, side.groups)
         raise FairveilError(f"The {what} have no groups {group!r}.{hint} They have {', '.join(side.groups) or 'none'}.")
-    return side.frame[group].cast(pl.String)
+    return tidy_labels(side.frame[group])
 
 
 def _mask(rows: Tensor) -> pl.Series:

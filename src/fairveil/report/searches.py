@@ -249,8 +249,8 @@ def _possible(search: Search, ranks: Sequence[int]) -> list[int]:
 
 
 def _notes(search: Search, ranks: Sequence[int]) -> Iterator[str]:
-    if search.strangers:
-        yield f"{search.strangers:,} probes are of people who are not in the gallery; they are left out."
+    if told := search.strangers_told:
+        yield told
     if search.unlabelled:
         yield f"{search.unlabelled:,} probes have no identity; they are left out."
     yield from ties_told(search)
