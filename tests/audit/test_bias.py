@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from fairveil.audit.bias import Interplay, Response, Tally, respond, worst_and_best
 from fairveil.audit.imbalance import MakeUp, Population, draw, sweep
 from fairveil.errors import FairveilError
-from fairveil.faces.rates import Rate
+from fairveil.faces.rates import Rate, Ratio
+from fairveil.faces.vectors import content_order
 
 
 def people(count, images, *, spread=1.2, dimensions=12, seed=0, apart=4.0):
@@ -31,6 +32,8 @@ def test_errors_are_those_of_a_search_written_out():
     vectors, population = people(12, 5)
     make_ups = sweep(population, "identities", "M", parts=[2, 5])
     found = respond(vectors, population, make_ups, seeds=3, ranks=(1, 2))
+    order = content_order(vectors, population.identity)
+    vectors, population = vectors[order], population.take(order)
     for place, make_up in enumerate(make_ups):
         for k, group in itertools.product((1, 2), ("F", "M")):
             errors = probes = own = 0
@@ -69,11 +72,11 @@ def test_more_images_of_each_person_make_a_group_easier_to_find_and_the_groups_m
     found = respond(vectors, population, make_ups, seeds=5)
     men = [found.error(place, "M").value for place in range(len(make_ups))]
     assert men == sorted(men, reverse=True)
-    assert men[0] > men[-1] + 0.2
+    assert men[0] > men[-1] + 0.15
     shares = [make_up.images["M"] / sum(make_up.images.values()) for make_up in make_ups]
     point = found.fair_point(shares, ("F", "M"))
     assert point.low < 0.5 < point.high
-    assert point.share == pytest.approx(0.5, abs=0.08)
+    assert point.share == pytest.approx(0.5, abs=0.1)
     assert point.certainty > 0.95
     change = found.ratio_change(0, 3, ("M", "F"))
     assert change.low > 1
@@ -139,11 +142,25 @@ def test_a_ratio_that_moves_with_people_has_an_interval_that_covers_the_truth():
     assert covered >= 51  # of 60: 95 % expected, 85 % at the least
 
 
+def _runs(*values, reach=1.05, count=3):
+    return [tuple(Ratio(value, value / reach, value * reach) for value in values)] * count
+
+
 def test_interplay_tells_what_pulls_the_same_way():
-    assert Interplay.of(1.6, 3.0, 4.0, 7.0).verdict == "amplify"
-    cancelling = Interplay.of(1.6, 2.0, 1.4, 1.7)
+    assert Interplay.of(_runs(1.6, 3.0, 4.0, 7.0)).verdict == "amplify"
+    cancelling = Interplay.of(_runs(1.6, 2.0, 1.3, 1.7))
     assert cancelling.verdict == "cancel"
-    assert cancelling.expected == pytest.approx(2.0 * 1.4 / 1.6**2)
+    assert cancelling.expected == pytest.approx(2.0 * 1.3 / 1.6**2)
+
+
+def test_nothing_is_said_of_an_interplay_that_may_be_chance():
+    assert Interplay.of(_runs(1.6, 3.0, 4.0, 7.0, count=1)).verdict is None  # of other runs nothing is known
+    assert Interplay.of(_runs(1.6, 3.0, 1.7, 7.0, reach=1.4)).verdict is None  # other people could turn it round
+    unlike = [*_runs(1.6, 0.5, 4.0, 7.0, count=1), *_runs(1.6, 9.0, 4.0, 7.0, count=1)]
+    assert Interplay.of(unlike).verdict is None  # runs disagree
+    boundless = [(Ratio(1.6, 0.0, None), *_runs(3.0, 4.0, 7.0)[0])] * 3
+    assert Interplay.of(boundless).verdict is None
+    assert Interplay.of(_runs(1.6, 0.0, 4.0, 7.0)) is None
 
 
 def test_the_groups_furthest_apart_are_set_in_relation():

@@ -165,3 +165,25 @@ def test_questions_that_people_answered_are_set_beside_the_recogniser(run_fairve
     code, _, err = run_fairveil("audit-questions", tmp_path / "none.csv", faces)
     assert code == 1
     assert "is not there" in err
+
+
+def test_groups_named_twice_or_with_commas_are_crossed_and_counted(run_fairveil, faces):
+    frame = Embeddings.read(faces).frame
+    person = pl.col("identity").str.split(" ").list.last().cast(pl.Int64)
+    aged = frame.with_columns(age=(15 + person + (pl.int_range(pl.len()) % 3)).cast(pl.String))
+    Embeddings(aged).write(faces, overwrite=True)
+    said = ("audit", faces, "--draws", 2, "--bins", "age=35", "--json")
+    code, out, err = run_fairveil(*said, "--group", "gender", "--group", "age")
+    assert code == 0
+    record = json.loads(out)["recognizers"][0]
+    assert record["column"] == "gender × age"
+    assert set(record["data"]) == {"F × below 35", "M × below 35", "F × 35 and above", "M × 35 and above"}
+    assert sum(group["images"] for group in record["data"].values()) == 400
+    assert "F × below 35 (100 images of 10 people)" in " ".join(err.split())
+    again, commas, _ = run_fairveil(*said, "--group", "gender,age")
+    assert again == 0
+    assert json.loads(commas) == json.loads(out)
+    code, out, err = run_fairveil("identify", "--gallery", faces, "--probes", faces, "--group", "age", "--json")
+    assert code == 0
+    assert {"below 18", "18 to below 30"} < {one["group"] for one in json.loads(out)["recognizers"][0]["accuracy"]}
+    assert "bins that begin at 18, 30, 45, 60" in " ".join(err.split())

@@ -195,7 +195,7 @@ def test_matches_are_written_for_every_probe(fairveil, people, tmp_path):
 
 
 def test_embeddings_of_an_unknown_recogniser_need_its_file(fairveil, people, tmp_path):
-    foreign = pl.DataFrame({"identity": ["a", "b"], "mine": [[1.0, 0.0], [0.0, 1.0]]})
+    foreign = pl.DataFrame({"identity": ["a", "b", "a"], "mine": [[1.0, 0.0], [0.0, 1.0], [0.9, 0.1]]})
     foreign.write_parquet(tmp_path / "mine.parquet")
     code, _, err = fairveil("identify", "--gallery", tmp_path / "mine.parquet", "--probes", people)
     assert code == 1 and "embedded by mine" in err and "ONNX" in err
@@ -304,3 +304,44 @@ def test_what_was_killed_goes_on_and_two_processes_share_it(people, tmp_path):
     assert all("20 faces in 20 photos" in text for text in said)
     assert len(embedding.Embeddings.read(out)) == 20
     assert not parts.exists()
+
+
+def _vectors_of(path, names):
+    who = [str(name) for name in names]
+    numbers = [sorted(set(who)).index(name) for name in who]
+    frame = pl.DataFrame({"identity": names, "image": [f"{row}.jpg" for row in range(len(names))]})
+    vectors = np.eye(8, dtype=np.float32)[numbers] + np.random.default_rng(0).normal(size=(len(who), 8)) * 0.1
+    frame.with_columns(pl.Series("net", vectors.astype(np.float32), dtype=pl.Array(pl.Float32, 8))).write_parquet(path)
+    return path
+
+
+def test_one_person_has_one_name_whether_it_is_a_number_or_a_text(fairveil, tmp_path):
+    whole = _vectors_of(tmp_path / "whole.parquet", [1, 2, 3])
+    fractions = _vectors_of(tmp_path / "fractions.parquet", [1.0, 2.0, float("nan")])
+    code, out, _ = fairveil("identify", "--gallery", whole, "--probes", fractions, "--json")
+    record = json.loads(out)["recognizers"][0]
+    assert (code, record["strangers"], record["unlabelled"], record["accuracy"][0]["value"]) == (0, 0, 1, 1)
+
+
+def test_where_no_probe_is_in_the_gallery_names_are_shown_and_nothing_is_measured(fairveil, tmp_path):
+    plain = _vectors_of(tmp_path / "plain.parquet", ["1", "2", "3"])
+    padded = _vectors_of(tmp_path / "padded.parquet", ["01", "02", "03"])
+    code, _, err = fairveil("identify", "--gallery", plain, "--probes", padded)
+    told = " ".join(err.split())
+    assert code == 1
+    assert "Nothing is left to measure" in told
+    assert "Probes are of '01' and '02', the gallery has '1' and '2'" in told
+    assert "3 names differ only in zeros before them, such as '01' and '1'" in told
+
+
+def test_folders_in_folders_are_asked_about_before_anything_is_embedded(fairveil, tmp_path):
+    for place in ("anna/frontal", "anna/profile", "ben/frontal"):
+        (tmp_path / "photos" / place).mkdir(parents=True)
+        Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(tmp_path / "photos" / place / "1.png")
+    code, _, err = fairveil("identify", "--gallery", tmp_path / "photos", "--probes", tmp_path / "photos")
+    assert code == 1
+    assert "--person-folder 1 (2 people, such as anna, ben)" in " ".join(err.split())
+    out = tmp_path / "faces.parquet"
+    said = ("embed", tmp_path / "photos", "-o", out, "--face", "aligned")
+    assert fairveil(*said, "--person-folder", 1)[0] == 0
+    assert pl.read_parquet(out)["identity"].to_list() == ["anna", "anna", "ben"]

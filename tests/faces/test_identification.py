@@ -1,5 +1,9 @@
 """Identification against a literal, slow transcription."""
 
+from fractions import Fraction
+from itertools import permutations
+
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -8,7 +12,7 @@ from hypothesis import strategies as st
 
 from fairveil.errors import FairveilError
 from fairveil.faces import identification
-from fairveil.faces.identification import identify, nearest
+from fairveil.faces.identification import identify, nearest, nearest_labels
 
 
 def unit(seed, count, dimensions=4):
@@ -67,9 +71,15 @@ def test_equally_similar_photos_are_ordered_by_their_rows():
     probe = torch.tensor([[1.0, 0.0]])
     assert nearest(probe, gallery, 2).index.tolist() == [[1, 2]]
     assert nearest(probe, gallery, 2, exclude=torch.tensor([1])).index.tolist() == [[2, 3]]
-    who = torch.tensor([7, 7, 9, 7])
-    assert identify(probe, gallery, torch.tensor([9]), who)[0].rank.tolist() == [2]
-    assert identify(probe, gallery, torch.tensor([7]), who)[0].rank.tolist() == [1]
+
+
+def test_of_equals_every_order_is_as_likely():
+    gallery = F.normalize(torch.tensor([[0.0, 1.0], [1.0, 0.0], [1.0, 0.0], [1.0, 0.0]]), dim=1)
+    probe, who = torch.tensor([[1.0, 0.0]]), torch.tensor([7, 7, 9, 7])
+    alone = identify(probe, gallery, torch.tensor([9]), who)[0]  # first, second or third of three
+    assert (alone.rank.tolist(), alone.tied.tolist(), alone.nearest_others.tolist()) == ([2], [2], [2])
+    both = identify(probe, gallery, torch.tensor([7]), who)[0]  # first in two of three orders, else second
+    assert (both.rank.tolist(), both.tied.tolist()) == ([4 / 3], [1])
 
 
 @given(st.integers(0, 10_000), st.integers(1, 700), st.integers(1, 6), st.booleans(), st.booleans())
@@ -91,8 +101,16 @@ def test_ties_in_large_galleries_are_those_of_a_full_stable_sort(seed, rows, k, 
     assert torch.equal(found.index, order[:, :k])
     who, asked = torch.arange(rows) % 5, torch.arange(len(probes)) % 6
     outcome = identify(probes, gallery, asked, who, exclude=itself)[0]
-    hits = (who[order] == asked[:, None]) & (similarity.gather(1, order) > -torch.inf)
-    assert torch.equal(outcome.rank, torch.where(hits.any(1), hits.int().argmax(1) + 1, 0))
+    for number, row in enumerate(similarity):
+        mine = row[(who == asked[number]) & (row > -torch.inf)]
+        theirs = row[who != asked[number]]
+        if not len(mine):
+            assert outcome.rank[number] == 0
+            continue
+        equal, ahead = int((theirs == mine.max()).sum()), int((theirs > mine.max()).sum())
+        assert outcome.tied[number] == equal
+        expected = ahead + 1 + Fraction(equal, int((mine == mine.max()).sum()) + 1)
+        assert float(outcome.rank[number]) == pytest.approx(float(expected))
     others = (who[order] != asked[:, None]) & (similarity.gather(1, order) > -torch.inf)
     expected = order.gather(1, others.int().argmax(1, keepdim=True)).flatten()
     assert torch.equal(outcome.other_index, torch.where(others.any(1), expected, -1))
@@ -132,6 +150,49 @@ def test_the_nearest_others_of_one_pass_serve_galleries_as_a_search_of_each_woul
         assert torch.equal(outcome.other_index[mask][found], there[found])
 
 
+def of_signs(seed, count, dimensions=12):
+    """Unit vectors of signs, whose products take few values and come out unlike in the last digit."""
+    signs = torch.randint(2, (count, dimensions), generator=torch.Generator().manual_seed(seed)) * 2.0 - 1
+    return F.normalize(signs, dim=1)
+
+
+@given(st.integers(0, 10_000), st.integers(2, 300), st.booleans())
+def test_the_order_of_rows_decides_nothing(seed, rows, many):
+    photos, who = of_signs(seed, rows), torch.arange(rows) % 7
+    masks = [torch.rand(rows, generator=torch.Generator().manual_seed(seed)) < 0.6] if many else None
+    order = torch.randperm(rows, generator=torch.Generator().manual_seed(seed + 1))
+    shuffled = photos[order], photos[order], who[order], who[order]
+    itself = torch.arange(rows)
+    once = identify(photos, photos, who, who, exclude=itself, galleries=masks)[0]
+    turned = masks and [mask[order] for mask in masks]
+    again = identify(*shuffled, exclude=itself, galleries=turned)[0]
+    there = torch.ones(rows, dtype=torch.bool) if masks is None else masks[0]
+    for name in ("rank", "mate", "other", "tied", "nearest_others"):
+        assert torch.equal(getattr(once, name)[order][there[order]], getattr(again, name)[there[order]]), name
+    labels = torch.arange(rows) % 3
+    kinds = {"kinds": 3, "exclude": itself}
+    mine = nearest_labels(once, order, labels, probes=photos, gallery=photos, probe_identities=who,
+                          gallery_identities=who, among=masks and masks[0], **kinds)  # fmt: skip
+    theirs = nearest_labels(again, itself, labels[order], probes=shuffled[0], gallery=shuffled[1],
+                            probe_identities=shuffled[2], gallery_identities=shuffled[3],
+                            among=turned and turned[0], **kinds)  # fmt: skip
+    assert torch.allclose(mine[there[order]], theirs[there[order]])
+
+
+@given(st.integers(0, 10_000), st.integers(2, 60))
+def test_photos_that_are_nearest_alike_share_the_blame(seed, rows):
+    photos, who, labels = of_signs(seed, rows), torch.arange(rows) % 4, torch.arange(rows) % 3
+    asked = photos, photos, who, who
+    outcome = identify(*asked, exclude=torch.arange(rows))[0]
+    found = nearest_labels(outcome, torch.arange(rows), labels, 3, *asked, exclude=torch.arange(rows))
+    for number in range(rows):
+        steps = {row: round(12 * float(photos[row].double() @ photos[number].double()))
+                 for row in range(rows) if who[row] != who[number]}  # fmt: skip
+        first = [row for row, step in steps.items() if step == max(steps.values())]
+        expected = [sum(int(labels[row]) == label for row in first) / max(1, len(first)) for label in range(3)]
+        assert found[number].tolist() == pytest.approx(expected)
+
+
 def test_small_blocks_give_what_one_block_gives(monkeypatch):
     probes, gallery = unit(0, 50, 16), unit(1, 300, 16)
     asked, who = torch.arange(50) % 11, torch.arange(300) % 11
@@ -157,3 +218,12 @@ def test_small_blocks_give_what_one_block_gives(monkeypatch):
 def test_what_does_not_fit_is_a_sentence(call, complaint):
     with pytest.raises(FairveilError, match=complaint):
         call()
+
+
+@pytest.mark.parametrize(("own", "others"), [(1, 1), (1, 4), (2, 3), (3, 2)])
+def test_the_expected_rank_is_the_mean_over_all_orders_of_equals(own, others):
+    gallery = torch.tensor([[1.0, 0.0]]).repeat(own + others, 1)
+    who = torch.tensor([0] * own + [1] * others)
+    rank = identify(gallery[:1], gallery, torch.tensor([0]), who)[0].rank
+    orders = set(permutations(who.tolist()))
+    assert float(rank) == pytest.approx(np.mean([order.index(0) + 1 for order in orders]))

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from fairveil.errors import FairveilError
-from fairveil.faces.rates import Rate, miss_rate, rank_accuracy, rate, ratio, wilson
+from fairveil.faces.rates import Rate, comparable_rates, miss_rate, rank_accuracy, rate, rate_of_people, ratio, wilson
 
 
 def test_the_interval_resamples_identities_and_not_photos():
@@ -113,3 +113,38 @@ def test_rank_accuracy_leaves_out_probes_that_are_not_in_the_gallery():
     assert found.probes == 3
     with pytest.raises(FairveilError, match="no probes"):
         rank_accuracy(torch.zeros(2).long(), 1, torch.tensor([1, 2]))
+
+
+@pytest.mark.parametrize("groups", [2, 5, 8, 16])
+def test_of_many_equal_groups_hardly_any_audit_states_a_difference(groups):
+    """At most 5 %, with room for the chance of 150 audits; uncorrected about half of those of eight groups do."""
+    random, told = np.random.default_rng(0), 0
+    for _ in range(150):
+        counts = {
+            str(group): (torch.from_numpy(random.binomial(6, random.beta(0.233, 2.1, 60))), torch.full((60,), 6))
+            for group in range(groups)
+        }
+        rates = comparable_rates(counts)
+        fewest, *_, most = sorted(rates, key=lambda group: rates[group].value)
+        told += ratio(rates[most], rates[fewest]).told
+    assert told <= 13  # as many or more in one of a hundred tries, if 5 % were true
+
+
+def test_a_difference_that_is_there_is_still_told_among_eight_groups():
+    random, told = np.random.default_rng(0), 0
+    for _ in range(20):
+        errors = [0.3, *(0.1,) * 7]
+        rates = comparable_rates(
+            {str(group): (torch.from_numpy(random.binomial(6, random.beta(2.3 * error, 2.3 * (1 - error), 100))),
+                          torch.full((100,), 6)) for group, error in enumerate(errors)}
+        )  # fmt: skip
+        fewest, *_, most = sorted(rates, key=lambda group: rates[group].value)
+        told += most == "0" and ratio(rates[most], rates[fewest]).low > 1
+    assert told >= 18
+
+
+def test_of_two_groups_only_the_design_effect_is_shared():
+    hits, probes = torch.tensor([3, 0, 1, 0, 2, 0]), torch.full((6,), 6)
+    both = comparable_rates({"a": (hits, probes), "b": (hits, probes), "absent": (hits, 0 * probes)})
+    assert both.keys() == {"a", "b"}
+    assert both["a"] == rate_of_people(hits, probes)

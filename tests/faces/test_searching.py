@@ -9,6 +9,7 @@ from fairveil.errors import FairveilError
 from fairveil.faces.rates import miss_rate
 from fairveil.faces.searching import Search, searches
 from fairveil.faces.vectors import Embeddings, Provenance, vector_column
+from fairveil.report.searches import accuracy_table, miss_table, search_record, ties_told
 
 
 def _embeddings(count, *, seed, people=6, provenance=None, **columns):
@@ -102,7 +103,7 @@ def test_wrong_matches_are_counted_by_group(search):
     assert found == expected and len(found) > 3
 
 
-def test_misses_and_the_ratio_of_errors_are_those_of_each_groups_own_probes(search):
+def test_misses_are_counted_at_one_threshold_for_all_and_errors_of_each_groups_own_probes(search):
     people = {name: number for number, name in enumerate(dict.fromkeys(search.probes.frame["identity"]))}
     known = search.gallery.frame["identity"].to_list()
     parts = {None: [], "a": [], "b": []}
@@ -115,12 +116,22 @@ def test_misses_and_the_ratio_of_errors_are_those_of_each_groups_own_probes(sear
             parts[part].append((mate, other, people[name], rank))
     misses = search.miss_rates([0.2, 0.001], group="hair")
     assert misses.keys() == parts.keys()
+    threshold = misses[None][0.2].threshold
     for part, rows in parts.items():
         mate, other, person, _ = (torch.tensor(column) for column in zip(*rows, strict=True))
         assert misses[part].keys() == {0.2}  # too few probes for one in a thousand
-        expected = miss_rate(mate, other, person, 0.2)
-        assert misses[part][0.2].rate.value == pytest.approx(expected.rate.value)
-        assert misses[part][0.2].threshold == pytest.approx(expected.threshold, abs=1e-6)
+        found = misses[part][0.2]
+        assert found.threshold == threshold
+        there = mate > -torch.inf
+        assert found.rate.value == pytest.approx(float((mate[there] <= threshold + 1e-6).double().mean()))
+        assert found.false_positives.value == pytest.approx(float((other > threshold + 1e-6).double().mean()))
+        assert found.searches == len(rows)
+        if part is not None:
+            own = search.own_miss_rates([0.2, 0.001], group="hair")[part][0.2]
+            expected = miss_rate(mate, other, person, 0.2)
+            assert own.rate.value == pytest.approx(expected.rate.value)
+            assert own.threshold == pytest.approx(expected.threshold, abs=1e-6)
+    assert misses[None][0.2].false_positives.value <= 0.2
     errors = {part: np.mean([rank > 1 for *_, rank in parts[part] if rank > 0]) for part in ("a", "b")}
     most, fewest, times = search.error_ratio(1, "hair")
     assert errors[most] >= errors[fewest]
@@ -188,3 +199,81 @@ def test_all_recognisers_of_both_sides_search():
     both = Embeddings(both.frame.with_columns(second=both.frame["net"]))
     assert [search.recognizer for search in searches(both, both)] == ["net", "second"]
     assert torch.equal(searches(both, both)[1].outcome.rank, searches(both, both)[0].outcome.rank)
+
+
+def _of_signs(seed, *, people=12, each=5, groups=3):
+    """Faces whose similarities take few values, so that nearly every rank hangs on ties."""
+    rng = np.random.default_rng(seed)
+    who = np.arange(people).repeat(each)
+    vectors = np.sign(rng.normal(size=(people, 12))[who] + 0.9 * rng.normal(size=(len(who), 12))) / np.sqrt(12)
+    frame = pl.DataFrame(
+        {
+            "image": [f"{row:03}.jpg" for row in range(len(who))],
+            "identity": [f"p{one:02}" for one in who],
+            "hair": np.array([*"abcdefgh"])[who % groups],
+        }
+    )
+    return frame.with_columns(vector_column("net", vectors.astype(np.float32)))
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("apart", [False, True])
+def test_the_order_of_rows_changes_no_table(seed, apart):
+    frame = _of_signs(seed)
+    sides = (frame[::2], frame[1::2]) if apart else (frame, frame)
+
+    def told(order):
+        probes, gallery = (Embeddings(order(side)) for side in sides)
+        search = Search("net", probes, gallery, threshold=0.5, leave_one_out=not apart)
+        near = search.neighbours(4).sort("probe", "place").drop("similarity")
+        return search_record(search, (1, 5, 20), "hair", (0.1,)), near.to_dicts()
+
+    record, near = told(lambda side: side)
+    assert record["ties"] > 0
+    for order in (
+        lambda side: side.sort("hair"),
+        lambda side: side.sort("hair", descending=True),
+        lambda side: side.sample(fraction=1, shuffle=True, seed=seed),
+    ):
+        again, found = told(order)
+        assert again == record
+        if seed == 0:  # which of the equals at the end of a list are left out is not settled by their names
+            assert [one["probe"] for one in found] == [one["probe"] for one in near]
+
+
+def test_a_recognizer_that_gives_everybody_one_vector_is_said_to_have_collapsed():
+    frame = _of_signs(0).with_columns(vector_column("net", np.full((60, 4), 0.5, np.float32)))
+    search = Search("net", Embeddings(frame), Embeddings(frame), leave_one_out=True)
+    told = " ".join(ties_told(search))
+    assert "has collapsed" in told
+    assert "60 of 60 probes are as similar to somebody else" in told
+    notes = " ".join(accuracy_table(search, (1, 5), "hair").notes)
+    assert "label" not in notes
+    assert search.accuracy((1,))[None][1].value == 0
+    assert not Search("net", Embeddings(_of_signs(0)), Embeddings(_of_signs(0)), leave_one_out=True).collapsed
+
+
+def test_a_common_threshold_shows_which_group_finds_somebody_wrong_more_often():
+    """People of one group resemble each other: at thresholds of their own nothing would be seen of it."""
+    rng = np.random.default_rng(0)
+    who = np.arange(120).repeat(4)
+    centres = rng.normal(size=(120, 64))
+    centres[1::2] += 0.9
+    vectors = centres[who] + 0.75 * rng.normal(size=(480, 64))
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    frame = pl.DataFrame({"image": [f"{row}.jpg" for row in range(480)], "identity": [f"p{one}" for one in who]})
+    frame = frame.with_columns(pl.Series("group", np.array(["A", "B"])[who % 2]))
+    faces = Embeddings(frame.with_columns(vector_column("net", vectors.astype(np.float32))))
+    search = Search("net", faces, faces, leave_one_out=True)
+    found = search.miss_rates([0.1], group="group")
+    high, low = found["B"][0.1].false_positives, found["A"][0.1].false_positives
+    assert low.high < 0.1 < high.low
+    assert found["A"][0.1].threshold == found["B"][0.1].threshold
+    own = search.own_miss_rates([0.1], group="group")
+    assert own["A"][0.1].threshold < found[None][0.1].threshold < own["B"][0.1].threshold
+    table = miss_table(search, [0.1], "group")
+    assert table.columns == ("FPIR", "FNIR", "own threshold", "FNIR there", "searches")
+    assert f"above {found[None][0.1].threshold:.3f}" in table.groups[0][0]
+    assert dict(table.rows)["group B"][0].value == high.value
+    whose = {(one["group"], one["threshold_of"]) for one in search_record(search, (1,), "group", [0.1])["misses"]}
+    assert whose == {(None, "all"), ("A", "all"), ("B", "all"), ("A", "the group"), ("B", "the group")}

@@ -2,11 +2,12 @@
 
 from dataclasses import replace
 
+import numpy as np
 import polars as pl
 import pytest
 
 from fairveil.errors import FairveilError
-from fairveil.fair.comparing import Estimate, compare, estimate, fitted_to
+from fairveil.fair.comparing import Comparison, Estimate, compare, estimate, fitted_to
 from fairveil.fair.experiments import Measured
 from fairveil.fair.gerrymandering import bystanders, drifts, frame_of
 from fairveil.fair.interventions import (
@@ -223,3 +224,28 @@ def test_interventions_and_settings_that_are_not_there_are_told_of(kind, setting
 
 def test_by_name_they_are_as_made():
     assert intervention("fair-features", toward="F", weight=3) == FairFeatures(toward="F", weight=3)
+
+
+def test_groups_that_fare_equally_are_still_two_ends(comparison):
+    level = comparison.scores.with_columns(value=pl.lit(0.5))
+    assert replace(comparison, scores=level).ends == ("F", "M")
+    assert comparison.ends == ("M", "F")
+
+
+def test_of_many_bystanders_that_nothing_happened_to_hardly_any_is_said_to_have_gained_or_paid():
+    """Eight groups and two interventions without effect: uncorrected, more than half of the cards name somebody."""
+    named, random = 0, np.random.default_rng(0)
+    for _ in range(8):
+        rows = [
+            (name, seed, "test", "rank-1", "", "age", f"age {group}", random.normal(0.7, 0.01), None, None, 10, 10)
+            for name in ("baseline", "equal-loss 1", "min-max")
+            for seed in range(5)
+            for group in range(8)
+        ]
+        scores = pl.DataFrame(rows, schema={"intervention": pl.String, "seed": pl.Int64, **SCORES}, orient="row")
+        found = Comparison(
+            "recognition", "sex", {"test": "rank-1"},
+            {"baseline": "baseline", "equal-loss 1": "baseline", "min-max": "baseline"}, scores, {}, {},
+        )  # fmt: skip
+        named += any(one.effect for one in bystanders(found))
+    assert named <= 1

@@ -17,6 +17,7 @@ from fairveil.studies.overrides import override
 from fairveil.studies.records import RecordStore
 from fairveil.studies.running import results_of, run_study
 from fairveil.studies.study import Measurement
+from fairveil.studies.workbench import Workbench
 
 ALL = (
     "train-identities", "train-images", "gallery-identities", "gallery-images", "matched-identities", "matched-images",
@@ -168,3 +169,22 @@ def test_generated_people_stand_in_for_a_pack_that_is_not_here(monkeypatch, tmp_
     settings = study.resolve(study.presets["small"])
     assert (settings.subjects.data, settings.subjects.column) == ("synthetic", "shape")
     assert "generated ones" in study.differences(settings)[0]
+
+
+def test_the_order_of_rows_changes_no_gallery_study(tmp_path):
+    """The trial of tables 5.4 and 5.5 on embeddings with many ties, in two orders."""
+    rng = np.random.default_rng(0)
+    who = np.arange(24).repeat(6)
+    vectors = np.sign(rng.normal(size=(24, 12))[who] + 0.9 * rng.normal(size=(144, 12))) / np.sqrt(12)
+    frame = pl.DataFrame({"identity": [f"p{one}" for one in who], "gender": np.array([*"FM"])[who % 2]})
+    frame = frame.with_columns(vector_column("net", vectors.astype(np.float32)))
+    study, found = STUDIES["gallery-identities"], []
+    for name, rows in (("women", frame.sort("gender")), ("men", frame.sort("gender", descending=True))):
+        Embeddings(rows.with_columns(image=pl.format("row {}", pl.int_range(pl.len())))).write(
+            tmp_path / f"{name}.parquet"
+        )
+        chosen = [f"subjects.data={tmp_path / name}.parquet", 'recognizers=["net"]', "draws=2"]
+        settings = override(study.presets["small"], chosen)
+        (trial,) = study.trials(settings)
+        found.append(study.run(trial, Workbench(cache=tmp_path, device="cpu")))
+    assert found[0] == found[1]

@@ -12,7 +12,9 @@ from fairlearn.metrics import MetricFrame
 
 from fairveil.audit.bias import SEEDS, FairPoint, Response, respond, worst_and_best
 from fairveil.audit.imbalance import PARTS, Kind, Population, Shares, check_names, largest, one_group_each, sweep
-from fairveil.audit.power import correlation_within
+from fairveil.audit.power import correlation_within, ratio_visible
+from fairveil.comparisons import pairs_confidence
+from fairveil.data.labels import padding_told, tidy_columns
 from fairveil.errors import FairveilError
 from fairveil.faces.rates import Rate, Ratio, complement, rank_accuracy, ratio
 from fairveil.faces.searching import Search, searches
@@ -20,6 +22,8 @@ from fairveil.faces.vectors import Embeddings
 
 RANKS = (1, 5, 20)
 """The k of rank-k that are reported unless others are asked for."""
+
+_NEARLY = 0.005  # shares nearer to equal ones than a per cent can be rounded are equal
 
 _PERCENT = 100  # shares of a train set are taken to whole per cents, so that sets of whole people can have them
 
@@ -97,7 +101,7 @@ class MaskedBias:
 
     @property
     def whose(self) -> str:
-        """Whose make-up the matched gallery has."""
+        """Whose make-up the matched gallery has: that of a train set only if somebody named one."""
         return "the train set" if self.stated else "these data"
 
     @property
@@ -108,7 +112,7 @@ class MaskedBias:
             return None
         if not balanced.value or not matched.value or change.high is None or change.low <= 1 <= change.high:
             return None
-        shown = balanced.low > 1 or (balanced.high is not None and balanced.high < 1)
+        shown = balanced.told
         turned = (balanced.value - 1) * (matched.value - 1) < 0
         less = abs(np.log(matched.value)) < abs(np.log(balanced.value))
         what = "turns the ratio of errors round" if turned else f"{'hides' if less else 'exaggerates'} bias"
@@ -135,7 +139,8 @@ class Audit:
         versus: the group missed most often and the one missed least, on a balanced gallery where one can be drawn.
         curves: by kind of imbalance, as far as the data can give it.
         without_curve: why there is no curve, by kind.
-        masked: the check against a test set made up like the train set; None where it cannot be drawn.
+        masked: the check against a test set made up like the train set, or like these data; None where there is none.
+        without_masked: why, in a sentence.
         correlation: within identities, of rank-1 errors (see `power`); None where it cannot be told.
         draws: galleries of each make-up.
     """
@@ -150,6 +155,7 @@ class Audit:
     curves: Mapping[Kind, Curve]
     without_curve: Mapping[Kind, str]
     masked: MaskedBias | None
+    without_masked: str | None
     correlation: float | None
     draws: int
 
@@ -164,9 +170,17 @@ class Audit:
 
     @property
     def error_ratio(self) -> Ratio:
-        """How many times as often the first group of `versus` is missed as the second, among all labelled faces."""
-        first, second = (complement(self.accuracy(group, 1)) for group in self.versus)
-        return ratio(first, second)
+        """How many times as often the first group of `versus` is missed as the second, among all labelled faces.
+
+        The interval holds for all pairs of groups at once, see `comparable_rates`.
+        """
+        errors = self.search.comparable_errors(1, self.column)
+        return ratio(*(errors[group] for group in self.versus))
+
+    @property
+    def visible_ratio(self) -> float | None:
+        """The smallest ratio that four of five audits like this one would tell from 1; see `ratio_visible`."""
+        return ratio_visible(self.error_ratio, confidence=pairs_confidence(len(self.groups)))
 
 
 def rate_of(row: Mapping[str, float], k: int) -> Rate:
@@ -225,8 +239,9 @@ def audit(
         without_face: images without an embedded face by group, where that is known (failure to enrol).
 
     Raises:
-        FairveilError: there are no identities or groups, fewer than two groups have two people with two images, or
-            embeddings are missing (see `Population.of`, `Embeddings.vectors`).
+        FairveilError: there are no identities or groups, fewer than two groups have two people with two images,
+            embeddings are missing (see `Population.of`, `Embeddings.vectors`), or every face has the vector of
+            somebody else's too.
     """
     name = recognizer or (embeddings.recognizers[0] if len(embeddings.recognizers) == 1 else None)
     embeddings.vectors(name)  # refuses a recogniser that is not there, or none named of several
@@ -235,6 +250,12 @@ def audit(
     if train is not None:
         check_names(population.groups, train.identities, column)
     search = next(s for s in searches(labelled, labelled, leave_one_out=True) if s.recognizer == (name or s.recognizer))
+    if search.renamed_copies == len(search.outcome.rank):
+        raise FairveilError(
+            f"{search.recognizer} cannot be audited: it gives every face the vector of somebody else's face too (a "
+            "cosine similarity of 1). The model has collapsed, or its vectors were made or read wrongly: check input "
+            "and output. The labels have nothing to do with it."
+        )
     metrics = metric_frame(search, column, sorted({1, *ranks}))
     vectors = labelled.vectors(search.recognizer)
     versus = _versus(vectors, population, metrics, seeds)
@@ -245,6 +266,7 @@ def audit(
             curves[kind] = _curve(vectors, population, kind, versus, seeds)
         except FairveilError as reason:
             without_curve[kind] = str(reason)
+    masked, without_masked = _masked(vectors, population, versus, train, seeds)
     errors, probes = _by_identity(search)
     correlation = correlation_within(errors, probes)
     return Audit(
@@ -257,7 +279,8 @@ def audit(
         versus=versus,
         curves=curves,
         without_curve=without_curve,
-        masked=_masked(vectors, population, versus, train, seeds),
+        masked=masked,
+        without_masked=without_masked,
         correlation=correlation,
         draws=seeds,
     )
@@ -267,7 +290,9 @@ def _labelled(embeddings: Embeddings, column: str) -> tuple[Embeddings, tuple[st
     """The faces that can be audited, labels without stray spaces; and in sentences what was left out."""
     frame, said = embeddings.frame, []
     if "identity" in frame.columns and column in frame.columns:
-        frame = frame.with_columns(pl.col("identity", column).cast(pl.String).str.strip_chars().replace("", None))
+        frame = tidy_columns(frame, ("identity", column))
+        if padding := padding_told(frame["identity"], frame["identity"]):
+            said.append(padding)
         one_group_each(frame, column)
         without = frame["identity"].null_count()
         if without and without < len(frame):
@@ -330,18 +355,25 @@ def _curve(vectors: torch.Tensor, population: Population, kind: Kind, versus: tu
 
 def _masked(
     vectors: torch.Tensor, population: Population, versus: tuple[str, str], train: Shares | None, seeds: int
-) -> MaskedBias | None:
+) -> tuple[MaskedBias | None, str | None]:
+    """The check, or why there is none."""
     shares = train or shares_of(population)
     if train is None and shares == Shares.balanced(population.groups):
-        return None  # there is nothing to compare it with
+        return None, (
+            "whether a test set made up like the train set would hide bias cannot be told: no train set was named (say "
+            "how that is made up with --train-set), and these data are balanced."
+        )
     try:
         make_ups = largest(population, [Shares.balanced(population.groups), shares])
         response = respond(vectors, population, make_ups, seeds=seeds)
     except FairveilError:
         if train is not None:  # asked for, so its absence has to be explained
             raise
-        return None
-    return MaskedBias(shares, train is not None, response, versus)
+        return None, (
+            "whether a test set made up like the train set would hide bias cannot be told: no train set was named (say "
+            "how that is made up with --train-set), and there are too few people to draw galleries like these data."
+        )
+    return MaskedBias(shares, train is not None, response, versus), None
 
 
 def shares_of(population: Population) -> Shares:
@@ -356,10 +388,14 @@ def shares_of(population: Population) -> Shares:
 def in_percent(counts: Mapping[str, float]) -> dict[str, Fraction]:
     """Shares in whole per cents that add up to 1; a group that is there has one per cent at least.
 
+    What differs from equal shares by no more than rounding are exactly equal ones.
+
     >>> in_percent({"F": 1, "M": 2})
     {'F': Fraction(33, 100), 'M': Fraction(67, 100)}
     """
     total = sum(counts.values())
+    if all(abs(count / total - 1 / len(counts)) <= _NEARLY for count in counts.values()):
+        return dict.fromkeys(counts, Fraction(1, len(counts)))  # of three equal groups none has more than the others
     exact = {group: Fraction(count) / Fraction(total) * _PERCENT for group, count in counts.items()}
     whole = {group: max(int(share), int(share > 0)) for group, share in exact.items()}
     while sum(whole.values()) < _PERCENT:  # what is furthest below its share comes nearer to it

@@ -4,16 +4,20 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy import stats
 from torch import Tensor
 
 from fairveil.audit.imbalance import MakeUp, Population, draw
+from fairveil.comparisons import pairs_confidence
 from fairveil.errors import FairveilError
-from fairveil.faces.identification import identify
-from fairveil.faces.rates import RESAMPLES, Rate, Ratio, complement, rate, ratio
+from fairveil.faces.identification import identify, nearest_labels
+from fairveil.faces.rates import RESAMPLES, Rate, Ratio, comparable_rates, complement, rate_of_people, ratio
+from fairveil.faces.vectors import content_order
 
 SEEDS = 5
 """How often a set of each make-up is drawn (section 5.5.1)."""
@@ -28,17 +32,18 @@ class Tally:
         probes: how often an image of each identity was looked for, (I,), int64.
         errors: how often an image of anybody else was nearer than all of its own, by rank: (I,) each, int64. At rank k:
             how often none of its own was among the k nearest.
-        by_own: how often the nearest was somebody else of the same group, (I,), int64.
+        by_own: how often the nearest was somebody else of the same group, (I,), float64: where several are equally near
+            each counts for its share.
         wrong: whose images the nearest were where they were somebody else's: from the group of a row to the group of a
-            column, (G, G), int64.
+            column, (G, G), float64, likewise.
         by_draw: rank-1 errors and probes of each group in each draw, (draws, G) each.
     """
 
     make_up: MakeUp
     probes: NDArray[np.int64]
     errors: Mapping[int, NDArray[np.int64]]
-    by_own: NDArray[np.int64]
-    wrong: NDArray[np.int64]
+    by_own: NDArray[np.float64]
+    wrong: NDArray[np.float64]
     by_draw: tuple[NDArray[np.int64], NDArray[np.int64]]
 
 
@@ -79,8 +84,15 @@ class Response:
         return float(np.std(errors / probes, ddof=1)) if len(errors) > 1 and probes.all() else None
 
     def error_ratio(self, place: int, versus: tuple[str, str], k: int = 1) -> Ratio | None:
-        """How many times as often the first group is missed as the second; None where one of them is absent."""
-        first, second = (self.error(place, group, k) for group in versus)
+        """How many times as often the first group is missed as the second; None where one of them is absent.
+
+        The interval holds for all pairs of groups at once, see `comparable_rates`.
+        """
+        tally = self.tallies[place]
+        errors, probes = torch.from_numpy(tally.errors[k]), torch.from_numpy(tally.probes)
+        members = {group: torch.from_numpy(self.group == number) for number, group in enumerate(self.groups)}
+        rates = comparable_rates({group: (errors[mine], probes[mine]) for group, mine in members.items()})
+        first, second = (rates.get(group) for group in versus)
         return None if first is None or second is None else ratio(first, second)
 
     def supplied_by_own(self, place: int, group: str) -> Rate | None:
@@ -116,7 +128,8 @@ class Response:
     def ratio_change(self, make_up: int, against: int, versus: tuple[str, str]) -> Ratio | None:
         """How many times the error ratio of one make-up is that of another; None where one of them is unknown.
 
-        Both are measured on the same identities redrawn together. In resamples half an error of the smallest sample is
+        Both are measured on the same identities redrawn together, and of more than two groups the interval holds for
+        all pairs at once (`pairs_confidence`). In resamples half an error of the smallest sample is
         added to every rate alike, so that groups that happen to have none do not make a ratio infinite.
         """
         errors = np.stack([self._resampled(group)[:, [make_up, against]] for group in versus])  # (2, 1 + R, 2)
@@ -131,18 +144,16 @@ class Response:
         padded = errors[:, 1:] + 0.5 / fewest
         changes = np.log(padded[0, :, 0] / padded[1, :, 0]) - np.log(padded[0, :, 1] / padded[1, :, 1])
         change = (measured[0, 0] / measured[1, 0]) / (measured[0, 1] / measured[1, 1])
-        low, high = np.exp(np.nanquantile(changes, [0.025, 0.975]))
+        beyond = (1 - pairs_confidence(len(self.groups))) / 2
+        low, high = np.exp(np.nanquantile(changes, [beyond, 1 - beyond]))
         return Ratio(float(change), float(min(low, change)), float(max(high, change)))
 
-    def _rate(self, group: str, hits: NDArray[np.int64], trials: NDArray[np.int64]) -> Rate | None:
+    def _rate(self, group: str, hits: NDArray[Any], trials: NDArray[np.int64]) -> Rate | None:
         """A rate of the people of a group, from hits and trials of every identity; None without any trial."""
         mine = self.group == self.groups.index(group)
-        counted, succeeded = torch.from_numpy(trials[mine]), torch.from_numpy(hits[mine])
-        if not counted.any():
+        if not trials[mine].any():
             return None
-        people = torch.arange(len(counted)).repeat_interleave(counted)
-        nth = torch.arange(len(people)) - (counted.cumsum(0) - counted)[people]
-        return rate(nth < succeeded[people], people)
+        return rate_of_people(torch.from_numpy(hits[mine]), torch.from_numpy(trials[mine]))
 
     def _resampled(self, group: str) -> NDArray[np.float64]:
         """The error of a group in each make-up, first as measured, then for its identities drawn anew.
@@ -190,32 +201,62 @@ class Interplay:
         both: where both are, in the same way.
     """
 
-    train: float
-    gallery: float
-    both: float
+    train: Ratio
+    gallery: Ratio
+    both: Ratio
 
     @classmethod
-    def of(cls, balanced: float, train: float, gallery: float, both: float) -> "Interplay":
-        """From four error ratios: of balanced sets, of one of both unequal, and of both.
+    def of(cls, runs: Sequence[tuple[Ratio, Ratio, Ratio, Ratio]]) -> "Interplay | None":
+        """From four error ratios of each run: of balanced sets, of one of both unequal, and of both.
 
-        >>> Interplay.of(1.6, 3.2, 0.8, 1.6).verdict
+        A run is a recogniser trained anew and tested on the same people. What a ratio is multiplied by is the
+        geometric mean over runs. Its interval adds, on the logarithm's scale, what other people would change (from the
+        intervals of the two ratios, as if they were of different people, which is wide rather than narrow) and what
+        other runs would (Student's, from two runs on; of a single run it is not known, and the interval has no ends).
+
+        Returns:
+            None where a ratio has no value or is zero.
+
+        >>> sure = [Ratio(value, value / 1.1, value * 1.1) for value in (1.6, 3.2, 0.8, 1.6)]
+        >>> Interplay.of([tuple(sure)] * 2).verdict
         'cancel'
         """
-        return cls(train / balanced, gallery / balanced, both / balanced)
+        if not runs or any(not ratio.value for run in runs for ratio in run):
+            return None
+        return cls(*(_multiplied([(run[0], run[place]) for run in runs]) for place in (1, 2, 3)))
 
     @property
-    def verdict(self) -> str:
+    def verdict(self) -> str | None:
         """Whether the two "amplify" each other, pulling the same way, or "cancel" each other, pulling apart.
 
-        These are the signs of two estimates: without several runs that agree they may be chance.
+        None where one of the two is not told from doing nothing.
         """
-        pull = math.log(self.train) * math.log(self.gallery)
-        return "amplify" if pull > 0 else "cancel" if pull < 0 else "neither"
+        if not (self.train.told and self.gallery.told):
+            return None
+        return "amplify" if (self.train.low > 1) == (self.gallery.low > 1) else "cancel"
 
     @property
     def expected(self) -> float:
         """By what the ratio would be multiplied if the two did not know of each other."""
-        return self.train * self.gallery
+        return float(self.train.value or 0) * float(self.gallery.value or 0)
+
+
+def _multiplied(pairs: Sequence[tuple[Ratio, Ratio]]) -> Ratio:
+    """What a ratio is multiplied by, from the ratio before and after in each run; see `Interplay.of`."""
+    logs = [math.log(float(after.value or 0) / float(before.value or 0)) for before, after in pairs]
+    value = float(np.mean(logs))
+    reaches = [_log_reach(one) for pair in pairs for one in pair]
+    if len(logs) < 2 or math.inf in reaches:
+        return Ratio(math.exp(value), 0.0, None)
+    people = 2 * float(np.mean(np.square(reaches)))
+    runs = float(stats.t.ppf(0.975, len(logs) - 1)) ** 2 * float(np.var(logs, ddof=1)) / len(logs)
+    reach = math.sqrt(people + runs)
+    return Ratio(math.exp(value), math.exp(value - reach), math.exp(value + reach))
+
+
+def _log_reach(one: Ratio) -> float:
+    """Half of the length of an interval on the logarithm's scale."""
+    return math.log(one.high / one.low) / 2 if one.low > 0 and one.high is not None else math.inf
 
 
 def respond(
@@ -228,7 +269,8 @@ def respond(
 ) -> Response:
     """Look for every image of galleries of some make-ups among the others of its gallery (sections 5.3 and 5.5).
 
-    One pass over the similarities serves all galleries.
+    One pass over the similarities serves all galleries. Images are put in an order of their own first, so that the rows
+    of a file may stand in any.
 
     Args:
         embeddings: unit vectors, (N, D).
@@ -245,19 +287,23 @@ def respond(
         raise FairveilError(
             f"There are {len(embeddings)} embeddings and labels of {len(population)} images: give one for each."
         )
+    order = content_order(embeddings, population.identity)
+    embeddings, population = embeddings[order], population.take(order)
     drawn = [draw(population, make_up, seed=seed) for make_up in make_ups for seed in range(seeds)]
     used = torch.zeros(len(population), dtype=torch.bool)
     used[torch.cat(drawn)] = True  # the rest is in no gallery
     where = used.cumsum(0) - 1
     masks = [torch.zeros(int(used.sum()), dtype=torch.bool).index_fill(0, where[rows], True) for rows in drawn]
     vectors, identity, group = embeddings[used], population.identity[used], population.group[used]
-    outcomes = identify(vectors, vectors, identity, identity, exclude=torch.arange(len(vectors)), galleries=masks)
+    itself = torch.arange(len(vectors))
+    everybody = vectors, vectors, identity, identity
+    outcomes = identify(*everybody, exclude=itself, galleries=masks)
     names, person = torch.unique(identity, return_inverse=True)
     group_of = torch.zeros(len(names), dtype=torch.int64).index_copy(0, person, group)
     tallies = []
     for place, make_up in enumerate(make_ups):
         probes, errors = np.zeros(len(names), np.int64), {k: np.zeros(len(names), np.int64) for k in {1, *ranks}}
-        wrong, by_own = np.zeros((len(population.groups),) * 2, np.int64), np.zeros(len(names), np.int64)
+        wrong, by_own = np.zeros((len(population.groups),) * 2), np.zeros(len(names))
         by_draw = []
         for mask, outcome in zip(
             *(some[place * seeds : (place + 1) * seeds] for some in (masks, outcomes)), strict=True
@@ -267,9 +313,10 @@ def respond(
             for k in errors:
                 errors[k] += _counted(who[rank > k], len(names))
             missed = rank > 1
-            other = group[outcome.other_index[mask][missed]]
-            np.add.at(wrong, (mine[missed].numpy(), other.numpy()), 1)
-            by_own += _counted(who[missed][other == mine[missed]], len(names))
+            rows = mask.nonzero().flatten()[missed]
+            other = nearest_labels(outcome, rows, group, len(wrong), *everybody, exclude=itself, among=mask).numpy()
+            np.add.at(wrong, mine[missed].numpy(), other)
+            np.add.at(by_own, who[missed].numpy(), other[np.arange(len(other)), mine[missed].numpy()])
             by_draw.append([_counted(mine[missed], len(wrong)), _counted(mine, len(wrong))])
         by_group = np.array(by_draw)
         tallies.append(Tally(make_up, probes, errors, by_own, wrong, (by_group[:, 0], by_group[:, 1])))
@@ -277,8 +324,8 @@ def respond(
 
 
 def worst_and_best(errors: Mapping[str, Rate]) -> tuple[str, str]:
-    """The groups that are missed most and least often, of two or more; two different ones, however equal."""
-    fewest, *_, most = sorted(errors, key=lambda group: errors[group].value)
+    """The groups that are missed most and least often, of two or more; two different ones, of equals by their names."""
+    fewest, *_, most = sorted(sorted(errors), key=lambda group: errors[group].value)
     return most, fewest
 
 

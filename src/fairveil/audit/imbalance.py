@@ -7,7 +7,7 @@ data allow, and where some people have far more of them than others, no more tha
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Literal, get_args
 
@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fairveil.data.labels import tidy_columns
 from fairveil.errors import FairveilError, did_you_mean
 
 Kind = Literal["identities", "images"]
@@ -70,9 +71,7 @@ class Population:
             raise FairveilError(
                 f"There is no column {column!r} of groups.{hint} There are {', '.join(others) or 'none'}."
             )
-        labels = frame.select(identity=pl.col("identity"), group=pl.col(column)).with_columns(
-            pl.all().cast(pl.String).str.strip_chars().replace("", None)
-        )
+        labels = tidy_columns(frame.select(identity=pl.col("identity"), group=pl.col(column)), ("identity", "group"))
         known = labels.drop_nulls()
         one_group_each(known, "group", column)
         groups = tuple(known["group"].unique().sort())
@@ -87,6 +86,10 @@ class Population:
     def __len__(self) -> int:
         """How many images there are."""
         return len(self.identity)
+
+    def take(self, rows: Tensor) -> "Population":
+        """Some images by their numbers, in the order given; groups and numbers of identities stay as they are."""
+        return replace(self, identity=self.identity[rows], group=self.group[rows])
 
     @property
     def known(self) -> Tensor:

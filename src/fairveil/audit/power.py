@@ -58,10 +58,15 @@ def identities_needed(
     return math.ceil((reach / math.log(ratio)) ** 2 * spread * _design_effect(images, correlation) / images)
 
 
-def ratio_visible(measured: Ratio, *, power: float = 0.8) -> float | None:
+def ratio_visible(measured: Ratio, *, power: float = 0.8, confidence: float = 0.95) -> float | None:
     """The smallest ratio that an audit would tell from 1 with some probability, going by the interval it arrived at.
 
-    The width of a 95 % interval on the logarithm's scale says how much chance moves the ratio.
+    The width of an interval on the logarithm's scale says how much chance moves the ratio.
+
+    Args:
+        measured: the ratio with its interval.
+        power: how probable it shall be that the ratio is seen.
+        confidence: of the interval, see `pairs_confidence`.
 
     Returns:
         A number above 1; None if the interval has no ends.
@@ -71,7 +76,8 @@ def ratio_visible(measured: Ratio, *, power: float = 0.8) -> float | None:
     """
     if not measured.low or measured.high is None:
         return None
-    return math.exp(_reach(power, 0.95) * math.log(measured.high / measured.low) / _reach(0.5, 0.95) / 2)
+    error = math.log(measured.high / measured.low) / _reach(0.5, confidence) / 2
+    return math.exp(_reach(power, confidence) * error)
 
 
 def correlation_within(errors: NDArray[np.int64], probes: NDArray[np.int64]) -> float | None:

@@ -1,6 +1,7 @@
 """The commands `fairveil audit`, `fairveil audit-power` and `fairveil audit-questions`."""
 
 import json
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,6 +13,7 @@ from rich.text import Text
 from fairveil.cli.faces import (
     DEFAULT_RECOGNIZER,
     Face,
+    PersonFolder,
     embed_with_progress,
     left_out_lines,
     photos_of,
@@ -23,8 +25,11 @@ from fairveil.cli.terminal import named_path, progress_bar, results, talk
 from fairveil.errors import FairveilError
 
 if TYPE_CHECKING:  # torch takes seconds to import: --help should not wait for it
+    import polars as pl
+
     from fairveil.audit.auditing import Audit
     from fairveil.audit.imbalance import Shares
+    from fairveil.data.grouping import Grouping
     from fairveil.faces.vectors import Embeddings
 
 
@@ -43,7 +48,18 @@ def audit(
         list[str] | None,
         typer.Option(help="A name of the zoo, an ONNX file, or a model of `fairveil train`; repeatable."),
     ] = None,
-    group: Annotated[str | None, typer.Option(help="What to compare: a column; by default the only one.")] = None,
+    group: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="COLUMN",
+            help="The column of groups to compare, by default the only one; several (repeated, or with commas between "
+            "them) are crossed with each other.",
+        ),
+    ] = None,
+    bins: Annotated[
+        list[str] | None,
+        typer.Option(metavar="COLUMN=NUMBERS", help="Where bins of a number such as age begin, like age=18,30,60."),
+    ] = None,
     k: Annotated[str, typer.Option(metavar="RANKS", help="How many of the nearest count.")] = "1,5,20",
     train_set: Annotated[
         str | None,
@@ -52,6 +68,7 @@ def audit(
     draws: Annotated[int, typer.Option(min=2, help="Galleries drawn of each make-up.")] = 5,
     face: Annotated[Face, typer.Option(help="Which face of a photo counts.")] = Face.central,
     minimum_face: Annotated[float, typer.Option(min=12, help="Side in pixels of the smallest face looked for.")] = 40,
+    person_folder: PersonFolder = None,
     report: Annotated[
         Path | None,
         typer.Option(metavar="HTML", parser=named_path, help="Write the report here, and JSON of all of it beside it."),
@@ -75,12 +92,18 @@ def audit(
     ranks = ranks_of(k)
     without_face: dict[str, int] | None = None
     if images is not None:
-        faces, column, without_face = _embedded(images, labels, recognizer, group, face, minimum_face)
+        faces, groups, without_face = _embedded(
+            images, labels, recognizer, group, bins, face, minimum_face, person_folder
+        )
     else:
         faces = _read(Path(str(embeddings)), labels)
-        column = _column(faces.groups, group)
+        groups = _grouped(faces.frame, faces.groups, group, bins)
+        faces = replace(faces, frame=groups.frames[0])
+    column = groups.column
+    for note in groups.notes:
+        talk.print(Text(note), soft_wrap=True)
     names = _chosen(faces, recognizer)
-    shares = {name: _train_shares(train_set, name, recognizer, column) for name in names}
+    shares = {name: _train_shares(train_set, name, recognizer, groups) for name in names}
     audits: list[Audit] = []
     with progress_bar() as progress:
         task = progress.add_task("auditing", total=len(names))
@@ -178,11 +201,19 @@ def audit_questions(
 
 
 def _print(audit: "Audit") -> None:
-    from fairveil.report.audit import accuracy_table, copies_told, curves_missing, reading, sensitivity_reading
+    from fairveil.report.audit import (
+        accuracy_table,
+        copies_told,
+        curves_missing,
+        open_set_table,
+        reading,
+        sensitivity_reading,
+    )
     from fairveil.report.rendering import to_terminal
 
-    for part in to_terminal(accuracy_table(audit), width=results.width):
-        results.print(part)
+    for table in filter(None, (accuracy_table(audit), open_set_table(audit))):
+        for part in to_terminal(table, width=results.width):
+            results.print(part)
     before = (*audit.left_out, *copies_told(audit))
     for sentence in (*before, *reading(audit), *sensitivity_reading(audit), *curves_missing(audit)):
         results.print(Text(f"- {sentence}"), soft_wrap=True)
@@ -205,33 +236,49 @@ def _read(file: Path, labels: Path | None) -> "Embeddings":
             f"{shown(file)} is no file of embeddings (.parquet, .npy): give photos with --images, or embed them first."
         )
     faces = Embeddings.read(file)
+    for note in faces.notes:
+        talk.print(Text(note), soft_wrap=True)
     return faces if labels is None else faces.with_labels(read_strings(labels), shown(labels))
 
 
 def _embedded(
-    images: str, labels: Path | None, names: list[str] | None, group: str | None, face: Face, minimum_face: float
-) -> "tuple[Embeddings, str, dict[str, int]]":
-    """Photos embedded, the column to compare by, and how many photos of each group have no face that was embedded."""
+    images: str,
+    labels: Path | None,
+    names: list[str] | None,
+    group: list[str] | None,
+    bins: list[str] | None,
+    face: Face,
+    minimum_face: float,
+    person_folder: int | None,
+) -> "tuple[Embeddings, Grouping, dict[str, int]]":
+    """Photos embedded, what to compare them by, and how many photos of each group have no face that was embedded."""
     from fairveil.data.table import FaceTable
 
-    table = photos_of(images) if labels is None else FaceTable.from_csv(labels, root=named_path(images))
-    column = _column(table.groups, group)
+    table = photos_of(images, person_folder) if labels is None else FaceTable.from_csv(labels, root=named_path(images))
+    if table.nested:
+        raise FairveilError(table.nested)
+    groups = _grouped(table.frame, table.groups, group, bins)
+    column = groups.column
+    table = replace(table, frame=groups.frames[0], groups=tuple(dict.fromkeys([*table.groups, column])))
     recognizers = load_recognizers(names or [DEFAULT_RECOGNIZER], everything=False)
     faces = embed_with_progress(table, recognizers, face, minimum_face, None)
     for line in left_out_lines(faces):
         talk.print(Text(line), soft_wrap=True)
     lost = {*faces.without_face, *faces.unreadable}
     values = table.frame.filter(table.frame["image"].is_in(list(lost)))[column].drop_nulls()
-    return faces, column, {str(value): int((values == value).sum()) for value in values.unique()}
+    return faces, groups, {str(value): int((values == value).sum()) for value in values.unique()}
 
 
-def _column(groups: tuple[str, ...], asked: str | None) -> str:
-    if asked is not None:
-        return asked
-    if len(groups) != 1:
-        there = f"the columns {', '.join(groups)}" if groups else "no column of groups"
-        raise FairveilError(f"The labels have {there}: say with --group what is to be compared.")
-    return groups[0]
+def _grouped(
+    frame: "pl.DataFrame", there: tuple[str, ...], asked: list[str] | None, bins: list[str] | None
+) -> "Grouping":
+    """Labels with the one column to compare by."""
+    from fairveil.data.grouping import bins_of, grouped
+
+    if not asked and len(there) != 1:
+        columns = f"the columns {', '.join(there)}" if there else "no column of groups"
+        raise FairveilError(f"The labels have {columns}: say with --group what is to be compared.")
+    return grouped([frame], asked or there, bins_of(bins or ()))
 
 
 def _chosen(faces: "Embeddings", names: list[str] | None) -> list[str]:
@@ -242,14 +289,16 @@ def _chosen(faces: "Embeddings", names: list[str] | None) -> list[str]:
     return wanted or list(faces.recognizers)
 
 
-def _train_shares(text: str | None, name: str, names: list[str] | None, column: str) -> "Shares | None":
+def _train_shares(text: str | None, name: str, names: list[str] | None, groups: "Grouping") -> "Shares | None":
     """Shares of the train set: as stated, or as a model of `fairveil train` says of itself; None where unknown."""
     from fairveil.audit.auditing import in_percent, shares_of
     from fairveil.audit.imbalance import Population, Shares
+    from fairveil.data.grouping import BOTH, grouped
     from fairveil.data.table import read_strings
 
     if text is not None and text.lower().endswith(".csv"):
-        return shares_of(Population.of(read_strings(named_path(text)), column))
+        like = grouped([read_strings(named_path(text))], groups.column.split(BOTH), groups.bins)
+        return shares_of(Population.of(like.frames[0], groups.column))
     if text is not None:
         try:
             pairs = [part.split("=") for part in text.split(",")]
@@ -266,7 +315,7 @@ def _train_shares(text: str | None, name: str, names: list[str] | None, column: 
         return None
     from fairveil.faces.trained import read_pedigree
 
-    counts = read_pedigree(Path(file)).make_up.get(column)
+    counts = read_pedigree(Path(file)).make_up.get(groups.column)
     if not counts or len(counts) < 2:
         return None
     return Shares(*(in_percent({value: of[what] for value, of in counts.items()}) for what in ("identities", "images")))

@@ -5,6 +5,7 @@ import shutil
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -43,6 +44,16 @@ class Face(StrEnum):
     aligned = "aligned"
 
 
+PersonFolder = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        help="Which folder names a person where folders lie in folders: 1 for the first, -1 for the one a photo is in.",
+    ),
+]
+"""The option --person-folder."""
+
+
 def embed(
     photos: Annotated[
         str, typer.Argument(metavar="FOLDER|CSV|PACK", help="Photos: a folder, a table with a column image, a pack.")
@@ -56,6 +67,7 @@ def embed(
         Face, typer.Option(help="The face nearest the centre, the largest, all; or photos are aligned crops already.")
     ] = Face.central,
     minimum_face: Annotated[float, typer.Option(min=12, help="Side in pixels of the smallest face looked for.")] = 40,
+    person_folder: PersonFolder = None,
     overwrite: Annotated[bool, typer.Option(help="Replace a file that is there already.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print what was done as JSON.")] = False,
     ray: OnRay = False,
@@ -72,7 +84,9 @@ def embed(
     check_target(out, overwrite=overwrite)
     if out.suffix.lower() != ".parquet":  # by which `identify` tells it from photos
         raise typer.BadParameter(f"{shown(out)} does not end in .parquet: name a file that does.", param_hint="--out")
-    table = photos_of(photos)
+    table = photos_of(photos, person_folder)
+    if table.nested:
+        talk.print(Text(table.nested), soft_wrap=True)
     recognizers = load_recognizers(recognizer or [DEFAULT_RECOGNIZER], everything=False)
     address = cluster_address(ray, ray_address)
     started = time.perf_counter()
@@ -124,11 +138,24 @@ def identify(
     fpir: Annotated[
         str, typer.Option(metavar="SHARES", help="False positive rates at which to say how many are missed.")
     ] = _FPIRS,
-    group: Annotated[str | None, typer.Option(help="Also tell groups apart: a column of the tables.")] = None,
+    groups: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--group",
+            metavar="COLUMN",
+            help="Also tell groups apart: a column of the tables; several (repeated, or with commas between them) are "
+            "crossed with each other.",
+        ),
+    ] = None,
+    bins: Annotated[
+        list[str] | None,
+        typer.Option(metavar="COLUMN=NUMBERS", help="Where bins of a number such as age begin, like age=18,30,60."),
+    ] = None,
     face: Annotated[
         Face | None, typer.Option(help="Which faces of photos; central where identities are known, else all.")
     ] = None,
     minimum_face: Annotated[float, typer.Option(min=12, help="Side in pixels of the smallest face looked for.")] = 40,
+    person_folder: PersonFolder = None,
     matches: Annotated[
         Path | None,
         typer.Option(metavar="FILE", parser=named_path, help="Write the nearest of every probe to a CSV."),
@@ -160,10 +187,13 @@ def identify(
     ranks = ranks_of(_RANKS if k is None else k)
     fpirs = _fpirs(fpir)
     nearest = None if k is None else max(ranks)
-    found = _searches(gallery, probes, recognizer, face, minimum_face, group)
+    found, group = _searches(gallery, probes, recognizer, face, minimum_face, groups or [], bins or [], person_folder)
     labelled = found[0].labelled
     if group is not None and not labelled:
         raise FairveilError("Groups are compared by how often their people are found, for which identities are needed.")
+    for search in found if labelled else ():
+        if search.strangers == len(search.outcome.rank):
+            raise FairveilError(f"Nothing is left to measure. {search.strangers_told or ''}".strip())
     if matches is not None:
         _write_matches(matches, found, max(ranks), overwrite=overwrite)
     if as_json:
@@ -220,14 +250,17 @@ def _fpirs(text: str) -> list[float]:
     return shares
 
 
-def photos_of(source: str) -> "FaceTable":
-    """A data set, or a single photo as one."""
+def photos_of(source: str, person_folder: int | None = None) -> "FaceTable":
+    """A data set, or a single photo as one; what was passed over is told."""
     from fairveil.data import FaceTable, open_table
 
     path = named_path(source)
     if path.is_file() and path.suffix.lower() not in (".csv", ".tar"):
         return FaceTable.of_images([path.name], path.absolute().parent, name=path.name)
-    return open_table(source)
+    table = open_table(source, level=person_folder)
+    for note in table.notes:
+        talk.print(Text(f"{source}: {note}"), soft_wrap=True)
+    return table
 
 
 @contextmanager
@@ -296,23 +329,40 @@ def _some(names: Sequence[str]) -> str:
 
 
 def _searches(
-    gallery: str, probes: str, names: list[str] | None, face: Face | None, minimum_face: float, group: str | None
-) -> list["Search"]:
-    """What is to be compared, with embeddings read or made once it is known that all sides have the groups."""
+    gallery: str,
+    probes: str,
+    names: list[str] | None,
+    face: Face | None,
+    minimum_face: float,
+    wanted_groups: list[str],
+    bins: list[str],
+    person_folder: int | None,
+) -> tuple[list["Search"], str | None]:
+    """What is to be compared, with embeddings read or made once it is known that all sides have the groups.
+
+    Returns:
+        The searches, and the column of the groups, if any were asked for.
+    """
+    from fairveil.data.grouping import column_names
     from fairveil.faces.embedding import Embeddings
     from fairveil.faces.searching import searches
     from fairveil.photos import shown
 
     paths = {source: named_path(source) for source in (gallery, probes)}
     sides = {source: Embeddings.read(path) for source, path in paths.items() if path.suffix.lower() == ".parquet"}
-    tables = {source: photos_of(source) for source in paths if source not in sides}
+    for source, side in sides.items():
+        for note in side.notes:
+            talk.print(Text(f"{shown(source)}: {note}"), soft_wrap=True)
+    tables = {source: photos_of(source, person_folder) for source in paths if source not in sides}
+    _ask_who_is_a_person(sides, tables)
     groups = {source: side.groups for source, side in sides.items()}
     groups |= {source: table.groups for source, table in tables.items()}
     for source, there in groups.items():
-        if group is not None and group not in there:
-            hint = did_you_mean(group, there)
-            names_there = ", ".join(there) or "none"
-            raise FairveilError(f"{shown(source)} has no groups {group!r}.{hint} It has {names_there}.")
+        for group in column_names(there, wanted_groups):
+            if group not in there:
+                hint = did_you_mean(group, there)
+                names_there = ", ".join(there) or "none"
+                raise FairveilError(f"{shown(source)} has no groups {group!r}.{hint} It has {names_there}.")
     if tables:
         recognizers = _like(sides, names)
         for source, table in tables.items():
@@ -321,6 +371,7 @@ def _searches(
             sides[source] = embed_with_progress(table, recognizers, chosen, minimum_face, None)
             for line in left_out_lines(sides[source]):
                 talk.print(Text(f"{shown(source)}: {line}"), soft_wrap=True)
+    sides, column = _crossed(sides, wanted_groups, bins)
     same = paths[gallery].resolve() == paths[probes].resolve()
     found = searches(sides[probes], sides[gallery], leave_one_out=same)
     wanted = {Path(name).stem if name.endswith((".onnx", ".safetensors")) else name for name in names or ()}
@@ -329,7 +380,31 @@ def _searches(
             f"There are no embeddings of {', '.join(sorted(unknown))} on both sides, but of "
             f"{', '.join(search.recognizer for search in found)}."
         )
-    return [search for search in found if not wanted or search.recognizer in wanted]
+    return [search for search in found if not wanted or search.recognizer in wanted], column
+
+
+def _ask_who_is_a_person(sides: dict[str, "Embeddings"], tables: dict[str, "FaceTable"]) -> None:
+    """Stop where people are compared, and folders lie in folders, so that either could be a person."""
+    known = [any(name is not None for name in table.identities) for table in tables.values()]
+    known += ["identity" in side.frame.columns for side in sides.values()]
+    for table in tables.values():
+        if all(known) and table.nested:
+            raise FairveilError(f"{table.name}: {table.nested}")
+
+
+def _crossed(
+    sides: dict[str, "Embeddings"], wanted: list[str], bins: list[str]
+) -> tuple[dict[str, "Embeddings"], str | None]:
+    """Both sides with the one column to compare by, and its name; as they are where no groups are asked for."""
+    from fairveil.data.grouping import bins_of, grouped
+
+    if not wanted:
+        return sides, None
+    groups = grouped([side.frame for side in sides.values()], wanted, bins_of(bins))
+    for note in groups.notes:
+        talk.print(Text(note), soft_wrap=True)
+    pairs = zip(sides.items(), groups.frames, strict=True)
+    return {source: replace(side, frame=frame) for (source, side), frame in pairs}, groups.column
 
 
 def _like(sides: dict[str, "Embeddings"], names: list[str] | None) -> list["Recognizer"]:

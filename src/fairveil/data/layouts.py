@@ -21,10 +21,14 @@ PACKS: Mapping[str, str] = {
 _WITHOUT_CSV = ("lfw10", "photos")
 
 
-def open_table(source: str | Path) -> FaceTable:
+def open_table(source: str | Path, *, level: int | None = None) -> FaceTable:
     """Read a data set from wherever it is: a CSV, a folder in any layout known here, an archive, or a pack by its name.
 
     An archive gets its labels from the CSV beside it that is called like it, if there is one, else from its folders.
+
+    Args:
+        source: a path, or the name of a pack.
+        level: which folder names a person, where plain folders do, see `people_of`.
 
     Raises:
         FairveilError: there is nothing of this name, or it cannot be read.
@@ -34,9 +38,11 @@ def open_table(source: str | Path) -> FaceTable:
         return FaceTable.from_csv(path)
     if path.suffix.lower() == ".tar":
         labels = path.with_suffix(".csv")
-        return FaceTable.from_csv(labels, root=path) if labels.is_file() else FaceTable.from_archive(path)
+        return FaceTable.from_csv(labels, root=path) if labels.is_file() else FaceTable.from_archive(path, level=level)
     if path.is_dir():
-        return next((read(path) for shows, read in _LAYOUTS if shows(path)), None) or FaceTable.from_folder(path)
+        return next((read(path) for shows, read in _LAYOUTS if shows(path)), None) or FaceTable.from_folder(
+            path, level=level
+        )
     if str(source) in PACKS:
         return read_pack(str(source))
     raise FairveilError(

@@ -4,6 +4,7 @@ import csv
 import hashlib
 import io
 import tarfile
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -13,6 +14,8 @@ from typing import Any
 import polars as pl
 from torch import Tensor
 
+from fairveil.data.folders import people_of
+from fairveil.data.labels import tidy_columns
 from fairveil.errors import FairveilError, clipped, did_you_mean, listed
 from fairveil.files import read_ordinary_file, sha256_of
 from fairveil.photos import find_photos, read_photo, shown
@@ -41,12 +44,16 @@ class FaceTable:
         root: a folder, or a tar archive whose members the paths name.
         name: what reports call the data set.
         groups: names of the group columns.
+        notes: what was passed over when folders were read, in sentences.
+        nested: a question in a sentence, where folders lie in folders and either may be a person; see `people_of`.
     """
 
     frame: pl.DataFrame
     root: Path
     name: str
     groups: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    nested: str | None = None
 
     @classmethod
     def from_csv(
@@ -102,7 +109,8 @@ class FaceTable:
                 raise FairveilError(f"{name} has no column {group!r}.{hint} It has {listed(others) or 'no others'}.")
         chosen = tuple(others if groups is None else dict.fromkeys(groups))
         kept = frame.select("image", *(["identity"] if "identity" in frame.columns else []), *chosen)
-        kept = kept.with_columns(pl.all().cast(pl.String).str.strip_chars().replace("", None))
+        kept = tidy_columns(kept, [column for column in kept.columns if column != "image"])
+        kept = kept.with_columns(pl.col("image").cast(pl.String).str.strip_chars().replace("", None))
         kept = kept.with_columns(pl.col("image").str.replace_all("\\", "/", literal=True))
         if kept["image"].null_count():
             raise FairveilError(f"Row {_first(kept['image'].is_null()) + 1} of {name} names no image.")
@@ -121,14 +129,19 @@ class FaceTable:
         return cls(kept, root, name, chosen)
 
     @classmethod
-    def from_folder(cls, folder: Path, *, name: str | None = None) -> "FaceTable":
+    def from_folder(cls, folder: Path, *, name: str | None = None, level: int | None = None) -> "FaceTable":
         """Read a folder of photos: those in a folder of their own belong to the identity it is named after.
+
+        Args:
+            folder: where they are.
+            name: of the data set; by default the folder's.
+            level: which folder of a path names the person, see `people_of`.
 
         Raises:
             FairveilError: there is no such folder, or no photo in it.
         """
         images = [photo.relative_to(folder).as_posix() for photo in find_photos([folder])]
-        return cls.of_images(images, folder, name=name or folder.name)
+        return cls.of_images(images, folder, name=name or folder.name, level=level)
 
     def fingerprint(self) -> str:
         """A hash of names, labels and of the archive's bytes, or of the sizes of files in a folder.
@@ -142,13 +155,13 @@ class FaceTable:
             return digest.hexdigest()
         for image in self.frame["image"]:
             try:
-                digest.update(f"{(self.root / image).stat().st_size},".encode())
+                digest.update(f"{_as_written(self.root / image).stat().st_size},".encode())
             except OSError as error:
                 raise FairveilError(f"{shown(self.root / image)} is not there.") from error
         return digest.hexdigest()
 
     @classmethod
-    def from_archive(cls, archive: Path, *, name: str | None = None) -> "FaceTable":
+    def from_archive(cls, archive: Path, *, name: str | None = None, level: int | None = None) -> "FaceTable":
         """Read an uncompressed tar archive of photos as `from_folder` reads a folder, without unpacking it.
 
         Raises:
@@ -158,11 +171,13 @@ class FaceTable:
             raise FairveilError(f"{shown(archive)} is not there.")
         members = sorted(_members(archive, archive.stat().st_mtime_ns))
         images = [member for member in members if format_of_name(Path(member)) and not _hidden(member)]
-        return cls.of_images(images, archive, name=name or archive.stem)
+        return cls.of_images(images, archive, name=name or archive.stem, level=level)
 
     @classmethod
-    def of_images(cls, images: Sequence[str], root: Path, *, name: str) -> "FaceTable":
+    def of_images(cls, images: Sequence[str], root: Path, *, name: str, level: int | None = None) -> "FaceTable":
         """Take photos by their paths below a root: those in a folder belong to the identity it is named after.
+
+        Folders of servers' and systems' housekeeping are passed over, see `people_of`.
 
         Raises:
             FairveilError: there are none, or a name is not Unicode.
@@ -172,14 +187,16 @@ class FaceTable:
         for image in images:
             if not _is_unicode(image):  # bytes of another encoding, which no table can hold
                 raise FairveilError(f"The name of {shown(image)} in {shown(root)} is not Unicode: rename it.")
-        identities = [image.rpartition("/")[0] or None for image in images]
-        columns: dict[str, Sequence[Any]] = {"image": images}
-        if any(identities):
-            columns["identity"] = identities
+        found = people_of(images, level=level)
+        if not found.images:
+            raise FairveilError(f"There are no photos in {shown(root)}. {' '.join(found.notes)}")
+        columns: dict[str, Sequence[Any]] = {"image": found.images}
+        if any(found.identities):
+            columns["identity"] = found.identities
         frame = pl.DataFrame(columns, schema=dict.fromkeys(columns, pl.String))
-        if root.is_dir():  # names of real files, in which spaces, colons and backslashes are what they are
-            return cls(frame, root, name)
-        return cls.of(frame, root, name=name)
+        # Names of real files, in which spaces, colons and backslashes are what they are.
+        table = cls(frame, root, name) if root.is_dir() else cls.of(frame, root, name=name)
+        return replace(table, notes=found.notes, nested=found.nested)
 
     def __len__(self) -> int:
         return len(self.frame)
@@ -208,7 +225,15 @@ class FaceTable:
         image = self.frame["image"][row]
         if self.root.is_file():
             return read_photo(_Member(self.root, image)).pixels
-        return read_photo(self.root / image).pixels
+        return read_photo(_as_written(self.root / image)).pixels
+
+
+def _as_written(path: Path) -> Path:
+    """A file whose name a table has composed and the disk in parts (macOS), or the other way round."""
+    if path.exists():
+        return path
+    forms = (Path(unicodedata.normalize(form, str(path))) for form in ("NFC", "NFD"))
+    return next((form for form in forms if form.exists()), path)
 
 
 def _is_unicode(name: str) -> bool:

@@ -1,16 +1,20 @@
 """Who is it? Exact search of a gallery by cosine: blocks of probes against blocks of gallery, in bounded memory.
 
-Embeddings are unit vectors, so cosines are inner products. All ties are broken by the row of the gallery: of two
-photos that are equally similar, the one that comes first is the nearer.
+Embeddings are unit vectors, so cosines are inner products. Similarities closer than `TIE` count as equal: single
+precision does not tell them apart. Where a rank depends on a tie, any order of the equals is taken to be as likely as
+another, and the rank is the expected one; `nearest`, which lists photos, lists equals by their row in the gallery.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
 
 from fairveil.errors import FairveilError
+
+TIE = 2.0**-20
+"""Similarities that differ by no more than this, about a millionth, are equal."""
 
 _BLOCK = 1 << 23  # similarities in a block: 32 MB
 _TILE = 1024  # gallery photos in one product: what stays in a processor's cache
@@ -38,16 +42,25 @@ class Outcome:
 
     Attributes:
         rank: the place of the first photo of the probe's identity, 1 for the nearest of all; 0 where the gallery has
-            no photo of it. Rank-k accuracy for every k follows from it. Shape (P,).
-        mate: similarity of the nearest photo of the probe's identity, -inf where there is none, (P,).
+            no photo of it. Of o others and m own photos that are as similar as the nearest own photo, any order is
+            equally likely, and the first own one has the place 1 + (others that are nearer) + o / (m + 1) on average:
+            that is the rank, and it need not be a whole number. A probe is found at rank k where its rank is k or
+            less. Rank-k accuracy for every k follows from it. Shape (P,), float64.
+        mate: similarity of the nearest photo of the probe's identity, -inf where there is none, (P,). As `other` a
+            multiple of `TIE`, so that equals are equal.
         other: similarity of the nearest photo of anybody else, -inf where there is nobody, (P,).
-        other_index: the row of that photo, -1 where there is nobody, (P,).
+        other_index: the row of that photo, of equals the first, -1 where there is nobody, (P,).
+        tied: how many photos of others are as similar as the nearest own photo, (P,), int64.
+        nearest_others: how many photos of others are as similar as the nearest of them, (P,), int64; see
+            `nearest_labels`.
     """
 
     rank: Tensor
     mate: Tensor
     other: Tensor
     other_index: Tensor
+    tied: Tensor
+    nearest_others: Tensor
 
 
 @torch.no_grad()
@@ -115,7 +128,7 @@ def identify(
 
     >>> once = identify(torch.eye(2), torch.eye(2), torch.tensor([7, 9]), torch.tensor([7, 8]))[0]
     >>> once.rank
-    tensor([1, 0])
+    tensor([1., 0.], dtype=torch.float64)
     """
     _check(probes, gallery)
     for name, vectors, identities in (
@@ -142,7 +155,7 @@ def identify(
         near = None if galleries is None else _ordered(*_largest(similarity, min(_NEAR, similarity.shape[1])))
         for mask, found in zip(masks, outcomes, strict=True):
             if mask is None or near is None:
-                found.append(_outcome(similarity, likeness, where))
+                found.append(_outcome(similarity, likeness))
             else:
                 asked = likeness
                 if exclude is not None:  # a photo that is not in this gallery is none of its probes
@@ -161,7 +174,7 @@ class _Mates:
         self._first = torch.searchsorted(known, probe_identities)
         self._end = torch.searchsorted(known, probe_identities, right=True)
 
-    def of(self, rows: slice) -> Tensor:
+    def of(self, rows: slice | Tensor) -> Tensor:
         """The rows of the gallery, ascending, -1 beyond the last: (B, as many as the most have, at least 1)."""
         first, end = self._first[rows, None], self._end[rows, None]
         most = max(1, int((end - first).max()))
@@ -169,32 +182,99 @@ class _Mates:
         return self._order[place.clamp_max(len(self._order) - 1)].masked_fill_(place >= end, -1)
 
 
-def _outcome(others: Tensor, likeness: Tensor, where: Tensor, columns: Tensor | None = None) -> Outcome:
+@torch.no_grad()
+def nearest_labels(
+    outcome: Outcome,
+    rows: Tensor,
+    labels: Tensor,
+    kinds: int,
+    probes: Tensor,
+    gallery: Tensor,
+    probe_identities: Tensor,
+    gallery_identities: Tensor,
+    *,
+    exclude: Tensor | None = None,
+    among: Tensor | None = None,
+) -> Tensor:
+    """Of which label the nearest photo of anybody else is; equals share, so that their order decides nothing.
+
+    Args:
+        outcome: of all probes, as `identify` gave it for the same arguments.
+        rows: which probes are asked about, (B,), int64.
+        labels: of each photo of the gallery, (N,), int64, from 0 to below `kinds`.
+        kinds: how many labels there are, K.
+        probes: unit vectors, (P, D).
+        gallery: unit vectors, (N, D).
+        probe_identities: numbers, (P,), int64.
+        gallery_identities: numbers, (N,), int64.
+        exclude: as in `identify`, (P,).
+        among: the rows that make up the gallery, (N,), bool; all by default.
+
+    Returns:
+        Shares of each label, (B, K), float64, that add up to 1; zeros where there is nobody else.
+
+    >>> gallery, who = torch.tensor([[1.0, 0.0], [1.0, 0.0]]), torch.tensor([1, 2])
+    >>> asked = torch.tensor([[1.0, 0.0]]), gallery, torch.tensor([0]), who
+    >>> nearest_labels(identify(*asked)[0], torch.tensor([0]), torch.tensor([0, 1]), 2, *asked)
+    tensor([[0.5000, 0.5000]], dtype=torch.float64)
+    """
+    first = outcome.other_index[rows]
+    shares = torch.zeros(len(rows), kinds, dtype=torch.float64)
+    there = (first >= 0).nonzero().flatten()
+    shares[there, labels[first[there]]] = 1
+    tied = (outcome.nearest_others[rows] > 1).nonzero().flatten()
+    height = max(1, _BLOCK // len(gallery))
+    space = _space(probes, min(max(1, len(tied)), height), len(gallery))
+    mates = _Mates(probe_identities, gallery_identities)
+    for some in _slices(len(tied), height):
+        part = tied[some]
+        asked = rows[part]
+        similarity = _product(probes[asked], gallery, space)
+        where = mates.of(asked)
+        row, place = (where >= 0).nonzero(as_tuple=True)
+        similarity[row, where[row, place]] = -torch.inf
+        if exclude is not None:
+            _leave_out(similarity, exclude[asked], slice(0, len(asked)), slice(0, len(gallery)))
+        if among is not None:
+            similarity[:, : len(gallery)].masked_fill_(~among, -torch.inf)
+        equal = similarity[:, : len(gallery)] >= similarity.amax(1, keepdim=True) - TIE
+        counts = torch.zeros(len(asked), kinds, dtype=torch.float64)
+        counts.index_add_(1, labels, equal.double())
+        shares[part] = counts / counts.sum(1, keepdim=True)
+    return shares
+
+
+def _outcome(others: Tensor, likeness: Tensor, columns: Tensor | None = None) -> Outcome:
     """The outcome for a block of probes.
 
     Args:
         others: similarities to the M photos of a gallery, -inf for those of the probe's identity, (B, M).
         likeness: similarities to the photos of the probe's identity, -inf for what is not in this gallery, (B, m).
-        where: the rows of these, (B, m).
         columns: the rows of the M photos, all by default, (M,).
     """
-    mate, place = likeness.max(1)
-    first_mate = where.gather(1, place[:, None])
-    other, other_index = _first_best(others)
-    rank = (mate > -torch.inf).long()
-    beaten = ((rank > 0) & (other >= mate)).nonzero().flatten()
+    mate = likeness.amax(1)
+    other, other_index, equal = _first_best(others)
+    nearer, tied = torch.zeros_like(other_index), torch.zeros_like(other_index)
+    beaten = ((mate > -torch.inf) & (other >= mate - TIE)).nonzero().flatten()
     if len(beaten):
         rows, best = others if len(beaten) == len(others) else others[beaten], mate[beaten, None]
-        rank[beaten] += (rows > best).sum(1, dtype=torch.int32)
-        tied = (rows == best).sum(1, dtype=torch.int32).nonzero().flatten()
-        if len(tied):
-            row, column = (rows[tied] == best[tied]).nonzero(as_tuple=True)
-            column = column if columns is None else columns[column]
-            again = beaten[tied][row]
-            rank.index_add_(0, again, (column < first_mate[again, 0]).long())
+        nearer[beaten] = (rows > best + TIE).sum(1, dtype=torch.int32).long()
+        tied[beaten] = (rows >= best - TIE).sum(1, dtype=torch.int32).long() - nearer[beaten]
     if columns is not None and len(columns):
         other_index = columns[other_index]
-    return Outcome(rank, mate, other, other_index.masked_fill(other == -torch.inf, -1))
+    other_index = other_index.masked_fill(other == -torch.inf, -1)
+    return Outcome(_expected(nearer, tied, likeness, mate), _told(mate), _told(other), other_index, tied, equal)
+
+
+def _expected(nearer: Tensor, tied: Tensor, likeness: Tensor, mate: Tensor) -> Tensor:
+    """The rank of the first own photo on average over the orders of equals, 0 where there is none; see `Outcome`."""
+    own = (likeness >= mate[:, None] - TIE).sum(1)
+    return (1 + nearer + tied / (own + 1).double()).masked_fill(mate == -torch.inf, 0)
+
+
+def _told(similarity: Tensor) -> Tensor:
+    """Similarities as multiples of `TIE`, so that what is equal but for rounding is equal."""
+    return ((similarity.double() / TIE).round() * TIE).to(similarity.dtype)
 
 
 def _outcome_among(mask: Tensor, others: Tensor, near: Neighbours, likeness: Tensor, where: Tensor) -> Outcome:
@@ -208,33 +288,37 @@ def _outcome_among(mask: Tensor, others: Tensor, near: Neighbours, likeness: Ten
         where: the rows of these, -1 where there are fewer, (B, m).
     """
     theirs = likeness.masked_fill(~mask[where], -torch.inf)
-    mate, place = theirs.max(1)
-    first_mate = where.gather(1, place[:, None])
+    mate = theirs.amax(1)
     known = near.similarity > -torch.inf
     inside = mask[near.index.clamp_max(len(mask) - 1)] & known
     first = inside.int().argmax(1, keepdim=True)
-    other = near.similarity.gather(1, first)[:, 0].masked_fill(~inside.any(1), -torch.inf)
-    other_index = near.index.gather(1, first)[:, 0].masked_fill(~inside.any(1), -1)
-    tied = (near.similarity == mate[:, None]) & (near.index < first_mate)
-    nearer = inside & ((near.similarity > mate[:, None]) | tied)
-    rank = (nearer.sum(1) + 1).masked_fill(mate == -torch.inf, 0)
+    nobody = ~inside.any(1)
+    other = near.similarity.gather(1, first)[:, 0].masked_fill(nobody, -torch.inf)
+    other_index = near.index.gather(1, first)[:, 0].masked_fill(nobody, -1)
+    nearer = (inside & (near.similarity > mate[:, None] + TIE)).sum(1)
+    tied = (inside & (near.similarity >= mate[:, None] - TIE)).sum(1) - nearer
+    absent = mate == -torch.inf
+    nearer, tied = nearer.masked_fill(absent, 0), tied.masked_fill(absent, 0)
+    equal = (inside & (near.similarity >= other[:, None] - TIE)).sum(1)
+    found = Outcome(_expected(nearer, tied, theirs, mate), _told(mate), _told(other), other_index, tied, equal)
     last = near.similarity[:, -1]  # what lies beyond it is not known: at the most as similar
-    unsettled = ((last > -torch.inf) & ((other == -torch.inf) | ((rank > 0) & (last >= mate)))).nonzero().flatten()
-    found = Outcome(rank, mate, other, other_index)
+    more = (other == -torch.inf) | (last >= other - TIE) | (~absent & (last >= mate - TIE))
+    unsettled = ((last > -torch.inf) & more).nonzero().flatten()
     if len(unsettled):
         columns = mask.nonzero().flatten()
         rows = _window(_space(others, len(unsettled), len(columns)), len(unsettled), len(columns))
         rows[:, : len(columns)] = others[unsettled[:, None], columns]
-        exact = _outcome(rows, theirs[unsettled], where[unsettled], columns)
-        for name in ("rank", "mate", "other", "other_index"):
+        exact = _outcome(rows, theirs[unsettled], columns)
+        for name in _FIELDS:
             getattr(found, name)[unsettled] = getattr(exact, name)
     return found
 
 
+_FIELDS = tuple(one.name for one in fields(Outcome))
+
+
 def _joined(parts: Sequence[Outcome]) -> Outcome:
-    return Outcome(
-        *(torch.cat([getattr(part, name) for part in parts]) for name in ("rank", "mate", "other", "other_index"))
-    )
+    return Outcome(*(torch.cat([getattr(part, name) for part in parts]) for name in _FIELDS))
 
 
 def _space(like: Tensor, height: int, width: int) -> Tensor:
@@ -257,14 +341,22 @@ def _product(probes: Tensor, gallery: Tensor, space: Tensor) -> Tensor:
     return block
 
 
-def _first_best(block: Tensor) -> tuple[Tensor, Tensor]:
-    """The largest of each row and the first column that holds it; -inf and 0 where there are no columns."""
+def _first_best(block: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The largest of each row, the first column that holds it, and how many equal it; -inf, 0, 0 without columns."""
     if not block.shape[1]:
-        return block.new_full((len(block),), -torch.inf), torch.zeros(len(block), dtype=torch.long, device=block.device)
+        none = torch.zeros(len(block), dtype=torch.long, device=block.device)
+        return block.new_full((len(block),), -torch.inf), none, none
     groups = block.unflatten(1, (-1, _GROUP))  # type: ignore[no-untyped-call]
-    first = groups.amax(2).argmax(1)  # like every argmax of torch, the first of equals
-    best, place = groups[torch.arange(len(block), device=block.device), first].max(1)
-    return best, first * _GROUP + place
+    maxima = groups.amax(2)
+    first = maxima.argmax(1)  # like every argmax of torch, the first of equals
+    chosen = groups[torch.arange(len(block), device=block.device), first]
+    best, place = chosen.max(1)
+    least = best[:, None] - TIE
+    equal = (chosen >= least).sum(1)
+    several = ((maxima >= least).sum(1) > 1).nonzero().flatten()  # equals in other groups are rare
+    if len(several):
+        equal[several] = (block[several] >= least[several]).sum(1)
+    return best, first * _GROUP + place, equal.masked_fill_(best == -torch.inf, 0)
 
 
 def _largest(block: Tensor, k: int, *, better_than: Tensor | None = None) -> tuple[Tensor, Tensor]:

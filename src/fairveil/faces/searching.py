@@ -8,9 +8,19 @@ import polars as pl
 import torch
 from torch import Tensor
 
-from fairveil.errors import FairveilError, did_you_mean
-from fairveil.faces.identification import Outcome, identify, nearest
-from fairveil.faces.rates import MissRate, Rate, Ratio, match_curve, miss_rate, rate, ratio
+from fairveil.data.labels import padding_told, tidy_labels
+from fairveil.errors import FairveilError, clipped, did_you_mean
+from fairveil.faces.identification import TIE, Neighbours, Outcome, identify, nearest, nearest_labels
+from fairveil.faces.rates import (
+    MissRate,
+    Rate,
+    Ratio,
+    comparable_rates,
+    match_curve,
+    miss_rate,
+    miss_rates,
+    ratio,
+)
 from fairveil.faces.vectors import Embeddings
 
 _COPY = 0.9999  # the similarity above which two pictures are one
@@ -43,12 +53,13 @@ class Search:
         """The k faces of the gallery nearest to each probe; all of them if there are fewer.
 
         Returns:
-            A row each, nearest first: `recognizer`; `probe`, the photo, and `probe_face`, which of its faces, from 1;
-            `place`, from 1; `image` and `face` of the gallery; `similarity`; `match`, whether that reaches the
-            threshold, null where none is known; and `probe_identity` and `identity` where there are any.
+            A row each, nearest first, equals by the names of their photos: `recognizer`; `probe`, the photo, and
+            `probe_face`, which of its faces, from 1; `place`, from 1; `image` and `face` of the gallery; `similarity`;
+            `match`, whether that reaches the threshold, null where none is known; and `probe_identity` and `identity`
+            where there are any.
         """
         k = min(k, self.candidates)
-        found = nearest(*self._vectors, k, exclude=self._itself)
+        found = self._nearest(k)
         probes = _named(self.probes)[torch.arange(len(self.probes)).repeat_interleave(k).numpy()]
         gallery = _named(self.gallery)[found.index.flatten().numpy()]
         similarity = pl.Series("similarity", found.similarity.flatten().numpy())
@@ -59,6 +70,19 @@ class Search:
             .hstack([place, *gallery, similarity])
             .select(pl.lit(self.recognizer).alias("recognizer"), pl.all(), match.alias("match"))
         )
+
+    def _nearest(self, k: int) -> Neighbours:
+        """As `identification.nearest`, but of equals the photo whose name comes first, wherever its row is."""
+        probes, gallery = self._vectors
+        by_name = _named(self.gallery).select(pl.arg_sort_by("image", "face").cast(pl.Int64)).to_series()
+        order = by_name.to_torch()
+        itself = None if self._itself is None else order.argsort()[self._itself]
+        found = nearest(probes, gallery[order], k, exclude=itself)
+        similarity = (found.similarity.double() / TIE).round() * TIE
+        rows = found.index.argsort(1)
+        falling = torch.sort(similarity.gather(1, rows), stable=True, dim=1, descending=True).indices
+        place = rows.gather(1, falling)
+        return Neighbours(found.similarity.gather(1, place), order[found.index.gather(1, place)])
 
     @property
     def labelled(self) -> bool:
@@ -76,6 +100,23 @@ class Search:
         return int((self.outcome.rank == 0).sum())
 
     @property
+    def strangers_told(self) -> str | None:
+        """How many probes are of people who are not in the gallery, with names of both sides where they are many."""
+        if not self.strangers:
+            return None
+        told = f"{self.strangers:,} probes are of people who are not in the gallery; they are left out."
+        if self.leave_one_out or self.strangers <= len(self.outcome.rank) / 2:
+            return told
+        probes, gallery = (_identities(side).drop_nulls().unique().sort() for side in (self.probes, self.gallery))
+        absent = probes.filter(~probes.is_in(gallery.implode()))
+        told += (
+            f" Probes are of {_two(absent if len(absent) else probes)}, the gallery has {_two(gallery)}: are people "
+            "named alike on both sides?"
+        )
+        padding = padding_told(probes, gallery)
+        return f"{told} {padding}" if padding else told
+
+    @property
     def copied(self) -> Tensor:
         """Which labelled probes have the very same picture of their person in the gallery, by the recogniser: (P,)."""
         return self.outcome.mate > _COPY
@@ -89,6 +130,19 @@ class Search:
     def renamed_copies(self) -> int:
         """Labelled probes of which the gallery has the very same picture as somebody else: a label may be wrong."""
         return int((self.outcome.other > _COPY).sum())
+
+    @property
+    def tied(self) -> int:
+        """Labelled probes whose nearest own photo is as similar as one of somebody else, see `Outcome.rank`."""
+        return int(((self.outcome.tied > 0) & (self.outcome.rank > 0)).sum())
+
+    @property
+    def collapsed(self) -> bool:
+        """Whether most faces have somebody else's face that the recognizer cannot tell from them at all.
+
+        No test set has so many wrong labels: the network has collapsed, or was fed or read wrongly.
+        """
+        return self.renamed_copies > len(self.outcome.rank) / 2
 
     @property
     def probe_people(self) -> Tensor:
@@ -110,14 +164,10 @@ class Search:
         Raises:
             FairveilError: no identities are known on one of the sides.
         """
-        probe_people, gallery_people = self._people
-        for side, people in (("probes", probe_people), ("gallery", gallery_people)):
+        for side, people in zip(("probes", "gallery"), self._people, strict=True):
             if not bool((people >= 0).any()):
                 raise FairveilError(f"No identities are known of the {side}, so nobody could tell right from wrong.")
-        rows = self._labelled
-        itself = None if self._itself is None else self._itself[rows]
-        probes, gallery = self._vectors
-        return identify(probes[rows], gallery, probe_people[rows], gallery_people, exclude=itself)[0]
+        return identify(*self._asked, exclude=self._asked_rows)[0]
 
     def accuracy(self, ranks: Sequence[int], *, group: str | None = None) -> dict[str | None, dict[int, Rate]]:
         """Rank-k accuracy for every k: of all probes (None), and of each value of a group column of theirs.
@@ -134,62 +184,118 @@ class Search:
             if bool((rank[part] > 0).any())
         }
 
-    def error_ratio(self, k: int, group: str) -> tuple[str, str, Ratio] | None:
-        """How many times as often the group with most errors at rank k errs as the one with fewest.
+    def comparable_errors(self, k: int, group: str) -> dict[str, Rate]:
+        """Of each value of a group column, how many probes lack their person among the k nearest; in rising order.
 
-        Returns:
-            The two groups and the ratio of their errors, the shares of probes whose person is not among the k nearest;
-            None if there are no two groups. The groups are picked by looking at the errors: of many groups the two
-            ends lie apart by chance alone.
+        The intervals hold for all comparisons of groups at once, see `comparable_rates`.
 
         Raises:
             FairveilError: as `accuracy`.
         """
         rank, people = self.outcome.rank, self.probe_people
-        errors = {
-            str(value): rate(rank[part & (rank > 0)] > k, people[part & (rank > 0)])
-            for value, part in self._parts(group).items()
-            if value is not None and bool((rank[part] > 0).any())
-        }
+        counts = {}
+        for value, part in self._parts(group).items():
+            enrolled = part & (rank > 0)
+            if value is not None and bool(enrolled.any()):
+                person = torch.unique(people[enrolled], return_inverse=True)[1]
+                counts[value] = torch.bincount(person, (rank[enrolled] > k).double()), torch.bincount(person)
+        rates = comparable_rates(counts)
+        return dict(sorted(rates.items(), key=lambda one: one[1].value))
+
+    def error_ratio(self, k: int, group: str) -> tuple[str, str, Ratio] | None:
+        """How many times as often the group with most errors at rank k errs as the one with fewest.
+
+        Returns:
+            The two groups and the ratio of their errors, the shares of probes whose person is not among the k nearest;
+            None if there are no two groups. The groups are picked by looking at the errors, for which the interval is
+            made wider: see `comparable_errors`.
+
+        Raises:
+            FairveilError: as `accuracy`.
+        """
+        errors = self.comparable_errors(k, group)
         if len(errors) < 2:
             return None
-        fewest, *_, most = sorted(errors, key=lambda value: errors[value].value)
+        fewest, *_, most = errors
         return most, fewest, ratio(errors[most], errors[fewest])
 
     def miss_rates(
         self, fpirs: Sequence[float], *, group: str | None = None
     ) -> dict[str | None, dict[float, MissRate]]:
-        """FNIR at each FPIR: of all probes (None), and of each value of a group column, with thresholds of its own.
+        """FNIR and FPIR of all probes (None) and of each value of a group column, all at the same thresholds.
 
-        Rates for which a group has too few probes are left out, and so is everything where a probe's person is alone
-        in the gallery. See `rates.miss_rate`.
+        The thresholds are those at which all searches together have the FPIR that was asked for. Rates for which there
+        are too few probes are left out, and so is everything where a probe's person is alone in the gallery, and a
+        group of whom nobody is in it. See `rates.miss_rates`.
+
+        Raises:
+            FairveilError: as `accuracy`.
+        """
+        outcome, parts = self.outcome, self._parts(group)
+        found: dict[str | None, dict[float, MissRate]] = {}
+        if not self._open_set(parts[None]):
+            return found
+        for fpir in self._possible(fpirs, parts[None]):
+            rates = miss_rates(outcome.mate, outcome.other, self.probe_people, fpir, parts)
+            for value, one in rates.items():
+                found.setdefault(value, {})[fpir] = one
+        return found
+
+    def own_miss_rates(self, fpirs: Sequence[float], *, group: str) -> dict[str, dict[float, MissRate]]:
+        """FNIR of each value of a group column at thresholds of its own, at which it has the FPIR asked for.
+
+        No system works like that: it would have to know the group before it knows the person. It shows by how much a
+        common threshold is not the one that suits a group. Rates for which a group has too few probes are left out.
 
         Raises:
             FairveilError: as `accuracy`.
         """
         outcome, people = self.outcome, self.probe_people
-        found: dict[str | None, dict[float, MissRate]] = {}
-        for value, part in self._parts(group).items():
-            mate, other = outcome.mate[part], outcome.other[part]
-            possible = [fpir for fpir in fpirs if 1 <= fpir * len(other) < len(other)]
-            if possible and bool((mate > -torch.inf).any()) and bool((other > -torch.inf).all()):
-                found[value] = {fpir: miss_rate(mate, other, people[part], fpir) for fpir in possible}
-        return found
+        return {
+            value: {
+                fpir: miss_rate(outcome.mate[part], outcome.other[part], people[part], fpir)
+                for fpir in self._possible(fpirs, part)
+            }
+            for value, part in self._parts(group).items()
+            if value is not None and self._open_set(part)
+        }
+
+    def _open_set(self, part: Tensor) -> bool:
+        """Whether some of these probes could be missed, and all of them could find somebody wrong."""
+        return bool((self.outcome.mate[part] > -torch.inf).any()) and bool(
+            (self.outcome.other[part] > -torch.inf).all()
+        )
+
+    @staticmethod
+    def _possible(fpirs: Sequence[float], part: Tensor) -> list[float]:
+        """The false positive rates for which these probes are enough."""
+        searches = int(part.sum())
+        return [fpir for fpir in fpirs if 1 <= fpir * searches < searches]
 
     def wrong_matches(self, group: str) -> pl.DataFrame:
         """From which group the nearest face is, for probes that are in the gallery and find someone else first.
 
         Returns:
-            `probes`, `gallery` and `count`: values of the group column, null where unknown, and how often.
+            `probes`, `gallery` and `count`: values of the group column, null where unknown, and how often; where
+            several faces are equally near, each counts for its share.
 
         Raises:
             FairveilError: as `outcome`, or one of the sides has no such column.
         """
-        wrong = self.outcome.rank > 1
-        probes = self.probe_groups(group).filter(_mask(wrong))
-        gallery = _group(self.gallery, group, "gallery")[self.outcome.other_index[wrong].numpy()]
-        pairs = pl.DataFrame({"probes": probes, "gallery": gallery})
-        return pairs.group_by(pl.all()).len("count").sort("probes", "gallery", nulls_last=True)
+        wrong = (self.outcome.rank > 1).nonzero().flatten()
+        probes, gallery = self.probe_groups(group)[wrong.numpy()], _group(self.gallery, group, "gallery")
+        values = gallery.unique().sort(nulls_last=True).to_list()
+        numbers = {value: number for number, value in enumerate(values)}
+        labels = torch.tensor([numbers[value] for value in gallery])
+        shares = nearest_labels(
+            self.outcome, wrong, labels, len(values), *self._asked, exclude=self._asked_rows
+        ).numpy()
+        rows = []
+        for mine in probes.unique().sort(nulls_last=True):
+            counts = shares[probes.eq_missing(mine).to_numpy()].sum(0).round(6)
+            rows += [(mine, value, float(count)) for value, count in zip(values, counts, strict=True) if count]
+        schema = {"probes": pl.String, "gallery": pl.String, "count": pl.Float64}
+        return pl.DataFrame(rows, schema=schema, orient="row")
 
     def _parts(self, group: str | None) -> dict[str | None, Tensor]:
         """Which labelled probes are of each value of a group column, after all of them (None): (P,), bool."""
@@ -204,6 +310,16 @@ class Search:
     @property
     def _vectors(self) -> tuple[Tensor, Tensor]:
         return self.probes.vectors(self.recognizer), self.gallery.vectors(self.recognizer)
+
+    @property
+    def _asked(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """What `identify` is given: labelled probes and the gallery, and whose they are."""
+        probes, gallery = self._vectors
+        return probes[self._labelled], gallery, self._people[0][self._labelled], self._people[1]
+
+    @property
+    def _asked_rows(self) -> Tensor | None:
+        return None if self._itself is None else self._itself[self._labelled]
 
     @property
     def _itself(self) -> Tensor | None:
@@ -265,14 +381,18 @@ def _named(side: Embeddings) -> pl.DataFrame:
 def _identities(side: Embeddings) -> pl.Series:
     if "identity" not in side.frame.columns:
         return pl.Series("identity", [None] * len(side), dtype=pl.String)
-    return side.frame["identity"].cast(pl.String)
+    return tidy_labels(side.frame["identity"])
+
+
+def _two(names: pl.Series) -> str:
+    return " and ".join(repr(clipped(name, 60)) for name in names.head(2))
 
 
 def _group(side: Embeddings, group: str, what: str) -> pl.Series:
     if group not in side.groups:
         hint = did_you_mean(group, side.groups)
         raise FairveilError(f"The {what} have no groups {group!r}.{hint} They have {', '.join(side.groups) or 'none'}.")
-    return side.frame[group].cast(pl.String)
+    return tidy_labels(side.frame[group])
 
 
 def _mask(rows: Tensor) -> pl.Series:

@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor
 
+from fairveil.data.labels import tidy_columns, tidy_labels
 from fairveil.errors import FairveilError, clipped, listed
+from fairveil.faces.foreign_tables import vector_columns
 from fairveil.files import atomic_path
 from fairveil.photos import shown
 
@@ -21,6 +23,10 @@ FACE_SCHEMA: dict[str, pl.DataType] = {
     "landmarks": pl.Array(pl.Float32, 10),
 }
 """What is known of a face beside its embeddings: the columns and their types."""
+
+_KEYED = 1 << 14  # rows whose keys are made at a time
+
+_MATCHED = "name of the image as labels have it"
 
 _METADATA = "fairveil"  # the key under which a file says what made it
 
@@ -66,12 +72,14 @@ class Embeddings:
         without_face: images in which no face was found.
         unreadable: images that could not be read, and why.
         provenance: how the embeddings came about; None for those of unknown origin.
+        notes: what was taken for what when a table of another program was read, in sentences.
     """
 
     frame: pl.DataFrame
     without_face: tuple[str, ...] = ()
     unreadable: dict[str, str] = field(default_factory=dict)
     provenance: Provenance | None = None
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.frame)
@@ -127,9 +135,10 @@ class Embeddings:
     def read(cls, path: Path) -> "Embeddings":
         """Read what `write` wrote, or any Parquet file with a column of embeddings.
 
-        Such a column holds a list or array of floats in each row, all of one length; it counts as the recogniser of
-        its name, and its vectors are brought to unit length. `image`, `identity` and groups are taken where present;
-        other columns of lists, structures or bytes are left out.
+        Such a column holds a list or array of floats in each row, all of one length, or one number of each vector
+        (f0, f1, …); it counts as the recogniser of its name, and its vectors are brought to unit length. `image`,
+        `identity` and groups are taken where present; where a face is (`bbox`, `kps`, …), pandas' index, and other
+        columns of lists, structures or bytes are left out, see `foreign_tables`.
 
         Raises:
             FairveilError: there is no such file, it is no Parquet file, it has no column of embeddings or no rows, its
@@ -144,7 +153,7 @@ class Embeddings:
             raise FairveilError(f"{name} is not there.") from None
         except (Exception, pl.exceptions.PanicException) as error:  # a damaged file can make Polars panic
             raise FairveilError(f"{name} cannot be read as a Parquet file: {_first_line(error)}.") from error
-        columns = [column for column, kind in frame.schema.items() if column not in FACE_SCHEMA and _holds_floats(kind)]
+        frame, columns, notes = vector_columns(frame, metadata, tuple(FACE_SCHEMA))
         if not columns:
             raise FairveilError(
                 f"{name} has no column of embeddings, that is a list or array of floats in each row; "
@@ -159,6 +168,8 @@ class Embeddings:
             if label in odd:
                 raise FairveilError(f"{name}: the column {label!r} holds {frame.schema[label]}: make it text.")
         frame = frame.drop(odd)
+        labels = [label for label in frame.columns if label not in ("image", *columns, *FACE_SCHEMA)]
+        frame = tidy_columns(frame, labels)
         rows = pl.Series("image", [f"row {row}" for row in range(len(frame))])
         if "image" in frame.columns:
             frame = frame.with_columns(pl.col("image").cast(pl.String).fill_null(rows))
@@ -168,7 +179,7 @@ class Embeddings:
             about = _About.model_validate_json(metadata.get(_METADATA, "{}"))
         except ValidationError as error:
             raise FairveilError(f"{name} is of another version of fairveil: embed the photos anew.") from error
-        return cls(frame, about.without_face, about.unreadable, about.provenance)
+        return cls(frame, about.without_face, about.unreadable, about.provenance, tuple(notes))
 
     @classmethod
     def from_array(cls, path: Path, labels: pl.DataFrame) -> "Embeddings":
@@ -199,6 +210,7 @@ class Embeddings:
         column = _checked(vector_column(path.stem, vectors.astype(np.float32)), name)
         if "image" not in labels.columns:
             labels = labels.insert_column(0, pl.Series("image", [f"row {row}" for row in range(len(labels))]))
+        labels = tidy_columns(labels, [name for name in labels.columns if name != "image"])
         return cls(labels.with_columns(column))
 
     def with_labels(self, labels: pl.DataFrame, name: str) -> "Embeddings":
@@ -213,12 +225,14 @@ class Embeddings:
         """
         if "image" not in labels.columns or labels["image"].is_duplicated().any():
             raise FairveilError(f"{name} needs a column image, in which no image comes twice, to find labels by.")
-        labels = labels.with_columns(pl.col("image").str.strip_chars())
-        absent = self.frame.filter(~pl.col("image").is_in(labels["image"].implode()))["image"]
+        labels = tidy_columns(labels, labels.columns)
+        frame = self.frame.with_columns(tidy_labels(self.frame["image"]).alias(_MATCHED))
+        absent = frame.filter(~pl.col(_MATCHED).is_in(labels["image"].implode()))["image"]
         if len(absent):
             raise FairveilError(f"{len(absent):,} images have no labels in {name}, such as {shown(absent[0])}.")
-        bare = self.frame.drop("identity", *self.groups, strict=False)
-        return replace(self, frame=bare.join(labels, on="image", how="left", maintain_order="left"))
+        bare = frame.drop("identity", *self.groups, strict=False)
+        joined = bare.join(labels, left_on=_MATCHED, right_on="image", how="left", maintain_order="left")
+        return replace(self, frame=joined.drop(_MATCHED))
 
 
 def vector_column(name: str, vectors: NDArray[np.float32]) -> pl.Series:
@@ -230,6 +244,28 @@ def vector_column(name: str, vectors: NDArray[np.float32]) -> pl.Series:
     return pl.Series(name, vectors, dtype=pl.Array(pl.Float32, vectors.shape[1]))
 
 
+def content_order(vectors: Tensor, identities: Tensor) -> Tensor:
+    """Rows by identity and then by what their vectors are, so that nothing hangs on the order of a file.
+
+    Args:
+        vectors: (N, D).
+        identities: numbers, (N,).
+
+    Returns:
+        The rows in an order that is the same however they were shuffled, but for rows of one identity and one vector,
+        (N,), int64.
+
+    >>> content_order(torch.tensor([[0.0, 1.0], [1.0, 0.0], [0.0, 1.0]]), torch.tensor([5, 5, 3]))[0]
+    tensor(2)
+    """
+    directions = np.random.default_rng(0).normal(size=vectors.shape[1])
+    rows = vectors.numpy(force=True)
+    keys = [  # sums over one row each, which do not depend on where in the file it is, as a product of matrices may
+        (rows[start : start + _KEYED].astype(np.float64) * directions).sum(1) for start in range(0, len(rows), _KEYED)
+    ]
+    return torch.from_numpy(np.lexsort((np.concatenate(keys), identities.numpy(force=True))))
+
+
 def write_parquet(frame: pl.DataFrame, path: Path, metadata: dict[str, str]) -> None:
     """Write a Parquet file such that a full disk is an `OSError`; Polars would speak of a broken format."""
     written = BytesIO()
@@ -239,10 +275,6 @@ def write_parquet(frame: pl.DataFrame, path: Path, metadata: dict[str, str]) -> 
 
 def _is_no_label(kind: pl.DataType) -> bool:
     return kind.is_nested() or kind == pl.Binary
-
-
-def _holds_floats(kind: pl.DataType) -> bool:
-    return isinstance(kind, (pl.Array, pl.List)) and kind.inner in (pl.Float32, pl.Float64)
 
 
 def _checked(column: pl.Series, name: str) -> pl.Series:
@@ -260,9 +292,11 @@ def _checked(column: pl.Series, name: str) -> pl.Series:
             row = int((lengths != usual).arg_max() or 0)
             refuse(row, f"has {lengths[row]} numbers where others have {usual}")
         column = column.list.to_array(lengths[0])
+    if isinstance(column.dtype, pl.Array) and column.dtype.inner not in (pl.Float32, pl.Float64):
+        column = column.cast(pl.Array(pl.Float32, column.dtype.shape))
     vectors = column.to_numpy(allow_copy=True)  # (N, D); a missing number is NaN
-    if not vectors.shape[1]:
-        refuse(0, "has no numbers")
+    if vectors.shape[1] < 2:
+        refuse(0, "has one number, which has no direction" if vectors.shape[1] else "has no numbers")
     lengths_of_vectors = np.linalg.norm(vectors.astype(np.float64), axis=1)
     for wrong, what in (
         (~np.isfinite(lengths_of_vectors), "has numbers that are missing or not finite"),

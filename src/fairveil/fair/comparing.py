@@ -65,8 +65,12 @@ class Estimate:
         return self.low > 0 or self.high < 0
 
 
-def estimate(values: Sequence[float]) -> Estimate:
+def estimate(values: Sequence[float], *, confidence: float = 0.95) -> Estimate:
     """The mean of one figure a run, with Student's interval.
+
+    Args:
+        values: of each run.
+        confidence: of the interval; where many are looked at, that of `fairveil.comparisons.family_confidence`.
 
     >>> estimate([1.0, 2.0, 3.0])
     Estimate(value=2.0, low=-0.48..., high=4.48..., runs=3)
@@ -74,7 +78,7 @@ def estimate(values: Sequence[float]) -> Estimate:
     runs, mean = len(values), float(np.mean(values)) if len(values) else float("nan")
     if runs < LEAST_SEEDS:
         return Estimate(mean, None, None, runs)
-    half = float(stats.t.ppf(0.975, runs - 1) * np.std(values, ddof=1) / np.sqrt(runs))
+    half = float(stats.t.ppf((1 + confidence) / 2, runs - 1) * np.std(values, ddof=1) / np.sqrt(runs))
     return Estimate(mean, mean - half, mean + half, runs)
 
 
@@ -127,10 +131,14 @@ class Comparison:
 
     @cached_property
     def ends(self) -> tuple[str, str]:
-        """The groups that are best and worst off at the baselines on validation: between them is the gap."""
+        """The groups that are best and worst off at the baselines on validation: between them is the gap.
+
+        Two different ones, however equal; of equals the one whose name comes first is the better one.
+        """
         first = "baseline" if "baseline" in self.baselines else next(iter(self.baselines.values()))
         means = {group: self.value(first, "validation", group).value for group in self.groups}
-        return max(means, key=lambda group: means[group]), min(means, key=lambda group: means[group])
+        best, *_, worst = sorted(sorted(means), key=lambda group: -means[group])
+        return best, worst
 
     def value(
         self,
@@ -159,14 +167,21 @@ class Comparison:
         return self.difference(intervention, split, *self.ends, label=label)
 
     def change(
-        self, intervention: str, split: str, group: str = "", *, column: str | None = None, label: str | None = None
+        self,
+        intervention: str,
+        split: str,
+        group: str = "",
+        *,
+        column: str | None = None,
+        label: str | None = None,
+        confidence: float = 0.95,
     ) -> Estimate:
         """What an intervention did to a group, run by run against the baseline of the same seed."""
         mine, theirs = (
             self.by_seed(name, split, group, column=column, label=label)
             for name in (intervention, self.baselines[intervention])
         )
-        return _differences(mine, theirs)
+        return _differences(mine, theirs, confidence)
 
     def gap_change(self, intervention: str, split: str, *, label: str | None = None) -> Estimate:
         """What an intervention did to the gap, run by run against the baseline of the same seed."""
@@ -181,12 +196,14 @@ class Comparison:
         """By how much groups came closer: the best-off less the worst-off one before, less that after, run by run."""
         return -self.widening(intervention, split, self.column, self.groups)
 
-    def widening(self, intervention: str, split: str, column: str, groups: Sequence[str]) -> Estimate:
+    def widening(
+        self, intervention: str, split: str, column: str, groups: Sequence[str], *, confidence: float = 0.95
+    ) -> Estimate:
         """By how much groups of any column moved apart, run by run."""
         mine, theirs = (
             self._spreads(name, split, column, groups) for name in (intervention, self.baselines[intervention])
         )
-        return _differences(mine, theirs)
+        return _differences(mine, theirs, confidence)
 
     def outcome(self, intervention: str) -> Outcome:
         """Whether the fairness that an intervention bought on what it was fitted to is there on the test too."""
@@ -262,9 +279,10 @@ class Comparison:
         return MEAN if self.task == "findings" else ""
 
 
-def _differences(mine: dict[int, float], theirs: dict[int, float]) -> Estimate:
+def _differences(mine: dict[int, float], theirs: dict[int, float], confidence: float = 0.95) -> Estimate:
     """Run by run."""
-    return estimate([mine[seed] - theirs[seed] for seed in sorted(mine.keys() & theirs.keys())])
+    values = [mine[seed] - theirs[seed] for seed in sorted(mine.keys() & theirs.keys())]
+    return estimate(values, confidence=confidence)
 
 
 def fitted_to(task: Task, intervention: AnyIntervention) -> str:

@@ -11,6 +11,7 @@ from typing import Literal
 import polars as pl
 from fairlearn.metrics import MetricFrame
 
+from fairveil.comparisons import family_confidence
 from fairveil.fair.comparing import Comparison, Estimate
 from fairveil.fair.scores import BOTH
 
@@ -61,25 +62,31 @@ class Drift:
 
 
 def bystanders(comparison: Comparison, *, split: str = "test") -> Iterator[Bystander]:
-    """The matrix of who gained and who paid: every intervention, and every group of the untargeted columns."""
+    """The matrix of who gained and who paid: every intervention, and every group of the untargeted columns.
+
+    Nobody asked about these groups, and there are many of them: the intervals hold for the whole matrix at once.
+    """
+    confidence = family_confidence(len(comparison.interventions) * len(_untargeted(comparison, split)))
     for intervention in comparison.interventions:
         baseline = comparison.baselines[intervention]
         for column, group in _untargeted(comparison, split):
             before = comparison.value(baseline, split, group, column=column)
-            change = comparison.change(intervention, split, group, column=column)
+            change = comparison.change(intervention, split, group, column=column, confidence=confidence)
             if change.runs:
                 yield Bystander(intervention, column, group, before, change)
 
 
 def drifts(comparison: Comparison, *, split: str = "test") -> Iterator[Drift]:
-    """What became of the spread within every untargeted column."""
+    """What became of the spread within every untargeted column; the intervals hold for all of them at once."""
     columns = list(dict.fromkeys(column for column, _ in _untargeted(comparison, split)))
     columns = [column for column in columns if comparison.column not in column.split(BOTH)]
+    confidence = family_confidence(len(comparison.interventions) * len(columns))
     for intervention in comparison.interventions:
         narrowing = comparison.narrowing(intervention, split)
         closer = narrowing.told and narrowing.value > 0
         for column in columns:
-            change = comparison.widening(intervention, split, column, comparison.groups_of(column, split))
+            groups = comparison.groups_of(column, split)
+            change = comparison.widening(intervention, split, column, groups, confidence=confidence)
             if change.runs:
                 yield Drift(intervention, column, change, closer and change.told and change.value > 0)
 

@@ -10,11 +10,10 @@ from fairveil.audit.auditing import Audit, Curve
 from fairveil.audit.bias import Response
 from fairveil.audit.human import Agreement
 from fairveil.audit.imbalance import Kind
-from fairveil.audit.power import ratio_visible
 from fairveil.faces.rates import Rate, Ratio
 from fairveil.photos import shown
 from fairveil.report.plots import Series, lines
-from fairveil.report.searches import miss_table, wrong_matches_table
+from fairveil.report.searches import miss_table, open_set_record, ties_told, wrong_matches_table
 from fairveil.report.sections import Section, write_sections
 from fairveil.report.study import Figure
 from fairveil.report.tables import Cell, Table, Unit
@@ -29,7 +28,7 @@ CAVEATS = (
     "Groups differ in more than the recogniser's fairness: in light, pose, age, and how many photos of them are alike. "
     "A difference in error is no cause. Even networks with random weights do not err equally on groups.",
     "The two groups that are set in relation are those whose errors lie furthest apart; of many groups the two ends "
-    "lie apart by chance alone.",
+    "lie apart by chance alone. Intervals of ratios are made wider for that, those of single groups are not.",
     "Identification of people who are in the gallery (closed set) is not all of a system: where searches for strangers "
     "count, look at the rates of misses (FNIR) at a fixed rate of false positives.",
 )
@@ -75,9 +74,9 @@ def sections_of(audits: Sequence[Audit], about: Mapping[str, str]) -> list[Secti
     for audit in audits:
         search = audit.search
         results.append(accuracy_table(audit))
-        results += filter(None, [miss_table(search, _FPIRS, audit.column), wrong_matches_table(search, audit.column)])
+        results += filter(None, [open_set_table(audit), wrong_matches_table(search, audit.column)])
         sensitivity += [curve_table(audit, curve) for curve in audit.curves.values()]
-    data = (*first.left_out, *copies_told(first))
+    data = (*first.left_out, *(f"{a.recognizer}: {sentence}" for a in audits for sentence in copies_told(a)))
     without = [f"{audit.recognizer}: {sentence}" for audit in audits for sentence in curves_missing(audit)]
     warnings = [f"{a.recognizer}: {a.masked.warning}" for a in audits if a.masked and a.masked.warning]
     return [
@@ -159,10 +158,15 @@ def accuracy_table(audit: Audit) -> Table:
         columns=(*(f"rank-{k}" for k in audit.ranks), "probes", "people"),
         rows=tuple(rows),
         caption="Share of probes with their person among the k nearest of all other faces; 95 % intervals take people "
-        "for the sample, not photos.",
+        "for the sample, not photos, and are of each group alone.",
         unit=(*(shares,) * len(audit.ranks), count, count),
         row_name="group",
     )
+
+
+def open_set_table(audit: Audit) -> Table | None:
+    """FPIR and FNIR of each group at one threshold for all; None where there are too few probes."""
+    return miss_table(audit.search, _FPIRS, audit.column)
 
 
 def curve_table(audit: Audit, curve: Curve) -> Table:
@@ -225,10 +229,11 @@ def series_of(response: Response, shares: Sequence[float], group: str) -> Series
 
 
 def masked_tables(audits: Sequence[Audit]) -> list[Table]:
-    """The error ratio on a balanced gallery beside that on one made up like the train set; nothing where unknown."""
+    """The error ratio on a balanced gallery beside that on one like the train set, or these data if none was named."""
     known = [(audit, audit.masked) for audit in audits if audit.masked is not None]
     if not known:
         return []
+    whose = " or ".join(sorted({masked.whose for _, masked in known}))
     rows = []
     for audit, masked in known:
         name = f"{audit.recognizer}, {audit.versus[0]} to {audit.versus[1]}"
@@ -243,8 +248,8 @@ def masked_tables(audits: Sequence[Audit]) -> list[Table]:
     }
     return [
         Table(
-            title="The same bias on a balanced test set and on one made up like the train set",
-            columns=("balanced", "like the train set", "change"),
+            title=f"The same bias on a balanced test set and on one made up like {whose}",
+            columns=("balanced", f"like {whose}", "change"),
             rows=tuple(rows),
             unit="ratio",
             caption=f"How many times as often the first group is missed as the second. Made up like "
@@ -262,12 +267,14 @@ def reading(audit: Audit) -> Iterator[str]:
         least = f"; it would be {times.low:.1f} at the least" if times.low > 1 else ""
         yield f"nobody of {best} is missed at rank 1, so there is no ratio of errors{least}."
     else:
-        sure = times.low > 1 or (times.high is not None and times.high < 1)
+        many = len(audit.groups)
+        of_all = f", made for all pairs of {many} groups," if many > 2 else ""
         yield (
             f"among all faces {worst} is missed {_times(times)} times as often as {best} at rank 1; "
-            + ("the interval leaves out 1." if sure else "the interval holds 1: no difference can be told from chance.")
+            f"the interval{of_all} "
+            + ("leaves out 1." if times.told else "holds 1: no difference can be told from chance.")
         )
-    if (visible := ratio_visible(times)) is not None:
+    if (visible := audit.visible_ratio) is not None:
         alike = "" if audit.correlation is None else f" (images of one person fare alike: {audit.correlation:.2f})"
         yield f"with so many people{alike}, four of five audits would see a difference of {visible:.1f} times or more."
 
@@ -292,10 +299,7 @@ def sensitivity_reading(audit: Audit) -> Iterator[str]:
         )
     masked = audit.masked
     if masked is None:
-        yield (
-            "whether a test set made up like the train set would hide bias cannot be told: say how that is made up, "
-            "unless people or errors are too few."
-        )
+        yield str(audit.without_masked)
     elif masked.change is None:
         yield (
             f"whether a test set made up like {masked.whose} would hide bias cannot be told: there are too few people "
@@ -317,6 +321,9 @@ def curves_missing(audit: Audit) -> Iterator[str]:
 def copies_told(audit: Audit) -> Iterator[str]:
     """What looks wrong with the data, in sentences."""
     search = audit.search
+    yield from ties_told(search)
+    if search.collapsed:  # whoever looks like everybody has copies everywhere, and no label is to blame
+        return
     if search.copies:
         yield f"{search.copies:,} faces have a copy of themselves among the others: keep one of each for a harder test."
     if search.renamed_copies:
@@ -362,6 +369,8 @@ def audit_record(audit: Audit) -> dict[str, Any]:
         "data": {group: asdict(one) for group, one in audit.groups.items()},
         "left_out": list(audit.left_out),
         "copies": {"same_name": audit.search.copies, "other_name": audit.search.renamed_copies},
+        "ties": audit.search.tied,
+        "collapsed": audit.search.collapsed,
         "accuracy": [
             {"group": str(group), "rank": k, **asdict(audit.accuracy(group, k))}
             for group in frame.index
@@ -369,7 +378,8 @@ def audit_record(audit: Audit) -> dict[str, Any]:
         ],
         "versus": list(audit.versus),
         "error_ratio": asdict(audit.error_ratio),
-        "power": {"correlation": audit.correlation, "visible_ratio": ratio_visible(audit.error_ratio)},
+        "power": {"correlation": audit.correlation, "visible_ratio": audit.visible_ratio},
+        "open_set": open_set_record(audit.search, _FPIRS, audit.column),
         "curves": {kind: _curve_record(audit, curve) for kind, curve in audit.curves.items()},
         "without_curve": dict(audit.without_curve),
         "masked_bias": masked
@@ -433,10 +443,13 @@ def _protocol(audit: Audit) -> list[str]:
     return [
         f"Closed-set identification (1:N): every one of {len(search.probes):,} faces is looked for among all the "
         "others by cosine similarity, and found if the nearest (or one of the k nearest) is of the same person. People "
-        "of one image are in the gallery as others.",
+        "of one image are in the gallery as others. Similarities that differ by less than a millionth are equal; of "
+        "equals any order is as likely, and a face has the rank expected over them: 1, and the others that are nearer, "
+        "and o / (m + 1) of o others and m own photos that are equal.",
         "Intervals of 95 % take people, not photos, for what was sampled: Wilson's with Student's quantile for as many "
         "independent trials as the photos of each person are worth. Ratios of two groups' errors have intervals put "
-        "together from those (MOVER-R); what is compared on the same people resamples them.",
+        "together from such intervals (MOVER-R), which of more than two groups are wide enough for all pairs at once "
+        "(Tukey's studentized range); what is compared on the same people resamples them.",
         f"Galleries of another make-up are drawn at random, each {audit.draws} "
         "times, with equal totals of people and images throughout; a person counts with all draws.",
     ]

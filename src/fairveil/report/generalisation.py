@@ -18,7 +18,8 @@ CAVEATS = (
     "give, not what other people would. With three runs they are wide, and a change that they do not tell from none "
     "may still be there.",
     "Nobody looked for the best strength of any intervention. One that does nothing here may do something at another.",
-    "Several interventions and groups are looked at: of twenty that do nothing, one is told apart by chance.",
+    "Several interventions and groups are looked at: of twenty that do nothing, one is told apart by chance. Only the "
+    "intervals of who gained and who paid, and of who drifted apart, are wide enough for all of them at once.",
     "Labels of groups are taken as they are. Sex and age, as data sets record them, are not all that people are.",
     "Equal figures are not fairness: who uses the system, on whom, and what a mistake costs is not in these data.",
 )

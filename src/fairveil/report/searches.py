@@ -33,7 +33,7 @@ def accuracy_table(search: Search, ranks: Sequence[int], group: str | None = Non
         columns=(*(f"rank-{k}" for k in possible), "probes", "people"),
         rows=tuple(rows),
         caption="Share of probes with their person among the k nearest faces; 95 % intervals take people for the "
-        "sample, not photos.",
+        "sample, not photos, and are of each row alone.",
         unit=(*_shares(len(possible)), "count", "count"),
         notes=tuple(_notes(search, ranks)),
         row_name="probes",
@@ -41,32 +41,72 @@ def accuracy_table(search: Search, ranks: Sequence[int], group: str | None = Non
 
 
 def miss_table(search: Search, fpirs: Sequence[float], group: str | None = None) -> Table | None:
-    """FNIR at every FPIR for which there are probes enough: of all probes and, if asked, of each group; None if none.
+    """FPIR and FNIR at one threshold for everybody: of all probes and, if asked, of each group; None if there are none.
+
+    The FNIR of a group at a threshold of its own stands beside it.
 
     Raises:
         FairveilError: as `Search.miss_rates`.
     """
     found = search.miss_rates(fpirs, group=group)
-    possible = [fpir for fpir in fpirs if any(fpir in misses for misses in found.values())]
-    if not possible:
+    if not found:
         return None
+    own = search.own_miss_rates(fpirs, group=group) if group else {}
+    thresholds = {fpir: miss.threshold for fpir, miss in found[None].items()}
+    beside: tuple[tuple[str, Unit], ...] = (("own threshold", "ratio"), ("FNIR there", "%")) if group else ()
+    columns: tuple[tuple[str, Unit], ...] = (("FPIR", "%"), ("FNIR", "%"), *beside)
     rows = []
     for value, misses in found.items():
-        pairs = ((_cell(miss.rate), Cell(miss.threshold)) for fpir in possible for miss in [misses.get(fpir)] if miss)
-        blank = (Cell(), Cell()) * (len(possible) - len(misses))
-        searches = next(iter(misses.values())).searches
+        cells = []
+        for fpir, miss in misses.items():
+            cells += [_cell(miss.false_positives), _cell(miss.rate)]
+            alone = own.get(str(value), {}).get(fpir) if value is not None else None
+            cells += [Cell(), Cell()][: len(beside)] if alone is None else [Cell(alone.threshold), _cell(alone.rate)]
         name = "all" if value is None else f"{group} {shown(value)}"
-        rows.append((name, (*blank, *(cell for pair in pairs for cell in pair), Cell(searches))))
+        rows.append((name, (*cells, Cell(next(iter(misses.values())).searches))))
+    count: Unit = "count"
     return Table(
-        title=f"{search.recognizer}: probes missed (FNIR) where few searches find somebody wrong (FPIR)",
-        columns=(*("FNIR", "from similarity") * len(possible), "searches"),
-        groups=(*((f"FPIR {fpir:g}", 2) for fpir in possible), ("", 1)),
+        title=f"{search.recognizer}: somebody wrong found (FPIR) and probes missed (FNIR) at one threshold for all",
+        columns=(*(name for name, _ in columns * len(thresholds)), "searches"),
+        groups=(
+            *((f"{fpir:g} overall: above {threshold:.3f}", len(columns)) for fpir, threshold in thresholds.items()),
+            ("", 1),
+        ),
         rows=tuple(rows),
         caption="Every probe is also a search for somebody who is not there, its own person being left out of the "
-        "gallery. A group's threshold is its own. 95 % intervals take people for the sample, not photos.",
-        unit=(*("%", "ratio") * len(possible), "count"),
+        "gallery. The threshold lets through the given share of all searches, and is the same for every group."
+        + (
+            " Beside it, the FNIR at a threshold of the group's own with the same FPIR, which no system has."
+            * bool(group)
+        )
+        + " 95 % intervals take people for the sample, not photos.",
+        unit=(*(unit for _, unit in columns * len(thresholds)), count),
         row_name="probes",
     )
+
+
+def open_set_record(search: Search, fpirs: Sequence[float], group: str | None = None) -> list[dict[str, Any]]:
+    """What `miss_table` says, for machines: the rates at one threshold for all, and at each group's own.
+
+    Raises:
+        FairveilError: as `Search.miss_rates`.
+    """
+    common = search.miss_rates(fpirs, group=group)
+    own = search.own_miss_rates(fpirs, group=group) if group else {}
+    return [
+        {
+            "group": value,
+            "fpir": fpir,
+            "threshold": miss.threshold,
+            "threshold_of": whose,
+            "searches": miss.searches,
+            "false_positives": asdict(miss.false_positives),
+            **asdict(miss.rate),
+        }
+        for whose, found in (("all", common), ("the group", own))
+        for value, misses in found.items()
+        for fpir, miss in misses.items()
+    ]
 
 
 def wrong_matches_table(search: Search, group: str) -> Table | None:
@@ -111,7 +151,30 @@ def error_ratio_line(search: Search, k: int, group: str) -> str | None:
     if times.value is None:
         return f"Rank-{k} errors: no ratio between values of {group}, since {fewest} has no errors."
     high = "without bound" if times.high is None else f"{times.high:.2f}"
-    return f"Rank-{k} errors, {group} {most} to {fewest}: {times.value:.2f} times as often [{times.low:.2f}–{high}]."
+    many = len(search.comparable_errors(k, group))
+    of_all = f", an interval for all pairs of {many} groups" if many > 2 else ""
+    return (
+        f"Rank-{k} errors, {group} {most} to {fewest}: {times.value:.2f} times as often "
+        f"[{times.low:.2f}–{high}]{of_all}; "
+        + ("it leaves out 1." if times.told else "no difference can be told from chance.")
+    )
+
+
+def ties_told(search: Search) -> Iterator[str]:
+    """In sentences: how many ranks hang on ties, and whether the recognizer tells nobody from anybody."""
+    total = len(search.outcome.rank)
+    if search.collapsed:
+        yield (
+            f"{search.renamed_copies:,} of {total:,} faces have a face of somebody else that {search.recognizer} "
+            "cannot tell from them at all: the model has collapsed, or its vectors were made or read wrongly. No rate "
+            "says anything about people or groups."
+        )
+    if search.tied:
+        yield (
+            f"{search.tied:,} of {total:,} probes are as similar to somebody else as to their own nearest photo "
+            "(a tie): any order of the equals being as likely, each counts with its expected rank, and is found at "
+            "rank k if that is k or less."
+        )
 
 
 def search_record(
@@ -131,17 +194,15 @@ def search_record(
         "strangers": search.strangers,
         "unlabelled": search.unlabelled,
         "copies": search.copies,
+        "ties": search.tied,
+        "collapsed": search.collapsed,
         "accuracy": [
             {"group": value, "rank": k, **asdict(rate)}
             for value, by_rank in rates.items()
             for k, rate in by_rank.items()
         ],
         "error_ratio": {"groups": apart[:2], "rank": 1, **asdict(apart[2])} if apart else None,
-        "misses": [
-            {"group": value, "fpir": fpir, "threshold": miss.threshold, "searches": miss.searches, **asdict(miss.rate)}
-            for value, misses in search.miss_rates(fpirs, group=group).items()
-            for fpir, miss in misses.items()
-        ],
+        "misses": open_set_record(search, fpirs, group),
         "wrong_matches": search.wrong_matches(group).to_dicts() if group else [],
     }
 
@@ -188,10 +249,11 @@ def _possible(search: Search, ranks: Sequence[int]) -> list[int]:
 
 
 def _notes(search: Search, ranks: Sequence[int]) -> Iterator[str]:
-    if search.strangers:
-        yield f"{search.strangers:,} probes are of people who are not in the gallery; they are left out."
+    if told := search.strangers_told:
+        yield told
     if search.unlabelled:
         yield f"{search.unlabelled:,} probes have no identity; they are left out."
+    yield from ties_told(search)
     if search.copies and search.leave_one_out:
         yield f"{search.copies:,} probes have a copy among the other faces, which is easy to find: keep one of each."
     elif search.copies:

@@ -16,6 +16,7 @@ from fairveil.audit.imbalance import PARTS, Kind, MakeUp, Population, Shares, dr
 from fairveil.errors import FairveilError
 from fairveil.faces.crops import FaceCrops
 from fairveil.faces.heads import HeadKind
+from fairveil.faces.rates import Ratio
 from fairveil.faces.recognition import PAPER, embed_all, train_recognizer
 from fairveil.faces.recognizers import Recognizer
 from fairveil.faces.trained import Pedigree, load_trained, save_trained
@@ -293,24 +294,23 @@ def _curves(settings: TrainSets, results: Results[TrainedOn]) -> dict[tuple[str,
 
 def _interplay(settings: TrainSets, results: Results[TrainedOn]) -> list[Table]:
     """What imbalance of the train set, of the gallery and of both does to the error ratio (section 5.6)."""
-    ratios: dict[tuple[str, str, str], list[Measurement]] = {}
+    ratios: dict[tuple[str, str, str], dict[int, Ratio]] = {}
     for trial, measurements in results.items():
         for one in measurements:
             if one.labels["what"] == RATIO:
-                ratios.setdefault((trial.name, ratio_name(trial.part), one.labels["gallery"]), []).append(one)
+                key = trial.name, ratio_name(trial.part), one.labels["gallery"]
+                ratios.setdefault(key, {})[trial.run] = Ratio(one.value, one.low or 0.0, one.high)
     even, rows = ratio_name(5), []
     for name in settings.models:
         for part in settings.parts:
             odd = ratio_name(part)
-            cells = [ratios.get((name, *key)) for key in ((even, even), (odd, even), (even, odd), (odd, odd))]
-            if odd == even or not all(cells):
+            four = [ratios.get((name, *key), {}) for key in ((even, even), (odd, even), (even, odd), (odd, odd))]
+            runs = sorted(set.intersection(*(set(some) for some in four)))
+            together = Interplay.of([(four[0][n], four[1][n], four[2][n], four[3][n]) for n in runs])
+            if odd == even or together is None:
                 continue
-            four = [Point.of(some).value for some in cells if some]
-            if not all(four):  # nobody of the group above is missed
-                continue
-            together = Interplay.of(*four)
-            figures_ = (together.train, together.gallery, together.expected, together.both)
-            rows.append((f"{name} {odd}", (*map(Cell, figures_), Cell(text=together.verdict))))
+            cells = (*map(_effect, (together.train, together.gallery)), Cell(together.expected), _effect(together.both))
+            rows.append((f"{name} {odd}", (*cells, Cell(text=together.verdict or "not told"))))
     if not rows:
         return []
     return [
@@ -319,11 +319,16 @@ def _interplay(settings: TrainSets, results: Results[TrainedOn]) -> list[Table]:
             columns=("train set alone", "gallery alone", "if independent", "both", "they"),
             rows=tuple(rows),
             unit="ratio",
-            caption="Against balanced sets; means over runs. They amplify each other where both pull the same way, and "
-            "cancel each other where they pull apart.",
+            caption="Against balanced sets; geometric means over runs, 95 % intervals over people and runs, which two "
+            "runs at least have. Train set and gallery amplify each other where both pull the same way, and cancel "
+            "each other where they pull apart. Where the interval of one of them holds 1, nothing is said.",
             row_name=f"recogniser, {settings.subjects.focus} : {settings.subjects.other}",
         )
     ]
+
+
+def _effect(times: Ratio) -> Cell:
+    return Cell(times.value) if times.high is None else Cell(times.value, times.low, times.high)
 
 
 _PUBLISHED_MODELS = {
