@@ -8,6 +8,7 @@ for nobody, and several of them wait for each other once a step.
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -61,14 +62,45 @@ def side_by_side(cores: int) -> Iterator[Together]:
         yield together
 
 
-def value_and_gradient(function: Callable[[Tensor], Tensor], at: Tensor) -> tuple[Tensor, Tensor]:
-    """The values of a function and the gradient of their sum, both detached.
+def apply_side_by_side(
+    together: Together, parts: Sequence[tuple[Callable[[Tensor], Tensor], Tensor]]
+) -> tuple[Tensor, ...]:
+    """Apply functions to tensors, one each, and their gradients likewise: `side_by_side` forward and backward.
 
-    >>> value_and_gradient(lambda x: x.square(), torch.tensor([3.0, 1.0]))
-    (tensor([9., 1.]), tensor([6., 2.]))
+    It is differentiable once, with respect to the tensors and to nothing else that the functions read.
+
+    >>> x = torch.tensor(3.0, requires_grad=True)
+    >>> with side_by_side(2) as together:
+    ...     square, cube = apply_side_by_side(together, [(torch.square, x), (lambda x: x**3, x)])
+    ...     torch.autograd.grad(square + cube, x)
+    (tensor(33.),)
     """
-    with torch.enable_grad():
-        leaf = at.detach().requires_grad_(True)
-        values = function(leaf)
-        (gradient,) = torch.autograd.grad(values.sum(), leaf)
-    return values.detach(), gradient
+    functions, inputs = zip(*parts, strict=True)
+    outputs: tuple[Tensor, ...] = _SideBySide.apply(together, functions, *inputs)  # type: ignore[no-untyped-call]
+    return outputs
+
+
+class _SideBySide(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, together: Together, functions: Sequence[Callable[[Tensor], Tensor]], *inputs: Tensor
+    ) -> tuple[Tensor, ...]:
+        def apply(function: Callable[[Tensor], Tensor], leaf: Tensor) -> Tensor:
+            with torch.set_grad_enabled(leaf.requires_grad):  # threads do not know of `no_grad` around them
+                return function(leaf)
+
+        needed = ctx.needs_input_grad[2:]
+        leaves = [tensor.detach().requires_grad_(need) for tensor, need in zip(inputs, needed, strict=True)]
+        outputs = together([partial(apply, *pair) for pair in zip(functions, leaves, strict=True)])
+        ctx.together, ctx.pairs = together, list(zip(outputs, leaves, strict=True))
+        return tuple(output.detach() for output in outputs)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Any, ...]:
+        def gradient(output: Tensor, leaf: Tensor, above: Tensor) -> Tensor | None:
+            return torch.autograd.grad(output, leaf, above)[0] if leaf.requires_grad else None
+
+        calls = [
+            partial(gradient, output, leaf, above) for (output, leaf), above in zip(ctx.pairs, gradients, strict=True)
+        ]
+        return None, None, *ctx.together(calls)
