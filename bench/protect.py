@@ -7,25 +7,35 @@ For photos of 640, 1,600 and 4,000 pixels this measures, each in a process of it
   step, features with and without smoothing and of the mirrored face (preset "lowkey", canvas="photo");
 - floor: nothing but the forward and backward passes of our ensemble on ready-made face crops, as many as ours makes.
 
-The photo is scikit-image's public-domain portrait of the astronaut Eileen Collins, resized. Starting Python and loading
-the models is left out of all three. The ratios are what counts; absolute times depend on the machine.
+Then it measures whole commands, start included: `fairveil protect` on a folder of copies of the smallest photo, in one
+thread (`--workers 1` with `OMP_NUM_THREADS=1`), in one process (`--workers 1`) and as by default; and on one photo, as
+by default and in one thread, alone and beside as many processes that do nothing but count as there are cores.
 
-    python bench/protect.py [--sizes 640,1600,4000] [--literal-steps 50] [--strength medium]
+The photo is scikit-image's public-domain portrait of the astronaut Eileen Collins, resized. Starting Python and loading
+the models is left out of the first three. The ratios are what counts; absolute times depend on the machine.
+
+    python bench/protect.py [--sizes 640,1600,4000] [--literal-steps 50] [--strength medium] [--folder 12]
+    python bench/protect.py --only commands
 """
 
 import argparse
 import json
+import os
 import resource
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import torch
 from PIL import Image
 from skimage import data
 
+from fairveil.executors import usable_cores
 from fairveil.faces.detection import Detector
 from fairveil.faces.zoo import DEFAULT_ENSEMBLE, ZOO, load_recognizer
 from fairveil.photos import Saving, as_image, read_photo
@@ -82,32 +92,68 @@ def measure(method: str, photo: Path, steps: int, ours: LowKey) -> dict[str, obj
     return figures
 
 
-def main() -> None:
-    """Print a table of times, ratios and peak memory, and what each method achieved."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
-    parser.add_argument("--sizes", default="640,1600,4000", help="longer sides of the photos, in pixels")
-    parser.add_argument("--literal-steps", default=50, type=int, help="fewer are scaled up, and said so")
-    parser.add_argument("--strength", default="medium", help="of ours")
-    parser.add_argument("--measure", nargs=2, metavar=("METHOD", "PHOTO"), help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    if arguments.measure:
-        method, photo = arguments.measure
-        print(json.dumps(measure(method, Path(photo), arguments.literal_steps, PRESETS[arguments.strength])))
-        return
+def command_seconds(photos: Path, strength: str, *options: str, one_thread: bool = False) -> float:
+    """How long `fairveil protect` takes, from its start to its end, on photos it has not seen."""
+    program = "from fairveil.cli import main; main()"
+    around = os.environ | ({"OMP_NUM_THREADS": "1"} if one_thread else {})
+    with tempfile.TemporaryDirectory() as out:
+        command = [sys.executable, "-c", program, "protect", str(photos), "-o", out, "--strength", strength, *options]
+        started = time.perf_counter()
+        subprocess.run(command, check=True, capture_output=True, env=around)
+        return time.perf_counter() - started
 
+
+@contextmanager
+def busy_cores() -> Iterator[None]:
+    """As many processes that count as there are cores, beside whatever is done meanwhile."""
+    others = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(usable_cores())]
+    try:
+        yield
+    finally:
+        for other in others:
+            other.kill()
+            other.wait()
+
+
+def measure_commands(photo: Path, copies: int, strength: str) -> None:
+    """Print what several processes gain for a folder, and what one photo loses where the cores are busy."""
+    folder = photo.with_name("folder")
+    folder.mkdir()
+    for number in range(copies):
+        shutil.copy(photo, folder / f"{number}.jpg")
+    bare = command_seconds(folder, strength, "--workers", "1", one_thread=True)
+    one, default = (command_seconds(folder, strength, *options) for options in (("--workers", "1"), ()))
+    print(
+        f"{copies} photos: one thread {bare:.1f} s, one process {one:.1f} s, by default {default:.1f} s: "
+        f"{bare / default:.2f} times the rate of one thread, {one / default:.2f} times that of one process"
+    )
+    for name, around in (("idle", nullcontext), ("busy", busy_cores)):
+        with around():
+            one, default = (command_seconds(photo, strength, one_thread=alone) for alone in (True, False))
+        print(f"one photo, {name} cores: one thread {one:.1f} s, by default {default:.1f} s: ratio {default / one:.2f}")
+
+
+def portrait_of(size: int, folder: Path) -> Path:
+    """The portrait as a JPEG of so many pixels across."""
+    photo = folder / f"{size}.jpg"
+    portrait = Image.fromarray(data.astronaut()).crop((0, 0, 512, 384))
+    portrait.resize((size, size * 3 // 4), Image.Resampling.LANCZOS).save(photo, quality=95)
+    return photo
+
+
+def measure_methods(sizes: Sequence[int], literal_steps: int, strength: str) -> None:
+    """Print a table of times, ratios and peak memory, and what each method achieved."""
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads; ensemble {', '.join(DEFAULT_ENSEMBLE)}")
     print(f"{'photo':>6} {'ours':>8} {'floor':>8} {'literal':>9} {'ours/floor':>11} {'literal/ours':>13}  peak MB")
     with tempfile.TemporaryDirectory() as folder:
-        for size in map(int, arguments.sizes.split(",")):
-            photo = Path(folder) / f"{size}.jpg"
-            portrait = Image.fromarray(data.astronaut()).crop((0, 0, 512, 384))
-            portrait.resize((size, size * 3 // 4), Image.Resampling.LANCZOS).save(photo, quality=95)
+        for size in sizes:
+            photo = portrait_of(size, Path(folder))
             found = {}
             for method in ("floor", "ours", "literal"):
                 command = [sys.executable, __file__, "--measure", method, str(photo)]
-                command += ["--literal-steps", str(arguments.literal_steps), "--strength", arguments.strength]
+                command += ["--literal-steps", str(literal_steps), "--strength", strength]
                 found[method] = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
-            literal = found["literal"]["seconds"] * LITERAL.steps / arguments.literal_steps
+            literal = found["literal"]["seconds"] * LITERAL.steps / literal_steps
             ours, floor = found["ours"]["seconds"], found["floor"]["seconds"]
             memory = " / ".join(str(found[method]["megabytes"]) for method in ("ours", "floor", "literal"))
             print(
@@ -116,8 +162,31 @@ def main() -> None:
             )
             for method in ("ours", "literal"):
                 print(f"       {method}: VGG-LPIPS {found[method]['lpips_vgg']}, {found[method]['similarity']}")
-    if arguments.literal_steps != LITERAL.steps:
-        print(f"The literal algorithm ran {arguments.literal_steps} of {LITERAL.steps} steps; its time is scaled up.")
+    if literal_steps != LITERAL.steps:
+        print(f"The literal algorithm ran {literal_steps} of {LITERAL.steps} steps; its time is scaled up.")
+
+
+def main() -> None:
+    """Measure what is asked for."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
+    parser.add_argument("--sizes", default="640,1600,4000", help="longer sides of the photos, in pixels")
+    parser.add_argument("--literal-steps", default=50, type=int, help="fewer are scaled up, and said so")
+    parser.add_argument("--strength", default="medium", help="of ours")
+    parser.add_argument("--folder", default=12, type=int, metavar="N", help="photos of the folder")
+    parser.add_argument("--only", choices=("methods", "commands"), help="measure only these")
+    parser.add_argument("--measure", nargs=2, metavar=("METHOD", "PHOTO"), help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.measure:
+        method, photo = arguments.measure
+        print(json.dumps(measure(method, Path(photo), arguments.literal_steps, PRESETS[arguments.strength])))
+        return
+
+    sizes = list(map(int, arguments.sizes.split(",")))
+    if arguments.only != "commands":
+        measure_methods(sizes, arguments.literal_steps, arguments.strength)
+    if arguments.only != "methods":
+        with tempfile.TemporaryDirectory() as folder:
+            measure_commands(portrait_of(min(sizes), Path(folder)), arguments.folder, arguments.strength)
 
 
 if __name__ == "__main__":

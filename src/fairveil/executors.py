@@ -3,18 +3,26 @@
 import logging
 import multiprocessing
 import os
+import pickle
 import platform
+import shutil
+import signal
 import socket
+import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
+
+import psutil
 
 from fairveil.errors import FairveilError
 from fairveil.version import code_version
@@ -34,33 +42,58 @@ class Executor:
         submit: starts one.
         capacity: how many may be under way at once.
         share: makes of a large argument what to hand to `submit` in its place, so that it travels once.
+        here: whether functions run in this very process, so that they may be given anything.
     """
 
     submit: Submit
     capacity: int
     share: Callable[[Any], Any] = lambda value: value
+    here: bool = False
 
     def in_turn(self, calls: Iterable[tuple[Any, ...]]) -> Iterator[tuple[int, "Future[Any]"]]:
         """Start calls as there is room, and give the number and the future of each as it ends.
+
+        When a process of this machine dies, nobody can tell at which of the calls under way: each of them is made once
+        more, alone and after all others.
 
         >>> with executor() as here:
         ...     [(number, future.result()) for number, future in here.in_turn([(abs, -3), (max, 1, 2)])]
         [(0, 3), (1, 2)]
         """
-        under_way: dict[Future[Any], int] = {}
+        under_way: dict[Future[Any], tuple[int, tuple[Any, ...]]] = {}
+        suspects: list[tuple[int, tuple[Any, ...]]] = []
         waiting = enumerate(calls)
         while True:
             while len(under_way) < self.capacity and (call := next(waiting, None)) is not None:
-                under_way[self.submit(*call[1])] = call[0]
+                under_way[self.submit(*call[1])] = call
             if not under_way:
-                return
+                break
             for future in wait(under_way, return_when=FIRST_COMPLETED).done:
-                yield under_way.pop(future), future
+                number, arguments = under_way.pop(future)
+                if isinstance(future.exception(), BrokenExecutor):
+                    suspects.append((number, arguments))
+                else:
+                    yield number, future
+        for number, arguments in suspects:
+            future = self.submit(*arguments)
+            wait([future])
+            yield number, future
 
 
 def usable_cores() -> int:
     """How many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def free_memory() -> int:
+    """How many bytes of memory this process may still take, by the machine and by its container."""
+    free: int = psutil.virtual_memory().available
+    group = Path("/sys/fs/cgroup")
+    with suppress(OSError, ValueError, KeyError):  # absent but on Linux, and without a limit it says "max"
+        limit, used = (int((group / f"memory.{name}").read_text()) for name in ("max", "current"))
+        kept = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+        free = min(free, limit - used + int(kept["inactive_file"]))  # what was read from disk gives way
+    return max(free, 0)
 
 
 @contextmanager
@@ -70,7 +103,8 @@ def executor(*, workers: int = 1, ray: str | None = None, threads: int = 1) -> I
     Args:
         workers: how many processes.
         ray: address of a Ray cluster; "auto" finds the one this machine belongs to, "local" starts one here.
-        threads: cores that one function takes of a Ray cluster; its networks are given as many threads.
+        threads: that networks of one function get, in processes of this machine and on a Ray cluster, of which it
+            takes as many cores.
 
     Raises:
         FairveilError: Ray is not installed, the cluster cannot be reached, or none of its machines has so many cores.
@@ -79,9 +113,9 @@ def executor(*, workers: int = 1, ray: str | None = None, threads: int = 1) -> I
         with _on_ray(ray, threads) as cluster:
             yield cluster
     elif workers == 1:
-        yield Executor(_here, 1)
+        yield Executor(_here, 1, here=True)
     else:
-        with _in_processes(workers) as processes:
+        with _in_processes(workers, threads) as processes:
             yield processes
 
 
@@ -95,41 +129,82 @@ def _here(function: Callable[..., Any], *arguments: Any) -> "Future[Any]":
 
 
 @contextmanager
-def _in_processes(workers: int) -> Iterator[Executor]:
+def _in_processes(workers: int, threads: int) -> Iterator[Executor]:
     """A pool that is made anew when one of its processes dies, which breaks only what was under way."""
     context = multiprocessing.get_context("spawn")  # a fork of a process with threads may hang
+    with tempfile.TemporaryDirectory(prefix="fairveil-", ignore_cleanup_errors=True) as folder:
 
-    def pool() -> ProcessPoolExecutor:
-        return ProcessPoolExecutor(workers, mp_context=context, initializer=_end_with_parent, initargs=(os.getpid(),))
+        def pool() -> ProcessPoolExecutor:
+            arguments = (os.getpid(), folder)
+            return ProcessPoolExecutor(workers, mp_context=context, initializer=_begin_worker, initargs=arguments)
 
-    current = pool()
+        current = pool()
 
-    def submit(function: Callable[..., Any], *arguments: Any) -> "Future[Any]":
-        nonlocal current
+        def submit(function: Callable[..., Any], *arguments: Any) -> "Future[Any]":
+            nonlocal current
+            try:
+                return current.submit(_in_worker, threads, function, *arguments)
+            except BrokenProcessPool:
+                current.shutdown(wait=False)
+                current = pool()
+                return current.submit(_in_worker, threads, function, *arguments)
+
+        def share(value: Any) -> _Shared:
+            try:
+                handle, name = tempfile.mkstemp(dir=folder)
+                with os.fdopen(handle, "wb") as file:
+                    pickle.dump(value, file, protocol=pickle.HIGHEST_PROTOCOL)
+            except OSError as error:
+                raise FairveilError(
+                    f"{folder}, through which processes get their models, cannot be written to "
+                    f"({error.strerror or error}): make room there, or say --workers 1."
+                ) from error
+            return _Shared(name)
+
         try:
-            return current.submit(function, *arguments)
-        except BrokenProcessPool:
-            current.shutdown(wait=False)
-            current = pool()
-            return current.submit(function, *arguments)
-
-    try:
-        yield Executor(submit, workers)
-    except BaseException:
-        for process in list((current._processes or {}).values()):  # what is under way is not waited for
-            process.terminate()
-        current.shutdown(wait=False, cancel_futures=True)
-        raise
-    current.shutdown()
+            yield Executor(submit, workers, share)
+        except BaseException:
+            processes = list((current._processes or {}).values())
+            for process in processes:  # what is under way is not waited for, but may clean up
+                process.terminate()
+            current.shutdown(wait=False, cancel_futures=True)
+            for process in processes:
+                process.join(_PATIENCE)
+            raise
+        current.shutdown()
 
 
-def _end_with_parent(parent: int) -> None:
-    """End this process when its parent is gone: a killed run must leave nobody at work."""
+@dataclass(frozen=True)
+class _Shared:
+    """An argument that workers read from a file of ours, each once."""
+
+    file: str
+
+
+@lru_cache(maxsize=2)
+def _value_of(shared: _Shared) -> Any:
+    with Path(shared.file).open("rb") as file:
+        return pickle.load(file)
+
+
+def _in_worker(threads: int, function: Callable[..., Any], *arguments: Any) -> Any:
+    """Call a function in a worker, with the values of what is shared."""
+    import torch
+
+    torch.set_num_threads(threads)
+    return function(*(_value_of(value) if isinstance(value, _Shared) else value for value in arguments))
+
+
+def _begin_worker(parent: int, folder: str) -> None:
+    """Make this process a worker: it leaves Ctrl-C to its parent, and ends with it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(1))  # so that files half-written are removed
 
     def watch() -> None:
         while os.getppid() == parent:
             time.sleep(0.5)
-        os._exit(1)
+        shutil.rmtree(folder, ignore_errors=True)
+        os._exit(1)  # a killed run must leave nobody at work
 
     threading.Thread(target=watch, daemon=True).start()
 

@@ -132,11 +132,12 @@ def serving(small_tools, tmp_path):
     """To be called with limits: starts a server in a thread, which ends with the test."""
     ends = []
 
-    def start(tools=small_tools, token=None, **limits):
+    def start(tools=small_tools, token=None, workers=1, **limits):
         sock = listen("127.0.0.1", 0, 0)
         endpoint = Endpoint("127.0.0.1", sock.getsockname()[1], token)
         ready, servers = threading.Event(), []
-        keywords = {"limits": Limits(**limits), "base": tmp_path / "web", "on_ready": lambda folder: ready.set()}
+        keywords = {"limits": Limits(**limits), "workers": workers, "base": tmp_path / "web"}
+        keywords["on_ready"] = lambda folder: ready.set()
         thread = threading.Thread(
             target=run, args=(sock, endpoint, tools), kwargs=keywords | {"on_server": servers.append}
         )

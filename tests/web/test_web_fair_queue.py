@@ -22,3 +22,23 @@ def test_a_job_that_fails_ends_neither_the_work_nor_silently(caplog):
     assert done.wait(5)
     queue.close()
     assert "ZeroDivisionError" in caplog.text
+
+
+def test_several_workers_do_as_many_jobs_at_once_and_still_in_turn():
+    queue, order = FairQueue("test", workers=2), []
+    both, gate, done = threading.Barrier(3), threading.Event(), threading.Event()
+
+    def hold():
+        both.wait(5)
+        gate.wait(5)
+
+    queue.put("a", hold)
+    queue.put("b", hold)
+    both.wait(5)  # which only comes to pass where two jobs are under way at once
+    for owner, job in [("a", "a1"), ("a", "a2"), ("a", "a3"), ("b", "b1")]:
+        queue.put(owner, lambda job=job: order.append(job))
+    queue.put("a", done.set)
+    gate.set()
+    assert done.wait(5)
+    queue.close()
+    assert order.index("b1") <= 2

@@ -218,6 +218,18 @@ def test_while_photos_are_veiled_no_other_veil_begins(serving, portrait_jpeg, fa
         assert until(lambda state: len(state["photos"]) == 1)["working"] == 1
 
 
+def test_two_photos_are_veiled_at_once_and_both_are_stopped(serving, portrait_jpeg):
+    visitor = serving(workers=2).visitor().open()
+    with visitor.listening() as until:
+        for _ in range(2):
+            visitor.upload(portrait_jpeg)
+        photos = until(lambda state: len(state["photos"]) == 2 and _ready(state))["photos"]
+        visitor.veil({photo["id"]: [0] for photo in photos}, "high")
+        until(lambda state: all(photo["progress"] > 0 for photo in state["photos"]))
+        visitor.ask("POST", f"{visitor.tab}/stop", b"")
+        assert {photo["stage"] for photo in until(lambda state: not state["working"])["photos"]} == {"ready"}
+
+
 def test_the_time_left_is_told_while_photos_are_veiled(serving, portrait_jpeg):
     visitor = serving().visitor().open()
     with visitor.listening() as until:

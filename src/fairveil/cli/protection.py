@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from enum import StrEnum
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -10,7 +9,7 @@ import typer
 from rich.markup import escape
 from rich.text import Text
 
-from fairveil.cli.cluster import OnRay, RayAddress, cluster_address, ray_cluster
+from fairveil.cli.cluster import OnRay, RayAddress, cluster_address
 from fairveil.cli.recognizers import load_recognizers
 from fairveil.cli.terminal import named_path, progress_bar, results, talk
 from fairveil.errors import FairveilError
@@ -84,6 +83,15 @@ def protect(
     seed: Annotated[
         int, typer.Option(min=0, max=2**63 - 1, help="Of the starting noise: the same seed gives the same photo.")
     ] = 0,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Processes on this machine. By default one for fewer than four photos, and for more as many as it has "
+            "cores and memory for.",
+            show_default=False,
+        ),
+    ] = None,
     ray: OnRay = False,
     ray_address: RayAddress = None,
 ) -> None:
@@ -124,8 +132,9 @@ def protect(
     failed: list[Path] = []
     without_report: list[Path] = []
     address = cluster_address(ray, ray_address)
-    protecting = partial(_protect_on_cluster, address) if address else _protect_here
-    work = protecting(jobs, settings, ensemble, detector, saving, faces=faces.value, seed=seed)
+    work = _protect_all(
+        jobs, settings, ensemble, detector, saving, faces=faces.value, seed=seed, workers=workers, address=address
+    )
     try:
         for job, outcome in work:
             if isinstance(outcome, FairveilError):
@@ -192,7 +201,7 @@ def check(
     results.print(receipt.caution, soft_wrap=True)
 
 
-def _protect_here(
+def _protect_all(
     jobs: "Sequence[Job]",
     settings: "LowKey",
     recognizers: "Sequence[Recognizer]",
@@ -201,49 +210,40 @@ def _protect_here(
     *,
     faces: Literal["all", "largest"],
     seed: int,
+    workers: int | None,
+    address: str | None,
 ) -> "Iterator[tuple[Job, Outcome | FairveilError]]":
-    """One photo after the other in this process, whose steps the bar shows."""
+    """Protect photos in this process, whose steps the bar shows, or in several or on a Ray cluster: it shows photos."""
+    from fairveil.executors import executor
     from fairveil.photos import shown
-    from fairveil.protection.folders import protect_file
+    from fairveil.protection.folders import done_before
+    from fairveil.protection.spreading import protect_spread, sensible_workers
 
     with progress_bar() as progress:
         task = progress.add_task("", total=len(jobs))
+        left = []
+        for job in jobs:
+            if outcome := done_before(job, settings, recognizers, saving, faces=faces, seed=seed):
+                progress.advance(task)
+                yield job, outcome
+            else:
+                left.append(job)
+        finished = len(jobs) - len(left)
 
-        def advance(finished: int, done: int, total: int) -> None:
-            progress.update(task, completed=finished + done / total)
+        def advance(number: int, done: int, total: int) -> None:
+            name = escape(shown(left[number].source.name))
+            progress.update(task, description=name, completed=finished + number + done / total)
 
-        for number, job in enumerate(jobs):
-            progress.update(task, description=escape(shown(job.source.name)), completed=number)
-            on_step = partial(advance, number)
-            try:
-                yield (
-                    job,
-                    protect_file(job, settings, recognizers, detector, saving, faces=faces, seed=seed, on_step=on_step),
-                )
-            except FairveilError as error:
-                yield job, error
-        progress.update(task, completed=len(jobs))
-
-
-def _protect_on_cluster(
-    address: str,
-    jobs: "Sequence[Job]",
-    settings: "LowKey",
-    recognizers: "Sequence[Recognizer]",
-    detector: "Detector",
-    saving: "Saving",
-    *,
-    faces: Literal["all", "largest"],
-    seed: int,
-) -> "Iterator[tuple[Job, Outcome | FairveilError]]":
-    """As many photos at once as a Ray cluster has room for; the bar shows photos."""
-    from fairveil.protection.spreading import protect_spread
-
-    with ray_cluster(address) as cluster, progress_bar() as progress:
-        task = progress.add_task(f"{cluster.capacity} at once", total=len(jobs))
-        for finished in protect_spread(jobs, settings, recognizers, detector, saving, cluster, faces=faces, seed=seed):
-            progress.advance(task)
-            yield finished
+        processes = min(workers or sensible_workers([job.source for job in left], settings.canvas), max(len(left), 1))
+        with executor(workers=processes, ray=address) as place:
+            if not place.here:
+                progress.update(task, description=f"{place.capacity} at once")
+            spread = protect_spread(
+                left, settings, recognizers, detector, saving, place, faces=faces, seed=seed, on_step=advance
+            )
+            for count, result in enumerate(spread, start=finished + 1):
+                progress.update(task, completed=count)
+                yield result
 
 
 def _report(

@@ -31,7 +31,9 @@ def serve(
     Example: fairveil serve
     """
     try:
+        from fairveil.protection.spreading import workers_for
         from fairveil.web.guard import Endpoint, is_loopback
+        from fairveil.web.limits import Limits
         from fairveil.web.serving import listen, run
         from fairveil.web.studio import Tools
     except ImportError as error:
@@ -58,8 +60,10 @@ def serve(
     signal.signal(signal.SIGTERM, _end)
     if hasattr(signal, "SIGHUP"):
         signal.signal(signal.SIGHUP, lambda number, frame: signal.raise_signal(signal.SIGTERM))
+    limits = Limits()
+    workers = workers_for(limits.photo_pixels, "face", most=limits.photos)
     try:
-        run(sock, endpoint, tools, on_ready=ready)
+        run(sock, endpoint, tools, limits=limits, workers=workers, on_ready=ready)
     except KeyboardInterrupt:
         talk.print("Stopped, and all photos removed.")
 

@@ -151,11 +151,7 @@ def protect_file(
     """
     started = time.perf_counter()
     photo = read_photo(job.source)
-    # A name alone does not tell a recogniser: a file may be replaced, and framed in another way.
-    attacked = [(r.name, r.sha256, r.framing) for r in recognizers]
-    recipe = (settings, saving.model_copy(update={"overwrite": False}), attacked, faces, seed)
-    key = hashlib.sha256(os.fsencode(f"{sha256_of(job.source)} {job.target.name} {recipe!r}")).hexdigest()
-    ledger = job.target.parent / LEDGER / f"{key[:32]}.json"
+    ledger = _ledger(job, settings, recognizers, saving, faces, seed)
     if done := _done_before(ledger, job.target):
         return Outcome(job, "done before", done, time.perf_counter() - started)
     with _alone_at(job.target):
@@ -187,6 +183,26 @@ def protect_file(
     return Outcome(job, "protected" if changed else "no face", entry, time.perf_counter() - started)
 
 
+def done_before(
+    job: Job,
+    settings: LowKey,
+    recognizers: Sequence[Recognizer],
+    saving: Saving,
+    *,
+    faces: Literal["all", "largest"] = "all",
+    seed: int = 0,
+) -> Outcome | None:
+    """What `protect_file` gives for a photo that was done before, without decoding it; None for any other."""
+    started = time.perf_counter()
+    try:
+        if not job.target.is_file():
+            return None
+        done = _done_before(_ledger(job, settings, recognizers, saving, faces, seed), job.target)
+    except OSError:  # protecting it will say so
+        return None
+    return Outcome(job, "done before", done, time.perf_counter() - started) if done else None
+
+
 def entry_of(protected: Path) -> Entry | None:
     """What the ledger beside a protected photo says of it; None if it says nothing."""
     digest = sha256_of(protected)
@@ -195,6 +211,17 @@ def entry_of(protected: Path) -> Entry | None:
         if entry and entry.target_sha256 == digest:
             return entry
     return None
+
+
+def _ledger(
+    job: Job, settings: LowKey, recognizers: Sequence[Recognizer], saving: Saving, faces: str, seed: int
+) -> Path:
+    """The file that remembers a photo made so; its name depends on all that the protected photo depends on."""
+    # A name alone does not tell a recogniser: a file may be replaced, and framed in another way.
+    attacked = [(r.name, r.sha256, r.framing) for r in recognizers]
+    recipe = (settings, saving.model_copy(update={"overwrite": False}), attacked, faces, seed)
+    key = hashlib.sha256(os.fsencode(f"{sha256_of(job.source)} {job.target.name} {recipe!r}")).hexdigest()
+    return job.target.parent / LEDGER / f"{key[:32]}.json"
 
 
 def _is_folder(path: Path) -> bool:

@@ -23,6 +23,7 @@ from fairveil.faces.zoo import DEFAULT_ENSEMBLE, load_recognizer
 from fairveil.photos import as_image
 from fairveil.protection.dispersion import generator_of
 from fairveil.protection.lowkey import LowKey, Trace, attack, preset
+from fairveil.threads import one_thread
 from fairveil.version import __version__
 
 FACES_AT_ONCE = 4
@@ -151,6 +152,10 @@ class Protection:
         """
         if not len(self.faces):
             return self.record
+        with one_thread():
+            return self._seen(finished)
+
+    def _seen(self, finished: Tensor) -> ProtectionRecord:
         found = self.detector.detect([finished])[0] if self.detector else self.faces
         records = []
         for record, box, points in zip(self.record.faces, self.faces.boxes, self.faces.landmarks, strict=True):
@@ -208,15 +213,16 @@ def protect_pixels(
         check_names(recognizers)
     settings = preset(strength) if isinstance(strength, str) else strength
     started = time.perf_counter()
-    if isinstance(faces, Faces):
-        found = chosen = faces
-    else:
-        detector = detector or Detector.pretrained(minimum_face=SMALLEST_FACE)
-        found = detector.detect([photo])[0]
-        chosen = found if faces == "all" else found[:1]
-    if recognizers is None:
-        recognizers = [load_recognizer(name) for name in DEFAULT_ENSEMBLE] if len(chosen) else []
-    pixels, records = _perturb(photo, chosen, recognizers, settings, seed, on_step)
+    with one_thread():  # so that the same seed gives the same photo on any number of cores
+        if isinstance(faces, Faces):
+            found = chosen = faces
+        else:
+            detector = detector or Detector.pretrained(minimum_face=SMALLEST_FACE)
+            found = detector.detect([photo])[0]
+            chosen = found if faces == "all" else found[:1]
+        if recognizers is None:
+            recognizers = [load_recognizer(name) for name in DEFAULT_ENSEMBLE] if len(chosen) else []
+        pixels, records = _perturb(photo, chosen, recognizers, settings, seed, on_step)
     return Protection(
         photo,
         pixels,

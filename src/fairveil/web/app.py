@@ -56,15 +56,16 @@ class Site:
         tools: to find, veil and judge faces with.
         endpoint: where it listens.
         limits: on what it takes.
+        workers: how many photos are veiled at once.
 
     Attributes:
         ending: whether the process is about to end, so that no page is kept listening.
     """
 
-    def __init__(self, folder: Path, tools: Tools, endpoint: Endpoint, limits: Limits) -> None:
+    def __init__(self, folder: Path, tools: Tools, endpoint: Endpoint, limits: Limits, workers: int = 1) -> None:
         self.endpoint, self.limits = endpoint, limits
         self.ending: Callable[[], bool] = lambda: False
-        self.studio = Studio(tools, limits)
+        self.studio = Studio(tools, limits, workers)
         self.tabs = Tabs(folder, limits)
 
     def app(self, *, on_ready: Callable[[], None]) -> ASGIApp:

@@ -1,6 +1,7 @@
-"""Work for several people on one machine: one job at a time, and everybody in turn."""
+"""Work for several people on one machine: a few jobs at a time, and everybody in turn."""
 
 import logging
+import time
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from threading import Condition, Thread
@@ -9,19 +10,21 @@ Job = Callable[[], None]
 
 
 class FairQueue:
-    """A thread that does jobs one by one, the first of each owner in turn, so that many photos of one hold up nobody.
+    """Threads that do jobs, the first of each owner in turn, so that many photos of one hold up nobody.
 
     Args:
-        name: of the thread.
+        name: of the threads.
+        workers: how many jobs are done at once.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, workers: int = 1) -> None:
         self._waiting: OrderedDict[str, deque[Job]] = OrderedDict()
         self._changed = Condition()
         self._closed = False
-        # A daemon, since a job in its last step must not keep the process alive.
-        self._thread = Thread(target=self._work, name=name, daemon=True)
-        self._thread.start()
+        # Daemons, since a job in its last step must not keep the process alive.
+        self._threads = [Thread(target=self._work, name=f"{name}-{n}", daemon=True) for n in range(workers)]
+        for thread in self._threads:
+            thread.start()
 
     def put(self, owner: str, job: Job) -> None:
         """Let a job of an owner wait for its turn."""
@@ -30,12 +33,14 @@ class FairQueue:
             self._changed.notify()
 
     def close(self, patience: float = 5.0) -> None:
-        """Begin no more jobs, and wait up to `patience` seconds for the one under way."""
+        """Begin no more jobs, and wait up to `patience` seconds for those under way."""
         with self._changed:
             self._closed = True
             self._waiting.clear()
-            self._changed.notify()
-        self._thread.join(patience)
+            self._changed.notify_all()
+        end = time.monotonic() + patience
+        for thread in self._threads:
+            thread.join(max(0.0, end - time.monotonic()))
 
     def _work(self) -> None:
         while True:

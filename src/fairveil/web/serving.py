@@ -43,6 +43,7 @@ def run(
     tools: Tools,
     *,
     limits: Limits | None = None,
+    workers: int = 1,
     base: Path | None = None,
     on_ready: Callable[[Path], None] = lambda folder: None,
     on_server: Callable[[uvicorn.Server], None] = lambda server: None,
@@ -54,6 +55,7 @@ def run(
         endpoint: where that is.
         tools: to find, veil and judge faces with.
         limits: on what is taken.
+        workers: how many photos are veiled at once.
         base: see `private_folder`.
         on_ready: called when the page can be opened, with a folder that nobody else may read.
         on_server: called with the server before it runs, by whoever wants to end it.
@@ -62,7 +64,7 @@ def run(
         FairveilError: photos cannot be kept anywhere.
     """
     with private_folder(base) as folder:
-        site = Site(folder, tools, endpoint, limits or Limits())
+        site = Site(folder, tools, endpoint, limits or Limits(), workers)
         config = uvicorn.Config(
             site.app(on_ready=lambda: on_ready(folder)),
             access_log=False,  # addresses hold what only the page may know

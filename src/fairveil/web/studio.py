@@ -75,16 +75,17 @@ class Tools:
 
 
 class Studio:
-    """Two threads: one looks for faces, which is quick and should wait for nobody's veil; one veils and measures.
+    """One thread looks for faces, which is quick and should wait for nobody's veil; others veil and measure.
 
     Args:
         tools: to work with.
         limits: on what is worked on.
+        workers: how many photos are veiled at once. They share the networks of this process, one thread for each photo.
     """
 
-    def __init__(self, tools: Tools, limits: Limits) -> None:
+    def __init__(self, tools: Tools, limits: Limits, workers: int = 1) -> None:
         self.tools, self._limits = tools, limits
-        self._looking, self._veiling = FairQueue("fairveil-looking"), FairQueue("fairveil-veiling")
+        self._looking, self._veiling = FairQueue("fairveil-looking"), FairQueue("fairveil-veiling", workers)
 
     def look(self, tab: Tab, photo: UploadedPhoto) -> None:
         """Find the faces of a photo that has arrived, when its turn comes."""
