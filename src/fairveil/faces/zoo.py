@@ -11,7 +11,7 @@ from fairveil import assets
 from fairveil.errors import FairveilError, did_you_mean
 from fairveil.faces.backbones import DlibResNet
 from fairveil.faces.frbench import PREFIX, load_frbench
-from fairveil.faces.graphs import read_onnx, read_tfjs, read_tfjs_weights, read_tflite
+from fairveil.faces.graphs import read_onnx, read_tensorflow, read_tfjs, read_tfjs_weights, read_tflite
 from fairveil.faces.recognizers import Framing, MatchThreshold, Recognizer
 from fairveil.faces.trained import RANDOM, random_recognizer
 
@@ -91,8 +91,17 @@ ZOO = {
         _dlib,
         _measured(0.9282, 0.0751),
     ),
+    "facenet-512": ZooEntry(
+        512,
+        Framing(size=160, zoom=0.9, drop=-0.05),
+        lambda: read_tensorflow(assets.path("facenet-512")),
+        _measured(0.5751, 0.1276),
+    ),
 }
 """Every pretrained recogniser by name."""
+
+OUTSIDE_JUDGE = "facenet-512"
+"""A recogniser of another kind than all others: another network, training set and maker. No ensemble has it."""
 
 DEFAULT_ENSEMBLE = ("mobilefacenet-512", "mobilefacenet-192", "faceres", "dlib-resnet")
 """The recognisers `protect` attacks unless told otherwise."""
@@ -102,6 +111,7 @@ FAMILIES: Mapping[str, tuple[str, ...]] = {
     "FaceRes": ("faceres", "faceres-deep"),
     "dlib": ("dlib-resnet",),
     "MobileFace": ("mobileface",),
+    "FaceNet": ("facenet-512",),
 }
 """Recognizers that are of one kind: what fools one mostly fools its relatives, so that only a whole family is a test of
 how a protection carries over."""

@@ -15,6 +15,8 @@ from fairveil.studies.imbalance.train_sets import (
     WITHOUT_BALANCED_SAMPLING,
 )
 from fairveil.studies.lowkey.chapter import CHAPTER_3
+from fairveil.studies.lowkey.detection import DETECTION
+from fairveil.studies.lowkey.handling import HANDLED
 from fairveil.studies.lowkey.runtime import RUNTIME
 from fairveil.studies.plugins import imported
 from fairveil.studies.poisoning.backdoors import BACKDOOR_DEFENSES
@@ -36,7 +38,7 @@ CHAPTER_5 = (
 )
 CHAPTER_6 = (*FACE_STUDIES, *XRAY_STUDIES)
 STUDIES: dict[str, Study[Any, Any]] = {
-    study.name: study for study in (*CHAPTER_3, RUNTIME, *CHAPTER_4, *CHAPTER_5, *CHAPTER_6)
+    study.name: study for study in (*CHAPTER_3, DETECTION, HANDLED, RUNTIME, *CHAPTER_4, *CHAPTER_5, *CHAPTER_6)
 }
 """The studies of the dissertation and beyond."""
 

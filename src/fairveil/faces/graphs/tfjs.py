@@ -27,8 +27,8 @@ _DTYPES = {
     "uint8": torch.uint8,
     "uint16": torch.uint16,
 }
-# What JSON of another shape than expected leads to.
-_MALFORMED = (KeyError, TypeError, ValueError, AttributeError, OverflowError)
+MALFORMED = (KeyError, TypeError, ValueError, AttributeError, OverflowError)
+"""What JSON of another shape than expected leads to."""
 
 
 def read_tfjs(model: Path | str, shards: Sequence[Path | str], output: str | None = None) -> GraphModule:
@@ -48,14 +48,14 @@ def read_tfjs(model: Path | str, shards: Sequence[Path | str], output: str | Non
     states = [file_state(Path(file)) for file in (model, *shards)]
     with reading(model.name, sum(state[0] for state in states if state)):
         try:
-            graph = _foreign_graph(document, read_tfjs_weights(document["weightsManifest"], shards), model.name)
-        except _MALFORMED as error:
+            graph = foreign_graph(document, read_tfjs_weights(document["weightsManifest"], shards), model.name)
+        except MALFORMED as error:
             reason = f"{type(error).__name__}: {clipped(str(error), 300)}"
             raise FairveilError(f"{model} is not a TensorFlow.js graph model ({reason}).") from error
-        return assemble(graph, _BUILDERS, output or _only_end(graph))
+        return assemble(graph, BUILDERS, output or only_end(graph))
 
 
-def _only_end(graph: ForeignGraph) -> str:
+def only_end(graph: ForeignGraph) -> str:
     """What no operation reads, if it is one."""
     read = {name for operation in graph.operations for name in operation.inputs}
     ends = [operation.output for operation in graph.operations if operation.output not in read]
@@ -87,7 +87,7 @@ def read_tfjs_weights(manifest: Sequence[Mapping[str, Any]], shards: Sequence[Pa
         for group, count in zip(manifest, counts, strict=True):
             files, paths = paths[:count], paths[count:]
             weights |= _read_group(group["weights"], files)
-    except _MALFORMED as error:
+    except MALFORMED as error:
         reason = f"{type(error).__name__}: {clipped(str(error), 300)}"
         raise FairveilError(f"The manifest of the weights is broken ({reason}).") from error
     return weights
@@ -130,7 +130,10 @@ def _json(path: Path) -> Any:
         raise FairveilError(f"{path} is not JSON, or is cut short.") from error
 
 
-def _foreign_graph(document: Any, weights: dict[str, Tensor], source: str) -> ForeignGraph:
+def foreign_graph(
+    document: Any, weights: dict[str, Tensor], source: str, format: str = "TensorFlow.js"
+) -> ForeignGraph:
+    """A graph in TensorFlow.js's JSON, its constants given apart, before any operator is understood."""
     nodes = document["modelTopology"]["node"]
     placeholders = [node for node in nodes if node["op"] == "Placeholder"]
     if len(placeholders) != 1:
@@ -141,7 +144,7 @@ def _foreign_graph(document: Any, weights: dict[str, Tensor], source: str) -> Fo
     batch, height, width, _ = shape or (None, None, None, None)
     graph = ForeignGraph(
         source,
-        "TensorFlow.js",
+        format,
         {str(node["name"]): weights[str(node["name"])] for node in nodes if node["op"] == "Const"},
         str(placeholders[0]["name"]),
         batch=batch or 1,
@@ -302,7 +305,7 @@ def _concat(o: Operation) -> Step:
     return partial(ops.concatenate, axis=axis), o.inputs[:-1]
 
 
-_BUILDERS: Builders = {
+BUILDERS: Builders = {
     "Abs": plain(torch.abs),
     "Add": plain(torch.add, inputs=2),
     "AddV2": plain(torch.add, inputs=2),
@@ -342,3 +345,4 @@ _BUILDERS: Builders = {
     "Tanh": plain(torch.tanh),
     "Transpose": builders.transpose,
 }
+"""Builders of TensorFlow's operators by their names."""

@@ -168,7 +168,7 @@ def _rows(
 
 def _published_size(variation: Variation) -> Variation:
     """A row as the dissertation would have run it, but for what it varies; defenders who train have far more photos."""
-    trained = {name: _TIMES * getattr(variation, name) for name in ("adapted_on", "retrained_on")}
+    trained = {name: _TIMES * getattr(variation, name) for name in ("adapted_on", "retrained_on", "purified_on")}
     if variation.attack is None or variation.attack.step_rule != "sign":  # ours, whose canvas is the face
         return variation.model_copy(update=trained)
     smoothing = "both" if variation.attack.smoothing == "alternate" else variation.attack.smoothing
@@ -264,7 +264,7 @@ CHAPTER_3: tuple[Study[Any, Any], ...] = (
     _rows(
         "lowkey-adversary",
         "Defenders who fight back",
-        "Who still finds people when photos are purified, when probes are protected too, or when it trains on LowKey?",
+        "Who still finds people by purifying photos, aligning otherwise, training on LowKey, or with protected probes?",
         "beyond the dissertation",
         {
             CLEAN: Variation(protected=False),
@@ -273,6 +273,11 @@ CHAPTER_3: tuple[Study[Any, Any], ...] = (
                 f"Purified: {name}": Variation(preprocessing=name)
                 for name in ("JPEG 50", "blur σ 2", "median 5", "half size and back")
             },
+            f"Purified by a network ({_OWN} pairs)": Variation(purified_on=_OWN),
+            f"{CLEAN}, aligned by the box alone": Variation(protected=False, aligner="box"),
+            "Aligned by the box alone": Variation(aligner="box"),
+            f"{CLEAN}, landmarks shifted by 5 %": Variation(protected=False, aligner="shifted"),
+            "Landmarks shifted by 5 %": Variation(aligner="shifted"),
             "1 recogniser": Variation(recognizers=_ONE),
             "1 recogniser, probes protected too": Variation(recognizers=_ONE, probes_protected=True),
             "1 recogniser, a layer trained": Variation(recognizers=_ONE, adapted_on=_OWN),

@@ -17,10 +17,12 @@ from fairveil.data import FaceTable, drop_near_duplicates, has_pack, open_table,
 from fairveil.data.splits import draws
 from fairveil.data.synthetic import SyntheticFaces
 from fairveil.errors import FairveilError
-from fairveil.faces.embedding import Embeddings, WhichFace, embed_faces
+from fairveil.faces.detection import Detector
+from fairveil.faces.embedding import MINIMUM_FACE, Embeddings, WhichFace, embed_faces
 from fairveil.faces.recognizers import Recognizer
 from fairveil.sharing import make_files
-from fairveil.studies.lowkey.alterations import ALTERATIONS
+from fairveil.studies.lowkey.aligners import Aligner, OtherAligner
+from fairveil.studies.lowkey.alterations import ALTERATIONS, HANDLING
 
 SYNTHETIC = "synthetic"
 """The name that stands for generated faces where a data set is asked for."""
@@ -149,14 +151,16 @@ def cast(people: People, cache: Path | None = None) -> Cast:
 
 
 def altered(table: FaceTable, alterations: Sequence[str]) -> FaceTable:
-    """The same photos, each altered when it is read: by names out of `ALTERATIONS`, one after the other."""
+    """The same photos, each altered when it is read: by names of alterations, one after the other."""
     chosen = tuple(name for name in alterations if name != "none")
     if not chosen:
         return table
     return Altered(table.frame, table.root, table.name, table.groups, source=table, alterations=chosen)
 
 
-def embedded(table: FaceTable, recognizers: Sequence[Recognizer], people: People, cache: Path) -> Embeddings:
+def embedded(
+    table: FaceTable, recognizers: Sequence[Recognizer], people: People, cache: Path, aligner: Aligner = "landmarks"
+) -> Embeddings:
     """The embeddings of photos, kept for other trials.
 
     Args:
@@ -164,10 +168,20 @@ def embedded(table: FaceTable, recognizers: Sequence[Recognizer], people: People
         recognizers: who embeds.
         people: says which face of a photo counts.
         cache: where finished parts are kept.
+        aligner: how whoever embeds aligns faces.
+
+    Raises:
+        FairveilError: ready-made crops are to be aligned in another way.
     """
     done = table.alterations if isinstance(table, Altered) else ()
-    parts = cache / "embeddings" / "-".join([table.name, *done]).replace(" ", "-")
-    return embed_faces(table, recognizers, which=people.faces, parts=parts)
+    if aligner == "landmarks":
+        parts = cache / "embeddings" / "-".join([table.name, *done]).replace(" ", "-")
+        return embed_faces(table, recognizers, which=people.faces, parts=parts)
+    if people.faces == "aligned":
+        raise FairveilError(f"{table.name} holds aligned crops, which nobody can align by {aligner!r}: take photos.")
+    parts = cache / "embeddings" / "-".join([table.name, *done, "by", aligner]).replace(" ", "-")
+    detector = OtherAligner(Detector.pretrained(minimum_face=MINIMUM_FACE), aligner)
+    return embed_faces(table, recognizers, detector=detector, which=people.faces, parts=parts)
 
 
 @dataclass(frozen=True)
@@ -183,11 +197,14 @@ class Altered(FaceTable):
     alterations: tuple[str, ...] = field(kw_only=True)
 
     def photo(self, row: int) -> Tensor:
-        """The photo of a row, altered: uint8, (3, H, W)."""
+        """The photo of a row, altered: uint8, (3, H, W); `HANDLING` may change its size."""
         photo = replace(self.source, frame=self.frame).photo(row)
         for name in self.alterations:
-            photo = ALTERATIONS[name](photo)
+            photo = _EVERY[name](photo)
         return photo
+
+
+_EVERY = {**ALTERATIONS, **HANDLING}
 
 
 def _source(people: People) -> FaceTable:

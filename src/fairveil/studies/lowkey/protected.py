@@ -52,7 +52,7 @@ def protected_photos(table: FaceTable, attack: Attack, faces: WhichFace, bench: 
     networks = [fingerprint(load_recognizer(name)) for name in attack.recognizers]
     content = json.dumps([_FORMAT, attack.model_dump(mode="json"), networks, faces], sort_keys=True)
     folder = bench.cache / "protected" / hashlib.sha256(content.encode()).hexdigest()[:16]
-    images = [f"{_name(table, row)}.png" for row in range(len(table))]
+    images = [f"{content_name(table, row)}.png" for row in range(len(table))]
     make_files(
         folder,
         {
@@ -79,7 +79,7 @@ def detector_for(faces: WhichFace) -> Detector | None:
     return None if faces == "aligned" else Detector.pretrained(minimum_face=MINIMUM_FACE)
 
 
-def _name(table: FaceTable, row: int) -> str:
+def content_name(table: FaceTable, row: int) -> str:
     """The name of a photo's protected version: by what it shows, since paths mean another photo tomorrow."""
     photo = table.photo(row)
     content = f"{table.frame['image'][row]} {tuple(photo.shape)}".encode() + photo.contiguous().numpy().tobytes()

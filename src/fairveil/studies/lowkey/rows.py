@@ -16,9 +16,11 @@ from fairveil.faces.recognizers import Recognizer
 from fairveil.faces.zoo import load_recognizer
 from fairveil.protection.verification import Quality
 from fairveil.studies.lowkey.adapted import undo
+from fairveil.studies.lowkey.aligners import Aligner
 from fairveil.studies.lowkey.defenders import find_defender
 from fairveil.studies.lowkey.people import People, altered, cast, embedded
 from fairveil.studies.lowkey.protected import Attack, protected_photos, qualities
+from fairveil.studies.lowkey.purified import purified_photos, purifier
 from fairveil.studies.lowkey.retrained import HELD, retrained
 from fairveil.studies.study import Measurement, Trial
 from fairveil.studies.workbench import Workbench
@@ -49,6 +51,9 @@ class Row(Trial):
             by a layer behind its network. It knows the users' ensemble, settings and seed, the most it could know.
         retrained_on: on how many it learns to see through the attack by training its whole network.
         gallery_photos: how many of each user's gallery photos stay there; None for all.
+        purified_on: on how many strangers' photos, which it protects itself, a defender trains a network that gives
+            faces back as they were. Every photo then goes through it before it is looked at.
+        aligner: how defenders align faces.
         defenders: who looks for the users: names of recognisers, or of a `Defender` as `package.module:NAME`.
     """
 
@@ -65,6 +70,8 @@ class Row(Trial):
     gallery_photos: int | None = Field(None, ge=1, exclude_if=lambda count: count is None)
     gallery_protected: bool = Field(True, exclude_if=lambda protected: protected)
     old_photos: int = Field(0, ge=0, exclude_if=lambda count: count == 0)
+    purified_on: int = Field(0, ge=0, exclude_if=lambda count: count == 0)
+    aligner: Aligner = Field("landmarks", exclude_if=lambda aligner: aligner == "landmarks")
     defenders: tuple[str, ...]
 
     @property
@@ -108,6 +115,8 @@ def run_row(row: Row, bench: Workbench) -> list[Measurement]:
         altered(others, (row.preprocessing,)),
         altered(probes, (row.probes, row.preprocessing)),
     ]
+    if row.attack is not None and row.purified_on:
+        tables = _purified(row, row.attack, tables, chosen.strangers, bench)
     measurements: list[Measurement] = []
     if recognizers:
         measurements += _recognised(row, tables, recognizers, chosen.strangers, bench)
@@ -135,7 +144,7 @@ def _recognised(
             seen = altered(photos, (row.preprocessing,))
             recognizers = [retrained(one, own, seen, rest, row.people.faces, bench.cache) for one in recognizers]
     with bench.timed("embed"):
-        users, others, probes = (embedded(table, recognizers, row.people, bench.cache) for table in tables)
+        users, others, probes = (embedded(table, recognizers, row.people, bench.cache, row.aligner) for table in tables)
     missing = _without_face(tables[2], probes)
     pairs = None
     if row.attack is not None and row.adapted_on:
@@ -152,6 +161,21 @@ def _recognised(
         with bench.timed("identify"):
             measurements += _rates(recognizer.name, users, others, probes, views, missing)
     return measurements
+
+
+def _purified(
+    row: Row, attack: Attack, tables: Sequence[FaceTable], strangers: FaceTable, bench: Workbench
+) -> list[FaceTable]:
+    """The tables as a purifier leaves their photos; it is trained on strangers, by the recognizers of the attack."""
+    own = strangers.take(range(min(row.purified_on, len(strangers))))
+    with bench.timed("protect for purifying"):
+        photos = protected_photos(own, attack, row.people.faces, bench)
+    with bench.timed("train a purifier"):
+        known = [load_recognizer(name) for name in attack.recognizers]
+        seen = altered(photos, (row.preprocessing,))
+        network = purifier(own, seen, known, row.people.faces, bench.cache)
+    with bench.timed("purify"):
+        return [purified_photos(table, network, row.people.faces, bench.cache) for table in tables]
 
 
 def _at_most(table: FaceTable, count: int | None) -> FaceTable:

@@ -8,7 +8,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from fairveil.errors import did_you_mean
 from fairveil.faces.frbench import PREFIX
-from fairveil.faces.zoo import DEFAULT_ENSEMBLE, ZOO
+from fairveil.faces.zoo import DEFAULT_ENSEMBLE, OUTSIDE_JUDGE, ZOO
 from fairveil.protection.lowkey import LowKey
 from fairveil.report.plots import heat_map
 from fairveil.report.study import Figure
@@ -55,7 +55,7 @@ class Transfer(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     people: People
-    attackers: tuple[RecognizerName, ...] = tuple(ZOO)
+    attackers: tuple[RecognizerName, ...] = tuple(name for name in ZOO if name != OUTSIDE_JUDGE)
     ensembles: dict[str, tuple[RecognizerName, ...]] = {
         "Ensemble": DEFAULT_ENSEMBLE,
         "Ensemble without dlib": tuple(name for name in DEFAULT_ENSEMBLE if name != "dlib-resnet"),

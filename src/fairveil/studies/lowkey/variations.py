@@ -10,6 +10,7 @@ from fairveil.protection.lowkey import LowKey
 from fairveil.report.plots import Series, frontier
 from fairveil.report.study import Figure
 from fairveil.report.tables import Table, pivot
+from fairveil.studies.lowkey.aligners import Aligner
 from fairveil.studies.lowkey.people import People
 from fairveil.studies.lowkey.protected import Attack
 from fairveil.studies.lowkey.rows import Row
@@ -42,6 +43,8 @@ class Variation(BaseModel):
         probes_protected: whether probes are protected as well.
         adapted_on: photos on which the defender trains a layer to undo the attack.
         retrained_on: photos on which the defender trains its whole network.
+        purified_on: photos on which the defender trains a network that purifies all others.
+        aligner: how the defender aligns faces.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -59,6 +62,8 @@ class Variation(BaseModel):
     probes_protected: bool = False
     adapted_on: int = 0
     retrained_on: int = 0
+    purified_on: int = 0
+    aligner: Aligner = "landmarks"
 
 
 class Variations(BaseModel):
@@ -109,6 +114,8 @@ def _row(settings: Variations, name: str, variation: Variation) -> Row:
         probes_protected=variation.probes_protected,
         adapted_on=variation.adapted_on,
         retrained_on=variation.retrained_on,
+        purified_on=variation.purified_on,
+        aligner=variation.aligner,
         gallery_photos=variation.gallery_photos or settings.gallery_photos,
         defenders=variation.defenders or settings.defenders,
     )
@@ -220,6 +227,7 @@ def rehearsal(settings: Variations) -> Variations:
                 "defenders": None,
                 "adapted_on": min(1, variation.adapted_on),
                 "retrained_on": min(1, variation.retrained_on),
+                "purified_on": min(1, variation.purified_on),
             }
         )
         for name, variation in settings.rows.items()
