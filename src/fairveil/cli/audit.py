@@ -17,7 +17,7 @@ from fairveil.cli.faces import (
     photos_of,
     ranks_of,
 )
-from fairveil.cli.recognizers import load_recognizers
+from fairveil.cli.recognizers import Channels, Mean, OnnxOptions, Output, Scale, Size, load_recognizers
 from fairveil.cli.reports import json_beside, write_json
 from fairveil.cli.terminal import named_path, progress_bar, results, talk
 from fairveil.errors import FairveilError
@@ -58,6 +58,11 @@ def audit(
     ] = None,
     overwrite: Annotated[bool, typer.Option(help="Replace reports that are there already.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print all of it as JSON.")] = False,
+    mean: Mean = None,
+    scale: Scale = None,
+    channels: Channels = None,
+    size: Size = None,
+    output: Output = None,
 ) -> None:
     """Audit a face identification system: who is missed how often, and what the make-up of gallery and test set does.
 
@@ -74,9 +79,11 @@ def audit(
     machines = None if report is None else json_beside(report, overwrite=overwrite)
     ranks = ranks_of(k)
     without_face: dict[str, int] | None = None
+    onnx = OnnxOptions(mean, scale, channels, size, output)
     if images is not None:
-        faces, column, without_face = _embedded(images, labels, recognizer, group, face, minimum_face)
+        faces, column, without_face = _embedded(images, labels, recognizer, onnx, group, face, minimum_face)
     else:
+        onnx.refuse_without([], "these faces are embedded already")
         faces = _read(Path(str(embeddings)), labels)
         column = _column(faces.groups, group)
     names = _chosen(faces, recognizer)
@@ -209,14 +216,20 @@ def _read(file: Path, labels: Path | None) -> "Embeddings":
 
 
 def _embedded(
-    images: str, labels: Path | None, names: list[str] | None, group: str | None, face: Face, minimum_face: float
+    images: str,
+    labels: Path | None,
+    names: list[str] | None,
+    onnx: OnnxOptions,
+    group: str | None,
+    face: Face,
+    minimum_face: float,
 ) -> "tuple[Embeddings, str, dict[str, int]]":
     """Photos embedded, the column to compare by, and how many photos of each group have no face that was embedded."""
     from fairveil.data.table import FaceTable
 
     table = photos_of(images) if labels is None else FaceTable.from_csv(labels, root=named_path(images))
     column = _column(table.groups, group)
-    recognizers = load_recognizers(names or [DEFAULT_RECOGNIZER], everything=False)
+    recognizers = load_recognizers(names or [DEFAULT_RECOGNIZER], everything=False, onnx=onnx)
     faces = embed_with_progress(table, recognizers, face, minimum_face, None)
     for line in left_out_lines(faces):
         talk.print(Text(line), soft_wrap=True)

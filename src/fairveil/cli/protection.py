@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.text import Text
 
 from fairveil.cli.cluster import OnRay, RayAddress, cluster_address, ray_cluster
-from fairveil.cli.recognizers import load_recognizers
+from fairveil.cli.recognizers import Channels, Mean, OnnxOptions, Output, Scale, Size, load_recognizers
 from fairveil.cli.terminal import named_path, progress_bar, results, talk
 from fairveil.errors import FairveilError
 
@@ -69,6 +69,11 @@ def protect(
     ] = 0,
     ray: OnRay = False,
     ray_address: RayAddress = None,
+    mean: Mean = None,
+    scale: Scale = None,
+    channels: Channels = None,
+    size: Size = None,
+    output: Output = None,
 ) -> None:
     """Change the faces in photos so that face recognition no longer matches them.
 
@@ -95,7 +100,9 @@ def protect(
     jobs = plan(photos, out, saving, on_skip=lambda path, reason: passed_over.append((path, reason)))
     if passed_over:
         talk.print(Text(_told_of_passed_over(passed_over)), soft_wrap=True)
-    detector, ensemble = Detector.pretrained(minimum_face=SMALLEST_FACE), load_recognizers(recognizer, everything=False)
+    onnx = OnnxOptions(mean, scale, channels, size, output)
+    ensemble = load_recognizers(recognizer, everything=False, onnx=onnx)
+    detector = Detector.pretrained(minimum_face=SMALLEST_FACE)
     failed: list[Path] = []
     without_report: list[Path] = []
     address = cluster_address(ray, ray_address)
@@ -149,6 +156,11 @@ def check(
         Path | None, typer.Option(metavar="FILE", parser=named_path, help="Write the receipt as one HTML page.")
     ] = None,
     overwrite: Annotated[bool, typer.Option(help="Replace a report that is there already.")] = False,
+    mean: Mean = None,
+    scale: Scale = None,
+    channels: Channels = None,
+    size: Size = None,
+    output: Output = None,
 ) -> None:
     """Measure who still recognises a protected photo, and how much it changed.
 
@@ -156,9 +168,9 @@ def check(
     """
     from fairveil.report.receipt import receipt_tables
 
-    receipt = _report(
-        report, original, protected, load_recognizers(recognizer, everything=True), probe or [], overwrite=overwrite
-    )
+    onnx = OnnxOptions(mean, scale, channels, size, output)
+    recognizers = load_recognizers(recognizer, everything=True, onnx=onnx)
+    receipt = _report(report, original, protected, recognizers, probe or [], overwrite=overwrite)
     if as_json:
         typer.echo(receipt.model_dump_json(indent=1))
         return

@@ -133,6 +133,12 @@ def plan(
     return jobs
 
 
+def _output_of(recognizer: Recognizer) -> tuple[str, ...]:
+    """Which output of a user's file is attacked; those of the zoo have one."""
+    output = getattr(recognizer.network, "output", None)
+    return (output,) if recognizer.sha256 is not None and output is not None else ()
+
+
 def protect_file(
     job: Job,
     settings: LowKey,
@@ -152,7 +158,7 @@ def protect_file(
     started = time.perf_counter()
     photo = read_photo(job.source)
     # A name alone does not tell a recogniser: a file may be replaced, and framed in another way.
-    attacked = [(r.name, r.sha256, r.framing) for r in recognizers]
+    attacked = [(r.name, r.sha256, r.framing, *_output_of(r)) for r in recognizers]
     recipe = (settings, saving.model_copy(update={"overwrite": False}), attacked, faces, seed)
     key = hashlib.sha256(os.fsencode(f"{sha256_of(job.source)} {job.target.name} {recipe!r}")).hexdigest()
     ledger = job.target.parent / LEDGER / f"{key[:32]}.json"
