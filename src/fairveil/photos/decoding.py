@@ -18,6 +18,7 @@ from torch import Tensor
 
 from fairveil.errors import FairveilError
 from fairveil.photos.bombs import refuse_bombs
+from fairveil.photos.colors import ColorSpace, code_points_of_avif, space_of_code_points, space_of_png
 from fairveil.photos.exif import parse_exif
 from fairveil.photos.formats import SPOKEN, Format, format_of_content, other_kind
 from fairveil.photos.metadata import (
@@ -43,7 +44,6 @@ _TURNS = {
 
 _PLAIN_MODES = {"1": "L", "La": "LA", "PA": "RGBA", "RGBa": "RGBA", "RGBX": "RGB", "YCbCr": "RGB"}
 _COLOUR_CHUNKS = {b"cHRM", b"gAMA", b"sRGB", b"cICP"}
-_HDR_CURVES = {16, 18}  # PQ and HLG, as numbered by ITU-T H.273
 _SUBFILE_TYPE, _BITS, _PHOTOMETRIC, _IPTC, _DNG_VERSION = 254, 258, 262, 33723, 50706
 _PHOTOSHOP_IPTC = 0x0404
 _SILENCE = Lock()
@@ -126,6 +126,7 @@ def _decode(data: bytes, format: Format, name: str, max_pixels: int) -> Photo:
         if image.width * image.height > max_pixels:
             raise FairveilError(_too_large(name, max_pixels))
         notes = _one_picture(image, format, name)
+        space = _color_space(image, data, format, name)
         bits = _bits(image, data, format, name)
         # Pillow turns a TIFF itself while it decodes.
         exif = parse_exif(data if format == "TIFF" else _bytes(image.info.get("exif")))
@@ -137,6 +138,8 @@ def _decode(data: bytes, format: Format, name: str, max_pixels: int) -> Photo:
             image.load()
         info = image.info | info
         metadata = _metadata(data, info, format, swap_dpi=orientation(exif) >= 5)
+        if space is not None and not space.is_srgb and not metadata.icc_profile:
+            metadata = replace(metadata, icc_profile=space.profile())
         plain: Image.Image = image
         if bits > 8:
             notes += (f"{name} had {bits} bits a channel; the protected photo has 8.",)
@@ -231,10 +234,24 @@ def _one_picture(image: Image.Image, format: Format, name: str) -> tuple[str, ..
         others = getattr(image, "n_frames", 1) > 1 or image.info.get("aux") or any(image.info.get("depth_images", ()))
         if others:
             return (f"{name} also held further pictures, such as a depth or brightness map; they were left out.",)
-    curve = (image.info.get("nclx_profile") or {}).get("transfer_characteristics")
-    if curve in _HDR_CURVES:
-        raise FairveilError(f"{name} has a brightness range (HDR) that would be lost: save it as a standard photo.")
     return ()
+
+
+def _color_space(image: Image.Image, data: bytes, format: Format, name: str) -> ColorSpace | None:
+    """What code points say of the colors of an AVIF or HEIC; a PNG's words are kept as they are.
+
+    Raises:
+        FairveilError: the brightness range is that of HDR, or nobody knows what the code points stand for.
+    """
+    if format == "PNG":
+        space_of_png(_colour_chunks(data), name)
+        return None
+    if format == "AVIF":
+        points = code_points_of_avif(data)
+    else:
+        told = image.info.get("nclx_profile") or {}
+        points = (told.get("color_primaries", 2), told.get("transfer_characteristics", 2)) if told else None
+    return space_of_code_points(*points, name) if points else None
 
 
 def _has_second_page(image: Image.Image) -> bool:
