@@ -458,3 +458,11 @@ def test_a_killed_run_leaves_whole_photos_only_and_the_next_run_finishes(photo, 
     assert _photos(out) == ["0.jpg", "1.jpg", "2.jpg", "portrait.jpg"]
     for file in out.glob("*.jpg"):
         Image.open(file).load()
+
+
+def test_photos_above_the_limit_are_read_when_it_is_raised(fairveil, tmp_path):
+    Image.new("L", (1500, 1000)).save(tmp_path / "wide.png")
+    code, _, err = fairveil("protect", tmp_path / "wide.png", "-o", tmp_path / "out", "--max-megapixels", 1)
+    assert code == 1 and "--max-megapixels 2" in " ".join(err.split())
+    code, out, err = fairveil("protect", tmp_path / "wide.png", "-o", tmp_path / "out", "--max-megapixels", 2)
+    assert code == 0 and "no face found" in out, err

@@ -1,6 +1,7 @@
 """From a file's bytes to pixels as a person sees them, and what else the file says that is worth keeping."""
 
 import logging
+import math
 import os
 import warnings
 from collections.abc import Iterator, Mapping
@@ -46,7 +47,11 @@ _PLAIN_MODES = {"1": "L", "La": "LA", "PA": "RGBA", "RGBa": "RGBA", "RGBX": "RGB
 _COLOUR_CHUNKS = {b"cHRM", b"gAMA", b"sRGB", b"cICP"}
 _SUBFILE_TYPE, _BITS, _PHOTOMETRIC, _IPTC, _DNG_VERSION = 254, 258, 262, 33723, 50706
 _PHOTOSHOP_IPTC = 0x0404
-_SILENCE = Lock()
+_SILENCE, _RAISED = Lock(), Lock()
+
+BYTES_PER_PIXEL = 60
+"""Of memory that protecting a photo takes for each of its pixels at the most, where one face fills it. With a face
+that is a tenth of 200 million pixels wide it takes 18."""
 
 # Without any handler, Python prints Pillow's remarks on damaged files to standard error; an application's own stays.
 logging.getLogger("PIL").addHandler(logging.NullHandler())
@@ -106,12 +111,13 @@ def decode_photo(data: bytes, name: str, *, max_pixels: int) -> Photo:
         # Pillow warns of odd metadata and of sizes that are judged here; the person could do nothing about them.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return _decode(data, format, name, max_pixels)
+            with _pillow_allows(max_pixels):
+                return _decode(data, format, name, max_pixels)
     except FairveilError:
         raise
     except Image.DecompressionBombError as error:
         limit = min(max_pixels, 2 * (Image.MAX_IMAGE_PIXELS or max_pixels))
-        raise FairveilError(_too_large(name, limit)) from error
+        raise FairveilError(_too_large(name, None, limit)) from error
     except MemoryError as error:
         raise FairveilError(f"{name} needs more memory than there is: make it smaller first.") from error
     except Exception as error:  # decoders raise whatever a damaged file leads them to
@@ -119,12 +125,12 @@ def decode_photo(data: bytes, name: str, *, max_pixels: int) -> Photo:
 
 
 def _decode(data: bytes, format: Format, name: str, max_pixels: int) -> Photo:
-    if format == "WEBP" and _pixels_of_webp(data) > max_pixels:
-        raise FairveilError(_too_large(name, max_pixels))  # its decoder takes memory for the canvas at once
+    if format == "WEBP" and (pixels := _pixels_of_webp(data)) > max_pixels:
+        raise FairveilError(_too_large(name, pixels, max_pixels))  # its decoder takes memory for the canvas at once
     refuse_bombs(data, format, name)
     with _open(data, format, name) as image:
-        if image.width * image.height > max_pixels:
-            raise FairveilError(_too_large(name, max_pixels))
+        if (pixels := image.width * image.height) > max_pixels:
+            raise FairveilError(_too_large(name, pixels, max_pixels))
         notes = _one_picture(image, format, name)
         space = _color_space(image, data, format, name)
         bits = _bits(image, data, format, name)
@@ -359,5 +365,31 @@ def _pixels_of_webp(data: bytes) -> int:
     return (1 + int.from_bytes(data[24:27], "little")) * (1 + int.from_bytes(data[27:30], "little"))
 
 
-def _too_large(name: str, max_pixels: int) -> str:
-    return f"{name} has more than {max_pixels / 1e6:g} million pixels, the limit: make it smaller first."
+def _too_large(name: str, pixels: int | None, max_pixels: int) -> str:
+    has = f"has more than {max_pixels / 1e6:g} million pixels, the limit here"
+    if pixels is None:
+        each = f"about {BYTES_PER_PIXEL} MB of memory for each million"
+        return f"{name} {has}: make it smaller first, or allow more: fairveil protect --max-megapixels, {each}."
+    needed = math.ceil(pixels / 1e6)
+    return (
+        f"{name} {has}: it has {pixels / 1e6:.0f} million. Make it smaller first, or allow more: fairveil protect "
+        f"--max-megapixels {needed}, which takes up to {pixels * BYTES_PER_PIXEL / 1e9:.0f} GB of memory."
+    )
+
+
+@contextmanager
+def _pillow_allows(max_pixels: int) -> Iterator[None]:
+    """Let Pillow open what is allowed here, if that is more than it takes to be a bomb by itself.
+
+    Its limit is one for the whole process, so that others see it too for the moment this takes.
+    """
+    usual = Image.MAX_IMAGE_PIXELS
+    if usual is None or max_pixels <= 2 * usual:
+        yield
+        return
+    with _RAISED:
+        Image.MAX_IMAGE_PIXELS = max_pixels
+        try:
+            yield
+        finally:
+            Image.MAX_IMAGE_PIXELS = usual
