@@ -185,6 +185,15 @@ def test_check_says_when_it_does_not_know_how_a_photo_was_made(fairveil, photo, 
         (["protect", "PHOTO", "-o", "OUT", "--max-lpips", "inf"], 2, "--max-lpips"),
         (["protect", "PHOTO", "-o", "OUT", "--recognizer", "farceres"], 2, "farceres"),
         (["protect", "PHOTO", "-o", "OUT", "--recognizer", "models/tiny-2.onnx"], 2, "rename the file"),
+        (["protect", "PHOTO", "-o", "OUT", "--size", "160"], 2, "--size"),
+        (["check", "PHOTO", "PHOTO", "--output", "norm"], 2, "--output"),
+        (
+            ["check", "PHOTO", "PHOTO", "--recognizer", "a.onnx", "--scale", "1", "--scale", "2"],
+            2,
+            "2 times for 1 ONNX",
+        ),
+        (["check", "PHOTO", "PHOTO", "--recognizer", "a.onnx", "--mean", "1,2"], 2, "nor three"),
+        (["check", "PHOTO", "PHOTO", "--recognizer", "a.onnx", "--channels", "GBR"], 2, "'RGB' or 'BGR'"),
         (["protect", "PHOTO", "-o", ""], 2, "the name is empty"),
         (["protect", "", "-o", "OUT"], 2, "the name is empty"),
         (["check", "PHOTO", "PHOTO", "--report", ""], 2, "the name is empty"),
@@ -449,3 +458,11 @@ def test_a_killed_run_leaves_whole_photos_only_and_the_next_run_finishes(photo, 
     assert _photos(out) == ["0.jpg", "1.jpg", "2.jpg", "portrait.jpg"]
     for file in out.glob("*.jpg"):
         Image.open(file).load()
+
+
+def test_photos_above_the_limit_are_read_when_it_is_raised(fairveil, tmp_path):
+    Image.new("L", (1500, 1000)).save(tmp_path / "wide.png")
+    code, _, err = fairveil("protect", tmp_path / "wide.png", "-o", tmp_path / "out", "--max-megapixels", 1)
+    assert code == 1 and "--max-megapixels 2" in " ".join(err.split())
+    code, out, err = fairveil("protect", tmp_path / "wide.png", "-o", tmp_path / "out", "--max-megapixels", 2)
+    assert code == 0 and "no face found" in out, err

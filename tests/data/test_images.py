@@ -123,3 +123,32 @@ def test_pictures_are_put_aside_by_class():
     assert sorted(lonely.split(0.9, seed=0)[0].labels.tolist()) == [0, 1]
     with pytest.raises(FairveilError, match="between 0 and 1"):
         data.split(1.0, seed=0)
+
+
+def _folders(root, *places):
+    for number, place in enumerate(places):
+        home = root / place
+        home.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8), (number, 0, 0)).save(home / "0.png")
+    return root
+
+
+@pytest.mark.parametrize(
+    ("places", "words"),
+    [
+        (("train/cat", "train/dog", "val/cat", "val/dog"), r"has the folders train, val, .* such as .*train\."),
+        (("Training", "Test"), "has the folders Test, Training"),
+        (("train", "validation", "cat"), "parts of a data set"),
+        (("2019/cat", "2019/dog", "2020/cat"), r"2019 holds folders and no pictures"),
+        (("cat", "images/dog"), "images holds folders and no pictures"),
+    ],
+)
+def test_parts_of_a_data_set_are_not_learnt_as_classes(tmp_path, places, words):
+    with pytest.raises(FairveilError, match=words):
+        read_image_folder(_folders(tmp_path, *places))
+
+
+def test_pictures_of_each_class_are_counted(tmp_path):
+    _folders(tmp_path, "cat", "test")  # one such name alone may be a class
+    Image.new("RGB", (8, 8)).save(tmp_path / "cat" / "1.png")
+    assert read_image_folder(tmp_path).counts == {"cat": 2, "test": 1}

@@ -57,6 +57,17 @@ def path(tmp_path):
 I64 = np.int64
 ONE_OPERATOR = {
     "abs": (NODE("Abs", ["x"], ["y"]), {}),
+    "slice backwards": (
+        NODE("Slice", ["x", "from", "to", "axes", "steps"], ["y"]),
+        {
+            "from": np.array([-1, 4]),
+            "to": np.array([-(2**31), 0]),
+            "axes": np.array([1, 3]),
+            "steps": np.array([-1, -2]),
+        },
+    ),
+    "second of equal pieces": (NODE("Split", ["x"], ["unused", "y"], axis=1), {}),
+    "second of unequal pieces": (NODE("Split", ["x", "w"], ["unused", "y"], axis=-1), {"w": np.array([1, 5])}),
     "add per channel": (NODE("Add", ["x", "c"], ["y"]), {"c": values(4, 1, 1)}),
     "sub from constant": (NODE("Sub", ["c", "x"], ["y"]), {"c": values(1)}),
     "mul": (NODE("Mul", ["x", "c"], ["y"]), {"c": values(1, 4, 1, 1)}),
@@ -113,6 +124,46 @@ ONE_OPERATOR = {
         },
     ),
 }
+
+
+@pytest.mark.parametrize("place", ["half_pixel", "pytorch_half_pixel", "align_corners", "asymmetric"])
+@pytest.mark.parametrize("rounding", [None, "round_prefer_floor", "round_prefer_ceil", "floor", "ceil"])
+@pytest.mark.parametrize("wanted", [("scales", [1, 1, 0.5, 1.5]), ("sizes", [1, 4, 9, 4]), ("sizes", [1, 4, 1, 3])])
+def test_any_resize_gives_what_onnxruntime_gives(place, rounding, wanted, path):
+    mode = {"mode": "linear"} if rounding is None else {"mode": "nearest", "nearest_mode": rounding}
+    inputs = ["x", "", "wanted"] if wanted[0] == "scales" else ["x", "", "", "wanted"]
+    values_wanted = np.asarray(wanted[1], np.float32 if wanted[0] == "scales" else np.int64)
+    node = NODE("Resize", inputs, ["y"], coordinate_transformation_mode=place, **mode)
+    check(build([node], {"wanted": values_wanted}), path)
+
+
+def test_a_size_computed_while_running_is_resized_to(path):
+    nodes = [
+        NODE("Shape", ["x"], ["shape"], end=2),
+        NODE("Concat", ["shape", "sides"], ["sizes"], axis=0),
+        NODE("Resize", ["x", "", "", "sizes"], ["y"], mode="linear"),
+    ]
+    check(build(nodes, {"sides": np.array([9, 5])}), path)
+
+
+@pytest.mark.parametrize(
+    ("node", "constants", "message"),
+    [
+        (NODE("Resize", ["x", "", "s"], ["y"], mode="cubic"), {"s": np.ones(4, np.float32)}, "mode='cubic'"),
+        (NODE("Resize", ["x", "", "s"], ["y"]), {"s": np.full(4, -1, np.float32)}, "which are none"),
+        (NODE("Split", ["x", "w"], ["y", "z"], axis=1), {"w": np.array([4])}, "1 widths for 2 pieces"),
+        (NODE("Slice", ["x", "w", "w", "w", "w"], ["y"]), {"w": np.array([0])}, "a step of 0"),
+    ],
+)
+def test_odd_resizes_splits_and_slices_are_refused(node, constants, message, path):
+    with pytest.raises(FairveilError, match=message):
+        read(build([node], constants), path)
+
+
+def test_a_resize_beyond_all_proportion_is_refused_before_it_takes_memory(path):
+    model = build([NODE("Resize", ["x", "", "s"], ["y"])], {"s": np.array([1, 1, 1e8, 1e8], np.float32)})
+    with pytest.raises(FairveilError, match="more memory than is proportionate"):
+        read(model, path)(torch.ones(1, 4, 6, 6))
 
 
 @pytest.mark.parametrize("name", ONE_OPERATOR)

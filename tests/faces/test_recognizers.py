@@ -1,13 +1,19 @@
 import math
 
+import numpy as np
+import onnx
 import pytest
 import torch
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
+from fairveil import assets
 from fairveil.errors import FairveilError
 from fairveil.faces.alignment import TEMPLATE
-from fairveil.faces.recognizers import Framing, MatchThreshold, Recognizer, check_names
+from fairveil.faces.graphs import read_onnx
+from fairveil.faces.probing import check_tells_apart
+from fairveil.faces.recognizers import Framing, MatchThreshold, Recognizer, StatedFraming, check_names
+from fairveil.faces.zoo import ZOO, load_recognizer
 
 
 class _Pixels(nn.Module):
@@ -89,6 +95,7 @@ def test_a_module_is_frozen_and_put_into_evaluation_mode():
         (lambda crops: crops.flatten(1).sum(1), r"shape \(2,\) for 2 faces"),
         (lambda crops: crops, r"shape \(2, 3, 8, 8\) for 2 faces"),
         (lambda crops: crops.flatten(1)[:1], r"shape \(1, 192\) for 2 faces"),
+        (lambda crops: crops.flatten(1).norm(dim=1, keepdim=True), "one number for each face"),
     ],
 )
 def test_a_network_that_gives_no_usable_vectors_is_refused_by_name(network, words):
@@ -137,3 +144,83 @@ def test_an_onnx_file_is_told_apart_by_its_content(tmp_path):
         numbers.append(recognizer.sha256)
         assert recognizer.name == "mine" and len(recognizer.embed_crops(torch.rand(2, 3, 8, 8))) == 2
     assert numbers[0] == numbers[1] != numbers[2]
+
+
+def exported(path, before, constants=(), *, kind=TensorProto.FLOAT, shape=(1, 3, 112, 112), outputs=None):
+    """A network of the zoo behind other nodes; constants by name. Its own input is called "start"."""
+    model = onnx.load(assets.path("mobilefacenet-512"))
+    graph = model.graph
+    nodes = [
+        *before,
+        helper.make_node("Identity", [before[-1].output[0] if before else "pixels"], [graph.input[0].name]),
+    ]
+    for node in reversed(nodes):
+        graph.node.insert(0, node)
+    del graph.input[:]
+    graph.input.append(helper.make_tensor_value_info("pixels", kind, shape))
+    graph.initializer.extend(
+        numpy_helper.from_array(np.float32(value), name) for name, value in dict(constants).items()
+    )
+    if outputs is not None:
+        graph.node.extend(outputs[0])
+        vector = graph.output[0]
+        del graph.output[:]
+        graph.output.extend(vector if entry is None else entry for entry in outputs[1])
+    onnx.save(model, path)
+    return path
+
+
+CAST = helper.make_node("Cast", ["pixels"], ["f"], to=TensorProto.FLOAT)
+NORMALIZE = [helper.make_node("Sub", ["f", "m"], ["a"]), helper.make_node("Div", ["a", "s"], ["n"])]
+AROUND = {"m": 127.5, "s": 128}
+NORM = helper.make_node("ReduceL2", ["output"], ["norm"], axes=[1], keepdims=1)
+NORM_INFO = helper.make_tensor_value_info("norm", TensorProto.FLOAT, (1, 1))
+NORM_OPEN = helper.make_tensor_value_info("norm", TensorProto.FLOAT, ("batch", "length"))
+EXPORTS = {
+    "nothing before it": ([], {}, {}),
+    "normalized inside": ([CAST, *NORMALIZE], AROUND, {}),
+    "0 to 1 inside": ([CAST, *NORMALIZE], {"m": 0.5, "s": 0.5}, {}),
+    "uint8": ([CAST, *NORMALIZE], AROUND, {"kind": TensorProto.UINT8}),
+    "uint8, channels last": (
+        [CAST, *NORMALIZE, helper.make_node("Transpose", ["n"], ["t"], perm=[0, 3, 1, 2])], AROUND,
+        {"kind": TensorProto.UINT8, "shape": (1, 112, 112, 3)},
+    ),
+    "a norm first": ([], {}, {"outputs": ([NORM], [NORM_INFO, None])}),
+    "a norm of open size first": ([], {}, {"outputs": ([NORM], [NORM_OPEN, None])}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", EXPORTS)
+def test_exports_of_one_network_give_one_vector(name, tmp_path):
+    before, constants, declared = EXPORTS[name]
+    plain = Recognizer("plain", read_onnx(assets.path("mobilefacenet-512")), Framing())
+    mine = Recognizer.from_onnx(exported(tmp_path / "mine.onnx", before, constants, **declared))
+    crops = torch.rand(2, 3, 112, 112, generator=torch.Generator().manual_seed(0))
+    assert (mine.embed_crops(crops) * plain.embed_crops(crops)).sum(1).min() > 0.99
+
+
+def test_two_outputs_that_are_vectors_are_asked_about(tmp_path):
+    twice = helper.make_node("Concat", ["output", "output"], ["twice"], axis=1)
+    info = helper.make_tensor_value_info("twice", TensorProto.FLOAT, (1, 1024))
+    path = exported(tmp_path / "mine.onnx", [], outputs=([twice], [info, None]))
+    with pytest.raises(FairveilError, match=r"several are vectors, twice \(1024 numbers\), output \(512 numbers\)"):
+        Recognizer.from_onnx(path)
+    assert Recognizer.from_onnx(path, output="output").embed_crops(torch.rand(1, 3, 112, 112)).shape == (1, 512)
+
+
+def test_a_norm_named_as_output_is_refused(tmp_path):
+    path = exported(tmp_path / "mine.onnx", [], outputs=([NORM], [NORM_INFO, None]))
+    with pytest.raises(FairveilError, match="one number for each face"):
+        Recognizer.from_onnx(path, output="norm")
+
+
+def test_a_network_to_which_everybody_is_alike_is_refused_at_once(tmp_path):
+    path = exported(tmp_path / "mine.onnx", [])
+    fed_wrongly = StatedFraming(mean=(127.5, 127.5, 127.5), scale=128.0**2)
+    with pytest.raises(FairveilError, match=r"four people who look nothing alike .*cosine 0\.99.*0\.00778.*--mean"):
+        Recognizer.from_onnx(path, framing=fed_wrongly)
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_every_network_of_the_zoo_tells_people_apart(name):
+    check_tells_apart(load_recognizer(name))

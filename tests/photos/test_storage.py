@@ -541,6 +541,19 @@ def test_a_photo_over_the_limit_is_refused_before_it_is_decoded(format, monkeypa
     refusal(data, "more than 0.004 million pixels", max_pixels=4000)
 
 
+def test_the_refusal_of_a_large_photo_says_how_to_go_on():
+    with pytest.raises(
+        FairveilError, match=r"limit here: it has 6 million.* --max-megapixels 6, which .* 0 GB of memory"
+    ):
+        read_photo(encoded(Image.new("L", (3000, 2000)), "PNG"), max_pixels=5_999_999)
+
+
+def test_what_is_allowed_is_opened_though_pillow_would_take_it_for_a_bomb(monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    assert read_photo(encoded(noise(), "PNG"), max_pixels=400).pixels.shape == (3, 17, 23)
+    assert Image.MAX_IMAGE_PIXELS == 100
+
+
 def test_a_decompression_bomb_is_refused_by_its_header():
     huge = bytearray(encoded(noise("L"), "PNG"))
     import zlib

@@ -1,12 +1,16 @@
 import json
 import math
+from io import StringIO
 
 import pytest
 import torch
+from PIL import Image
+from rich.console import Console
 
 from fairveil.errors import FairveilError
 from fairveil.faces.recognizers import Recognizer
 from fairveil.protection.verification import CONDITIONS, Receipt, verify
+from fairveil.report.receipt import receipt_tables
 
 
 @pytest.fixture
@@ -148,3 +152,35 @@ def test_an_original_without_a_face_is_refused(detector, tiny_recognizers):
     wall = torch.full((3, 100, 100), 90, dtype=torch.uint8)
     with pytest.raises(FairveilError, match="No face was found in the original"):
         verify(wall, wall, tiny_recognizers, detector=detector)
+
+
+def test_pictures_of_every_kind_are_taken_as_protect_takes_them(photo, changed, detector, tiny_recognizers):
+    array = photo.permute(1, 2, 0).numpy()
+    image = Image.fromarray(changed.permute(1, 2, 0).numpy())
+    mixed = verify(array, image, tiny_recognizers, probes={"p": Image.fromarray(array)}, detector=detector)
+    plain = verify(photo, changed, tiny_recognizers, probes={"p": photo}, detector=detector)
+    assert mixed.faces == plain.faces
+    with pytest.raises(FairveilError, match=r"verify\(\) takes a Pillow image .*not str"):
+        verify("me.jpg", "protected.jpg", tiny_recognizers, detector=detector)
+
+
+def test_what_the_figures_cannot_say_is_said_first(photo, changed, detector, tiny_recognizers):
+    stranger, strict = photo.flip(-1), []
+    for recognizer in tiny_recognizers:  # which match nobody but the very same face
+        about = {"name": recognizer.name, "framing": recognizer.framing, "threshold": 0.99999}
+        strict.append(Recognizer.from_module(recognizer.network, **about))
+    plain = verify(photo, changed, strict, detector=detector)
+    assert plain.remarks == () and "remarks" not in json.loads(plain.model_dump_json())
+    itself = verify(photo, photo, strict, probes={"p.jpg": photo}, detector=detector).remarks
+    assert [words in remark for words, remark in zip(("pixel for pixel", "p.jpg is the original"), itself, strict=True)]
+    swapped = verify(photo, 255 - photo, strict, detector=detector).remarks
+    assert len(swapped) == 1 and "perhaps of somebody else" in swapped[0]
+    probed = verify(photo, changed, strict, probes={"p.jpg": stranger}, detector=detector)
+    assert probed.remarks == (
+        "p.jpg seems to show somebody else: only 0 of 2 recognizers match it to the original, before any protection. "
+        "Give another photo of the same person.",
+    )
+    console = Console(width=80, record=True, file=StringIO())
+    for part in receipt_tables(probed):
+        console.print(part)
+    assert console.export_text().startswith("p.jpg seems to show somebody else")

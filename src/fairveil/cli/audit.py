@@ -19,7 +19,7 @@ from fairveil.cli.faces import (
     photos_of,
     ranks_of,
 )
-from fairveil.cli.recognizers import load_recognizers
+from fairveil.cli.recognizers import Channels, Mean, OnnxOptions, Output, Scale, Size, load_recognizers
 from fairveil.cli.reports import json_beside, write_json
 from fairveil.cli.terminal import named_path, progress_bar, results, talk
 from fairveil.errors import FairveilError
@@ -75,6 +75,11 @@ def audit(
     ] = None,
     overwrite: Annotated[bool, typer.Option(help="Replace reports that are there already.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print all of it as JSON.")] = False,
+    mean: Mean = None,
+    scale: Scale = None,
+    channels: Channels = None,
+    size: Size = None,
+    output: Output = None,
 ) -> None:
     """Audit a face identification system: who is missed how often, and what the make-up of gallery and test set does.
 
@@ -91,11 +96,13 @@ def audit(
     machines = None if report is None else json_beside(report, overwrite=overwrite)
     ranks = ranks_of(k)
     without_face: dict[str, int] | None = None
+    onnx = OnnxOptions(mean, scale, channels, size, output)
     if images is not None:
         faces, groups, without_face = _embedded(
-            images, labels, recognizer, group, bins, face, minimum_face, person_folder
+            images, labels, recognizer, onnx, group, bins, face, minimum_face, person_folder
         )
     else:
+        onnx.refuse_without([], "these faces are embedded already")
         faces = _read(Path(str(embeddings)), labels)
         groups = _grouped(faces.frame, faces.groups, group, bins)
         faces = replace(faces, frame=groups.frames[0])
@@ -245,6 +252,7 @@ def _embedded(
     images: str,
     labels: Path | None,
     names: list[str] | None,
+    onnx: OnnxOptions,
     group: list[str] | None,
     bins: list[str] | None,
     face: Face,
@@ -260,7 +268,7 @@ def _embedded(
     groups = _grouped(table.frame, table.groups, group, bins)
     column = groups.column
     table = replace(table, frame=groups.frames[0], groups=tuple(dict.fromkeys([*table.groups, column])))
-    recognizers = load_recognizers(names or [DEFAULT_RECOGNIZER], everything=False)
+    recognizers = load_recognizers(names or [DEFAULT_RECOGNIZER], everything=False, onnx=onnx)
     faces = embed_with_progress(table, recognizers, face, minimum_face, None)
     for line in left_out_lines(faces):
         talk.print(Text(line), soft_wrap=True)

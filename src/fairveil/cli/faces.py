@@ -16,7 +16,7 @@ from rich.markup import escape
 from rich.text import Text
 
 from fairveil.cli.cluster import OnRay, RayAddress, cluster_address, ray_cluster
-from fairveil.cli.recognizers import load_recognizers
+from fairveil.cli.recognizers import Channels, Mean, OnnxOptions, Output, Scale, Size, load_recognizers
 from fairveil.cli.terminal import named_path, progress_bar, results, talk
 from fairveil.errors import FairveilError, did_you_mean
 
@@ -72,6 +72,11 @@ def embed(
     as_json: Annotated[bool, typer.Option("--json", help="Print what was done as JSON.")] = False,
     ray: OnRay = False,
     ray_address: RayAddress = None,
+    mean: Mean = None,
+    scale: Scale = None,
+    channels: Channels = None,
+    size: Size = None,
+    output: Output = None,
 ) -> None:
     """Find the faces in photos and embed them, for `identify` and for studies.
 
@@ -87,7 +92,8 @@ def embed(
     table = photos_of(photos, person_folder)
     if table.nested:
         talk.print(Text(table.nested), soft_wrap=True)
-    recognizers = load_recognizers(recognizer or [DEFAULT_RECOGNIZER], everything=False)
+    onnx = OnnxOptions(mean, scale, channels, size, output)
+    recognizers = load_recognizers(recognizer or [DEFAULT_RECOGNIZER], everything=False, onnx=onnx)
     address = cluster_address(ray, ray_address)
     started = time.perf_counter()
     with (
@@ -162,6 +168,11 @@ def identify(
     ] = None,
     overwrite: Annotated[bool, typer.Option(help="Replace a CSV that is there already.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
+    mean: Mean = None,
+    scale: Scale = None,
+    channels: Channels = None,
+    size: Size = None,
+    output: Output = None,
 ) -> None:
     """Look for faces among others: how often the right person is found, or which photos someone may be in.
 
@@ -187,7 +198,10 @@ def identify(
     ranks = ranks_of(_RANKS if k is None else k)
     fpirs = _fpirs(fpir)
     nearest = None if k is None else max(ranks)
-    found, group = _searches(gallery, probes, recognizer, face, minimum_face, groups or [], bins or [], person_folder)
+    onnx = OnnxOptions(mean, scale, channels, size, output)
+    found, group = _searches(
+        gallery, probes, recognizer, onnx, face, minimum_face, groups or [], bins or [], person_folder
+    )
     labelled = found[0].labelled
     if group is not None and not labelled:
         raise FairveilError("Groups are compared by how often their people are found, for which identities are needed.")
@@ -332,6 +346,7 @@ def _searches(
     gallery: str,
     probes: str,
     names: list[str] | None,
+    onnx: OnnxOptions,
     face: Face | None,
     minimum_face: float,
     wanted_groups: list[str],
@@ -363,8 +378,10 @@ def _searches(
                 hint = did_you_mean(group, there)
                 names_there = ", ".join(there) or "none"
                 raise FairveilError(f"{shown(source)} has no groups {group!r}.{hint} It has {names_there}.")
-    if tables:
-        recognizers = _like(sides, names)
+    if not tables:
+        onnx.refuse_without([], "both sides are embedded already")
+    else:
+        recognizers = _like(sides, names, onnx)
         for source, table in tables.items():
             known = any(identity is not None for identity in table.identities)
             chosen = face or (Face.central if known else Face.all)
@@ -407,7 +424,7 @@ def _crossed(
     return {source: replace(side, frame=frame) for (source, side), frame in pairs}, groups.column
 
 
-def _like(sides: dict[str, "Embeddings"], names: list[str] | None) -> list["Recognizer"]:
+def _like(sides: dict[str, "Embeddings"], names: list[str] | None, onnx: OnnxOptions) -> list["Recognizer"]:
     """The recognisers asked for, or else those of the side that is embedded already, or else the default."""
     from fairveil.faces.zoo import ZOO
     from fairveil.photos import shown
@@ -417,7 +434,7 @@ def _like(sides: dict[str, "Embeddings"], names: list[str] | None) -> list["Reco
             others = ", ".join(name for name in side.recognizers if name not in ZOO)
             raise FairveilError(f"{shown(source)} was embedded by {others}: give that recogniser's ONNX file as well.")
         names = names or list(side.recognizers)
-    return load_recognizers(names or [DEFAULT_RECOGNIZER], everything=False)
+    return load_recognizers(names or [DEFAULT_RECOGNIZER], everything=False, onnx=onnx)
 
 
 def _write_matches(path: Path, found: Sequence["Search"], k: int, *, overwrite: bool) -> None:

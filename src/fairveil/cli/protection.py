@@ -1,7 +1,9 @@
 """The commands `fairveil protect` and `fairveil check`."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -10,7 +12,7 @@ from rich.markup import escape
 from rich.text import Text
 
 from fairveil.cli.cluster import OnRay, RayAddress, cluster_address
-from fairveil.cli.recognizers import load_recognizers
+from fairveil.cli.recognizers import Channels, Mean, OnnxOptions, Output, Scale, Size, load_recognizers
 from fairveil.cli.terminal import named_path, progress_bar, results, talk
 from fairveil.errors import FairveilError
 
@@ -22,6 +24,17 @@ if TYPE_CHECKING:  # torch takes seconds to import: --help should not wait for i
     from fairveil.protection.lowkey import LowKey
     from fairveil.protection.protecting import ProtectionRecord
     from fairveil.protection.verification import Receipt, ReceiptFile
+
+
+MaxMegapixels = Annotated[
+    int,
+    typer.Option(
+        min=1,
+        max=2000,
+        metavar="MILLIONS",
+        help="Pixels a photo may have, in millions; each takes 20 to 60 MB of memory, more where faces are large.",
+    ),
+]
 
 
 class WhichFaces(StrEnum):
@@ -94,6 +107,12 @@ def protect(
     ] = None,
     ray: OnRay = False,
     ray_address: RayAddress = None,
+    max_megapixels: MaxMegapixels = 120,
+    mean: Mean = None,
+    scale: Scale = None,
+    channels: Channels = None,
+    size: Size = None,
+    output: Output = None,
 ) -> None:
     """Change the faces in photos so that face recognition no longer matches them.
 
@@ -126,9 +145,12 @@ def protect(
     )
     passed_over: list[tuple[Path, str]] = []
     jobs = plan(photos, out, saving, on_skip=lambda path, reason: passed_over.append((path, reason)))
+    jobs = [replace(job, max_pixels=max_megapixels * 10**6) for job in jobs]
     if passed_over:
         talk.print(Text(_told_of_passed_over(passed_over)), soft_wrap=True)
-    detector, ensemble = Detector.pretrained(minimum_face=SMALLEST_FACE), load_recognizers(recognizer, everything=False)
+    onnx = OnnxOptions(mean, scale, channels, size, output)
+    ensemble = load_recognizers(recognizer, everything=False, onnx=onnx)
+    detector = Detector.pretrained(minimum_face=SMALLEST_FACE)
     failed: list[Path] = []
     without_report: list[Path] = []
     address = cluster_address(ray, ray_address)
@@ -146,7 +168,10 @@ def protect(
                 page = job.target.with_name(f"{job.target.name}.report.html")
                 try:
                     judges = _all_with(ensemble)
-                    _report(page, job.source, job.target, judges, [], overwrite=True, detector=detector)
+                    _report(
+                        page, job.source, job.target, judges, [], overwrite=True, detector=detector,
+                        max_pixels=job.max_pixels,
+                    )  # fmt: skip
                 except FairveilError as error:
                     talk.print(Text(str(error), "red"), soft_wrap=True)
                     without_report.append(job.source)
@@ -183,6 +208,12 @@ def check(
         Path | None, typer.Option(metavar="FILE", parser=named_path, help="Write the receipt as one HTML page.")
     ] = None,
     overwrite: Annotated[bool, typer.Option(help="Replace a report that is there already.")] = False,
+    max_megapixels: MaxMegapixels = 120,
+    mean: Mean = None,
+    scale: Scale = None,
+    channels: Channels = None,
+    size: Size = None,
+    output: Output = None,
 ) -> None:
     """Measure who still recognises a protected photo, and how much it changed.
 
@@ -190,8 +221,10 @@ def check(
     """
     from fairveil.report.receipt import receipt_tables
 
+    onnx = OnnxOptions(mean, scale, channels, size, output)
+    recognizers = load_recognizers(recognizer, everything=True, onnx=onnx)
     receipt = _report(
-        report, original, protected, load_recognizers(recognizer, everything=True), probe or [], overwrite=overwrite
+        report, original, protected, recognizers, probe or [], overwrite=overwrite, max_pixels=max_megapixels * 10**6
     )
     if as_json:
         typer.echo(receipt.model_dump_json(indent=1))
@@ -254,6 +287,7 @@ def _report(
     probes: list[Path],
     *,
     overwrite: bool,
+    max_pixels: int,
     detector: "Detector | None" = None,
 ) -> "Receipt":
     """Verify a protected photo, and write the page if one is asked for."""
@@ -267,7 +301,8 @@ def _report(
         raise FairveilError(f"{shown(page)} is one of the photos and is never overwritten: choose another name.")
     if page is not None and not replaceable(page):  # before the work rather than after it
         raise FairveilError(f"{shown(page)} is not an ordinary file and is never replaced: choose another name.")
-    before, after = read_photo(original).pixels, read_photo(protected).pixels
+    read = partial(read_photo, max_pixels=max_pixels)
+    before, after = read(original).pixels, read(protected).pixels
     entry, named_probes = entry_of(protected), _told_apart(probes)
     if entry is None:
         talk.print(
@@ -278,7 +313,7 @@ def _report(
         after,
         recognizers,
         attacked=entry.record.recognizers if entry else DEFAULT_ENSEMBLE,
-        probes={shown(name): read_photo(path).pixels for name, path in named_probes.items()},
+        probes={shown(name): read(path).pixels for name, path in named_probes.items()},
         detector=detector,
     )
     files = [_file("original", original), _file("protected", protected)]

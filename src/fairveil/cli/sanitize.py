@@ -213,8 +213,14 @@ def _read(data: str, size: int) -> "tuple[LabelledImages, LabelledImages | None]
     from fairveil.data.images import read_image_folder
 
     if data == "cifar10":
-        return read_cifar10(split="train"), read_cifar10(split="test")
-    return read_image_folder(named_path(data), size=size), None
+        train, test = read_cifar10(split="train"), read_cifar10(split="test")
+    else:
+        train, test = read_image_folder(named_path(data), size=size), None
+    classes = ", ".join(f"{name} ({count:,})" for name, count in train.counts.items())
+    talk.print(
+        Text(f"{train.name}: {len(train):,} pictures of {len(train.classes)} classes: {classes}."), soft_wrap=True
+    )
+    return train, test
 
 
 def _check_parent(file: Path) -> None:

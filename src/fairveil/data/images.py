@@ -58,6 +58,12 @@ class LabelledImages:
         """How many pictures there are."""
         return len(self.images)
 
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many pictures there are of each class."""
+        numbers = torch.bincount(self.labels, minlength=len(self.classes)).tolist()
+        return dict(zip(self.classes, numbers, strict=True))
+
     def take(self, rows: Tensor | Sequence[int]) -> "LabelledImages":
         """Those of some rows, in that order; the classes stay as they are."""
         rows = torch.as_tensor(rows, dtype=torch.int64)
@@ -93,6 +99,12 @@ class LabelledImages:
         return digest.hexdigest()
 
 
+_SPLITS = frozenset(
+    {"train", "training", "val", "valid", "validation", "dev", "test", "testing", "eval", "evaluation", "holdout"}
+)
+"""What folders of the parts of a data set are called."""
+
+
 def read_image_folder(folder: Path, *, size: int | None = None) -> LabelledImages:
     """Read pictures that lie in one folder a class, as `folder/class/picture.jpg`.
 
@@ -102,7 +114,8 @@ def read_image_folder(folder: Path, *, size: int | None = None) -> LabelledImage
             must be of one size.
 
     Raises:
-        FairveilError: there are fewer than two classes, a class has no picture, a picture cannot be read, or sizes
+        FairveilError: there are fewer than two classes, a class has no picture, the folders are parts of a data set
+            (train, val) rather than classes, one holds folders instead of pictures, a picture cannot be read, or sizes
             differ and no `size` is given.
     """
     if not folder.is_dir():
@@ -113,6 +126,7 @@ def read_image_folder(folder: Path, *, size: int | None = None) -> LabelledImage
     if len(homes) < 2:
         has = f"has one class only, {homes[0].name}" if homes else "has no folders of classes"
         raise FairveilError(f"{shown(folder)} {has}: training needs a folder of pictures for each of two classes.")
+    _refuse_splits(folder, homes)
     pictures: list[Tensor] = []
     labels: list[int] = []
     first: Path | None = None
@@ -135,6 +149,23 @@ def read_image_folder(folder: Path, *, size: int | None = None) -> LabelledImage
             labels.append(label)
     names = tuple(home.name for home in homes)
     return LabelledImages(torch.stack(pictures), torch.tensor(labels), names, folder.resolve().name)
+
+
+def _refuse_splits(folder: Path, homes: Sequence[Path]) -> None:
+    """Refuse folders that are no classes: parts of a data set, and folders of folders."""
+    parts = [home for home in homes if home.name.lower() in _SPLITS]
+    if len(parts) >= 2:
+        raise FairveilError(
+            f"{shown(folder)} has the folders {', '.join(shown(home.name) for home in parts)}, which are parts of a "
+            f"data set and not classes: give the folder of one part, such as {shown(parts[0])}."
+        )
+    for home in homes:
+        inside = [entry for entry in home.iterdir() if not entry.name.startswith(".")]
+        if inside and all(entry.is_dir() for entry in inside):
+            raise FairveilError(
+                f"{shown(home)} holds folders and no pictures, so it may be no class: give the folder whose folders "
+                "hold the pictures of one class each."
+            )
 
 
 def synthetic_images(

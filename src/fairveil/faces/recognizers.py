@@ -4,68 +4,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fairveil.errors import FairveilError
-from fairveil.faces.alignment import TEMPLATE, TEMPLATE_SIZE, similarity_transform, warp
+from fairveil.faces.framing import Framing, StatedFraming, framing_of
 from fairveil.faces.graphs import read_onnx
+from fairveil.faces.probing import check_tells_apart
 from fairveil.files import sha256_of
 
-
-@dataclass(frozen=True)
-class Framing:
-    """What a recogniser's network wants to see: which square around the face, at what size, in which numbers.
-
-    Attributes:
-        size: side of the crop, in pixels.
-        zoom: size of the face in the crop relative to the standard 112×112 template (1 is the template; less shows
-            more of the surroundings).
-        drop: how far the face sits below its place in the template, as a share of the crop's side.
-        channels: the order in which the network takes the colours.
-        mean: what is taken off each channel, in that order, on the scale 0 to 255.
-        scale: what the difference is then divided by.
-
-    Raises:
-        FairveilError: another order of the channels.
-    """
-
-    size: int = TEMPLATE_SIZE
-    zoom: float = 1.0
-    drop: float = 0.0
-    channels: Literal["RGB", "BGR"] = "RGB"
-    mean: tuple[float, float, float] = (127.5, 127.5, 127.5)
-    scale: float = 128.0
-
-    def __post_init__(self) -> None:
-        """Refuse a misspelt order of the channels, which would otherwise be taken for RGB."""
-        if self.channels not in ("RGB", "BGR"):
-            raise FairveilError(f"A network takes its colours as 'RGB' or 'BGR', not {self.channels!r}.")
-
-    @property
-    def landmarks(self) -> Tensor:
-        """Where the five landmarks lie in the crop: shape (5, 2), in pixels."""
-        # Pixel centres are at integers, so the crop's own centre is at (size - 1) / 2.
-        centred = (TEMPLATE - (TEMPLATE_SIZE - 1) / 2) * (self.zoom * self.size / TEMPLATE_SIZE)
-        return centred + (self.size - 1) / 2 + torch.tensor([0.0, self.drop * self.size])
-
-    def crop(self, images: Tensor, landmarks: Tensor, *, antialias: bool = True) -> Tensor:
-        """Cut the crops the network sees: (B, 3, H, W) and (B, 5, 2) to (B, 3, size, size), still in [0, 1].
-
-        Args:
-            images: RGB in [0, 1].
-            landmarks: five points per face, in image pixels.
-            antialias: see `warp`.
-        """
-        return warp(images, similarity_transform(landmarks, self.landmarks), self.size, antialias=antialias)
-
-    def normalize(self, crops: Tensor) -> Tensor:
-        """From RGB in [0, 1] to the numbers and channel order the network was trained on; shape unchanged."""
-        ordered = crops.flip(1) if self.channels == "BGR" else crops
-        return (ordered * 255 - crops.new_tensor(self.mean).view(3, 1, 1)) / self.scale
+__all__ = ["Framing", "MatchThreshold", "Recognizer", "StatedFraming", "check_names"]
 
 
 @dataclass(frozen=True)
@@ -129,25 +79,32 @@ class Recognizer(nn.Module):
         path: Path | str,
         *,
         name: str | None = None,
-        framing: Framing | None = None,
+        framing: Framing | StatedFraming | None = None,
         output: str | None = None,
         threshold: float | None = None,
     ) -> "Recognizer":
         """A user's own model from an ONNX file.
 
         Args:
-            path: the file; its graph takes (B, 3, size, size) and gives (B, D).
+            path: the file; its graph takes (B, 3, size, size) or (B, size, size, 3) and gives (B, D).
             name: what reports call it; the file's name by default.
-            framing: the crop the model expects; by default the ArcFace one (112×112 RGB, (x - 127.5) / 128).
-            output: which of the graph's outputs is the embedding, where it has several.
+            framing: the crop the model expects. What is left out is read from the graph: its size, whether it takes
+                whole numbers, what it does to pixels first. Where that says nothing, it is what ArcFace has (112×112
+                RGB, (x - 127.5) / 128).
+            output: which of the graph's outputs is the embedding; by default the only one that is a vector.
             threshold: the similarity from which two faces match, if known.
 
         Raises:
-            FairveilError: the file is no readable ONNX model, or uses an operator we do not know (it is named).
+            FairveilError: the file is no readable ONNX model, or uses an operator we do not know (it is named); it is
+                open what numbers it takes, or which output is the embedding; or faces of people who look nothing
+                alike come out as good as the same.
         """
         network = read_onnx(Path(path), output)
         known = None if threshold is None else MatchThreshold.stated(threshold)
-        return cls(name or Path(path).stem, network, framing, known, sha256=sha256_of(Path(path)))
+        wanted = framing_of(network, framing)
+        recognizer = cls(name or Path(path).stem, network, wanted, known, sha256=sha256_of(Path(path)))
+        check_tells_apart(recognizer)
+        return recognizer
 
     @classmethod
     def from_module(
@@ -188,10 +145,17 @@ class Recognizer(nn.Module):
         features = self.network(self.framing.normalize(crops))
         if mirror:
             features = features + self.network(self.framing.normalize(crops.flip(-1)))
+        if features.dim() > 2 and set(features.shape[2:]) == {1}:  # as fully convolutional networks give vectors
+            features = features.flatten(1)
         if features.dim() != 2 or len(features) != len(crops):
             raise FairveilError(
                 f"The recogniser {self.name} gives numbers of shape {tuple(features.shape)} for {len(crops)} faces "
-                "instead of one vector for each: choose another output of its network."
+                "instead of one vector for each: choose another output of its network (--output)."
+            )
+        if features.shape[1] < 2:
+            raise FairveilError(
+                f"The recogniser {self.name} gives one number for each face, such as the length of a vector, and any "
+                "two of them would match: choose another output of its network (--output)."
             )
         lengths = features.detach().norm(dim=1)
         if not bool((lengths.isfinite() & (lengths > 0)).all()):

@@ -1,6 +1,7 @@
 """From a file's bytes to pixels as a person sees them, and what else the file says that is worth keeping."""
 
 import logging
+import math
 import os
 import warnings
 from collections.abc import Iterator, Mapping
@@ -18,6 +19,7 @@ from torch import Tensor
 
 from fairveil.errors import FairveilError
 from fairveil.photos.bombs import refuse_bombs
+from fairveil.photos.colors import ColorSpace, code_points_of_avif, space_of_code_points, space_of_png
 from fairveil.photos.exif import parse_exif
 from fairveil.photos.formats import SPOKEN, Format, format_of_content, other_kind
 from fairveil.photos.metadata import (
@@ -43,10 +45,13 @@ _TURNS = {
 
 _PLAIN_MODES = {"1": "L", "La": "LA", "PA": "RGBA", "RGBa": "RGBA", "RGBX": "RGB", "YCbCr": "RGB"}
 _COLOUR_CHUNKS = {b"cHRM", b"gAMA", b"sRGB", b"cICP"}
-_HDR_CURVES = {16, 18}  # PQ and HLG, as numbered by ITU-T H.273
 _SUBFILE_TYPE, _BITS, _PHOTOMETRIC, _IPTC, _DNG_VERSION = 254, 258, 262, 33723, 50706
 _PHOTOSHOP_IPTC = 0x0404
-_SILENCE = Lock()
+_SILENCE, _RAISED = Lock(), Lock()
+
+BYTES_PER_PIXEL = 60
+"""Of memory that protecting a photo takes for each of its pixels at the most, where one face fills it. With a face
+that is a tenth of 200 million pixels wide it takes 18."""
 
 # Without any handler, Python prints Pillow's remarks on damaged files to standard error; an application's own stays.
 logging.getLogger("PIL").addHandler(logging.NullHandler())
@@ -106,12 +111,13 @@ def decode_photo(data: bytes, name: str, *, max_pixels: int) -> Photo:
         # Pillow warns of odd metadata and of sizes that are judged here; the person could do nothing about them.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return _decode(data, format, name, max_pixels)
+            with _pillow_allows(max_pixels):
+                return _decode(data, format, name, max_pixels)
     except FairveilError:
         raise
     except Image.DecompressionBombError as error:
         limit = min(max_pixels, 2 * (Image.MAX_IMAGE_PIXELS or max_pixels))
-        raise FairveilError(_too_large(name, limit)) from error
+        raise FairveilError(_too_large(name, None, limit)) from error
     except MemoryError as error:
         raise FairveilError(f"{name} needs more memory than there is: make it smaller first.") from error
     except Exception as error:  # decoders raise whatever a damaged file leads them to
@@ -119,13 +125,14 @@ def decode_photo(data: bytes, name: str, *, max_pixels: int) -> Photo:
 
 
 def _decode(data: bytes, format: Format, name: str, max_pixels: int) -> Photo:
-    if format == "WEBP" and _pixels_of_webp(data) > max_pixels:
-        raise FairveilError(_too_large(name, max_pixels))  # its decoder takes memory for the canvas at once
+    if format == "WEBP" and (pixels := _pixels_of_webp(data)) > max_pixels:
+        raise FairveilError(_too_large(name, pixels, max_pixels))  # its decoder takes memory for the canvas at once
     refuse_bombs(data, format, name)
     with _open(data, format, name) as image:
-        if image.width * image.height > max_pixels:
-            raise FairveilError(_too_large(name, max_pixels))
+        if (pixels := image.width * image.height) > max_pixels:
+            raise FairveilError(_too_large(name, pixels, max_pixels))
         notes = _one_picture(image, format, name)
+        space = _color_space(image, data, format, name)
         bits = _bits(image, data, format, name)
         # Pillow turns a TIFF itself while it decodes.
         exif = parse_exif(data if format == "TIFF" else _bytes(image.info.get("exif")))
@@ -137,6 +144,8 @@ def _decode(data: bytes, format: Format, name: str, max_pixels: int) -> Photo:
             image.load()
         info = image.info | info
         metadata = _metadata(data, info, format, swap_dpi=orientation(exif) >= 5)
+        if space is not None and not space.is_srgb and not metadata.icc_profile:
+            metadata = replace(metadata, icc_profile=space.profile())
         plain: Image.Image = image
         if bits > 8:
             notes += (f"{name} had {bits} bits a channel; the protected photo has 8.",)
@@ -231,10 +240,24 @@ def _one_picture(image: Image.Image, format: Format, name: str) -> tuple[str, ..
         others = getattr(image, "n_frames", 1) > 1 or image.info.get("aux") or any(image.info.get("depth_images", ()))
         if others:
             return (f"{name} also held further pictures, such as a depth or brightness map; they were left out.",)
-    curve = (image.info.get("nclx_profile") or {}).get("transfer_characteristics")
-    if curve in _HDR_CURVES:
-        raise FairveilError(f"{name} has a brightness range (HDR) that would be lost: save it as a standard photo.")
     return ()
+
+
+def _color_space(image: Image.Image, data: bytes, format: Format, name: str) -> ColorSpace | None:
+    """What code points say of the colors of an AVIF or HEIC; a PNG's words are kept as they are.
+
+    Raises:
+        FairveilError: the brightness range is that of HDR, or nobody knows what the code points stand for.
+    """
+    if format == "PNG":
+        space_of_png(_colour_chunks(data), name)
+        return None
+    if format == "AVIF":
+        points = code_points_of_avif(data)
+    else:
+        told = image.info.get("nclx_profile") or {}
+        points = (told.get("color_primaries", 2), told.get("transfer_characteristics", 2)) if told else None
+    return space_of_code_points(*points, name) if points else None
 
 
 def _has_second_page(image: Image.Image) -> bool:
@@ -342,5 +365,31 @@ def _pixels_of_webp(data: bytes) -> int:
     return (1 + int.from_bytes(data[24:27], "little")) * (1 + int.from_bytes(data[27:30], "little"))
 
 
-def _too_large(name: str, max_pixels: int) -> str:
-    return f"{name} has more than {max_pixels / 1e6:g} million pixels, the limit: make it smaller first."
+def _too_large(name: str, pixels: int | None, max_pixels: int) -> str:
+    has = f"has more than {max_pixels / 1e6:g} million pixels, the limit here"
+    if pixels is None:
+        each = f"about {BYTES_PER_PIXEL} MB of memory for each million"
+        return f"{name} {has}: make it smaller first, or allow more: fairveil protect --max-megapixels, {each}."
+    needed = math.ceil(pixels / 1e6)
+    return (
+        f"{name} {has}: it has {pixels / 1e6:.0f} million. Make it smaller first, or allow more: fairveil protect "
+        f"--max-megapixels {needed}, which takes up to {pixels * BYTES_PER_PIXEL / 1e9:.0f} GB of memory."
+    )
+
+
+@contextmanager
+def _pillow_allows(max_pixels: int) -> Iterator[None]:
+    """Let Pillow open what is allowed here, if that is more than it takes to be a bomb by itself.
+
+    Its limit is one for the whole process, so that others see it too for the moment this takes.
+    """
+    usual = Image.MAX_IMAGE_PIXELS
+    if usual is None or max_pixels <= 2 * usual:
+        yield
+        return
+    with _RAISED:
+        Image.MAX_IMAGE_PIXELS = max_pixels
+        try:
+            yield
+        finally:
+            Image.MAX_IMAGE_PIXELS = usual

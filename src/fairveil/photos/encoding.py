@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from fairveil.errors import FairveilError
+from fairveil.photos.colors import space_of_png, tells_cicp
 from fairveil.photos.decoding import Photo, to_srgb
 from fairveil.photos.exif import Entry, Exif, add_to_tiff, exif_block
 from fairveil.photos.formats import LONGEST_SIDE, Format, format_named
@@ -122,7 +123,7 @@ def encode_photo(photo: Photo, saving: Saving, name: str) -> tuple[bytes, tuple[
 
 def _image(photo: Photo, format: Format) -> tuple[Image.Image, bytes | None]:
     """The picture for Pillow, and the colour profile that fits it."""
-    profile = photo.metadata.icc_profile
+    profile = _profile(photo, format)
     channels = [Image.fromarray(channel) for channel in _arrays(photo.pixels)]
     image = Image.merge("RGB", channels)
     if photo.grey:
@@ -134,6 +135,15 @@ def _image(photo: Photo, format: Format) -> tuple[Image.Image, bytes | None]:
     if photo.alpha is not None and format != "JPEG":
         image.putalpha(Image.fromarray(next(iter(_arrays(photo.alpha)))))
     return image, profile
+
+
+def _profile(photo: Photo, format: Format) -> bytes | None:
+    """What the numbers mean: the profile the photo came with, or what the words of a PNG amount to elsewhere."""
+    metadata = photo.metadata
+    if format == "PNG" or (metadata.icc_profile and not tells_cicp(metadata.colour_chunks)):
+        return metadata.icc_profile
+    space = space_of_png(metadata.colour_chunks, "The photo")
+    return space.profile(grey=photo.grey) if space is not None and not space.is_srgb else None
 
 
 def as_image(pixels: Tensor) -> Image.Image:
@@ -219,8 +229,10 @@ def _png_texts(metadata: Metadata) -> PngInfo:
 
 
 def _with_colour_chunks(png: bytes, metadata: Metadata) -> bytes:
-    header = 33  # signature and IHDR; what colours mean comes right after, and an embedded profile says it better
-    return png if metadata.icc_profile else png[:header] + metadata.colour_chunks + png[header:]
+    header = 33  # signature and IHDR; what colours mean comes right after
+    # An embedded profile says it better than anything but code points, which go before it.
+    silent = metadata.icc_profile and not tells_cicp(metadata.colour_chunks)
+    return png if silent else png[:header] + metadata.colour_chunks + png[header:]
 
 
 def photoshop_segment(iptc: bytes) -> bytes:

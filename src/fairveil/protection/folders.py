@@ -16,7 +16,17 @@ from fairveil.errors import FairveilError
 from fairveil.faces.detection import Detector
 from fairveil.faces.recognizers import Recognizer
 from fairveil.files import atomic_path, move_into_place, sha256_of
-from fairveil.photos import Photo, Saving, check_target, copy_photo, find_photos, read_photo, shown, write_photo
+from fairveil.photos import (
+    MAX_PIXELS,
+    Photo,
+    Saving,
+    check_target,
+    copy_photo,
+    find_photos,
+    read_photo,
+    shown,
+    write_photo,
+)
 from fairveil.photos.formats import format_named, format_of_content, suffix_fits, suffix_for
 from fairveil.protection.lowkey import LowKey
 from fairveil.protection.protecting import ProtectionRecord, protect_pixels
@@ -34,6 +44,7 @@ class Job:
 
     source: Path
     target: Path
+    max_pixels: int = MAX_PIXELS
 
 
 class Entry(BaseModel):
@@ -45,6 +56,7 @@ class Entry(BaseModel):
         target_sha256: of its content.
         notes: what reading and writing had to say, in sentences.
         record: what was done to the faces.
+        max_pixels: how many pixels the photo may have.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -133,6 +145,12 @@ def plan(
     return jobs
 
 
+def _output_of(recognizer: Recognizer) -> tuple[str, ...]:
+    """Which output of a user's file is attacked; those of the zoo have one."""
+    output = getattr(recognizer.network, "output", None)
+    return (output,) if recognizer.sha256 is not None and output is not None else ()
+
+
 def protect_file(
     job: Job,
     settings: LowKey,
@@ -150,7 +168,7 @@ def protect_file(
         FairveilError: the photo cannot be read, or its protected version cannot be written.
     """
     started = time.perf_counter()
-    photo = read_photo(job.source)
+    photo = read_photo(job.source, max_pixels=job.max_pixels)
     ledger = _ledger(job, settings, recognizers, saving, faces, seed)
     if done := _done_before(ledger, job.target):
         return Outcome(job, "done before", done, time.perf_counter() - started)
@@ -173,7 +191,7 @@ def protect_file(
                     target=shown(job.target.name),
                     target_sha256=sha256_of(staged),
                     notes=(*_misnamed(job, photo), *photo.notes, *notes),
-                    record=work.seen(read_photo(staged).pixels) if changed else work.record,
+                    record=work.seen(read_photo(staged, max_pixels=job.max_pixels).pixels) if changed else work.record,
                 )
                 with atomic_path(ledger, overwrite=True) as temporary:
                     temporary.write_text(entry.model_dump_json(indent=1), encoding="utf-8")
@@ -218,7 +236,7 @@ def _ledger(
 ) -> Path:
     """The file that remembers a photo made so; its name depends on all that the protected photo depends on."""
     # A name alone does not tell a recogniser: a file may be replaced, and framed in another way.
-    attacked = [(r.name, r.sha256, r.framing) for r in recognizers]
+    attacked = [(r.name, r.sha256, r.framing, *_output_of(r)) for r in recognizers]
     recipe = (settings, saving.model_copy(update={"overwrite": False}), attacked, faces, seed)
     key = hashlib.sha256(os.fsencode(f"{sha256_of(job.source)} {job.target.name} {recipe!r}")).hexdigest()
     return job.target.parent / LEDGER / f"{key[:32]}.json"

@@ -116,7 +116,7 @@ def protect(
         FairveilError: an unknown strength or choice of faces, a picture of another kind, recognisers of one name, or
             one that gives no usable vectors.
     """
-    photo = _to_tensor(picture)
+    photo = pixels_of(picture, "protect")
     work = protect_pixels(
         photo, strength, recognizers=recognizers, faces=faces, detector=detector, seed=seed, on_step=on_step
     )
@@ -318,8 +318,16 @@ def _records(faces: Faces, trace: Trace) -> list[FaceRecord]:
     ]
 
 
-def _to_tensor(picture: Any) -> Tensor:
-    """The picture as a uint8 tensor (3, H, W)."""
+def pixels_of(picture: Any, function: str) -> Tensor:
+    """A picture as a uint8 tensor (3, H, W).
+
+    Args:
+        picture: a Pillow image with 8 bits a channel, a uint8 array (H, W, 3), or a uint8 tensor (3, H, W).
+        function: what was called with it, for complaints.
+
+    Raises:
+        FairveilError: it is none of these.
+    """
     if isinstance(picture, Image.Image) and picture.mode[0] not in "IF":  # their 16 and 32 bits would be clipped
         return torch.from_numpy(np.array(picture.convert("RGB"))).permute(2, 0, 1)
     if isinstance(picture, np.ndarray) and picture.dtype == np.uint8 and picture.ndim == 3 and picture.shape[2] == 3:
@@ -327,8 +335,8 @@ def _to_tensor(picture: Any) -> Tensor:
     if isinstance(picture, Tensor) and picture.dtype == torch.uint8 and picture.dim() == 3 and len(picture) == 3:
         return picture
     raise FairveilError(
-        "protect() takes a Pillow image with 8 bits a channel, a uint8 array of shape (height, width, 3), or a uint8 "
-        f"tensor of shape (3, height, width), not {_describe(picture)}."
+        f"{function}() takes a Pillow image with 8 bits a channel, a uint8 array of shape (height, width, 3), or a "
+        f"uint8 tensor of shape (3, height, width), not {_describe(picture)}."
     )
 
 

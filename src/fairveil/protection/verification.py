@@ -1,6 +1,6 @@
 """The receipt: who still recognises a protected face, how much the photo changed, and what that was measured on."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from typing import Literal
@@ -9,16 +9,17 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from kornia.filters import gaussian_blur2d
-from pydantic import BaseModel, ConfigDict, computed_field
+from pydantic import BaseModel, ConfigDict, Field, computed_field
 from torch import Tensor
 
 from fairveil.errors import FairveilError
 from fairveil.faces.canvas import CONTEXT, Canvas, view_of_face
 from fairveil.faces.detection import Detector, Faces
 from fairveil.faces.recognizers import Recognizer, check_names
+from fairveil.faces.zoo import ZOO, load_recognizer
 from fairveil.photos import resaved
 from fairveil.protection.perceptual import LPIPS, delta_chroma, delta_e, psnr, ssim
-from fairveil.protection.protecting import landmarks_now
+from fairveil.protection.protecting import Picture, landmarks_now, pixels_of
 from fairveil.version import __version__
 
 CAUTION = (
@@ -134,6 +135,7 @@ class Receipt(BaseModel):
         faces: one entry per face of the original, largest first.
         thresholds: where each recogniser's threshold comes from.
         probes_without_face: names of the probes in which no face was found.
+        remarks: what has to be known first, in sentences, such as that a photo was compared with itself.
         files: which files the photos came from, where they came from files.
         caution: what the figures do not say.
     """
@@ -145,17 +147,18 @@ class Receipt(BaseModel):
     faces: tuple[FaceReceipt, ...]
     thresholds: dict[str, str]
     probes_without_face: tuple[str, ...]
+    remarks: tuple[str, ...] = Field(default=(), exclude_if=lambda remarks: not remarks)
     files: tuple[ReceiptFile, ...] = ()
     caution: str = CAUTION
 
 
 def verify(
-    original: Tensor,
-    protected: Tensor,
-    recognizers: Sequence[Recognizer],
+    original: Picture,
+    protected: Picture,
+    recognizers: Sequence[Recognizer] | None = None,
     *,
     attacked: Collection[str] = (),
-    probes: Mapping[str, Tensor] | None = None,
+    probes: Mapping[str, Picture] | None = None,
     detector: Detector | None = None,
     faces: Faces | None = None,
     on_look: Callable[[int, int], None] = lambda done, total: None,
@@ -163,57 +166,100 @@ def verify(
     """Measure what a protection achieved and what it cost.
 
     Args:
-        original: the photo as it was, uint8, (3, H, W).
-        protected: the photo as it is now, uint8, (3, H, W), of the same size.
-        recognizers: who looks at it.
+        original: the photo as it was: a Pillow image with 8 bits a channel, a uint8 array (H, W, 3), or a uint8 tensor
+            (3, H, W).
+        protected: the photo as it is now, likewise, of the same size.
+        recognizers: who looks at it; by default all of the zoo.
         attacked: names of those the attack used; all others count as held out.
-        probes: other photos of the same people, by name: uint8, (3, H, W) each.
+        probes: other photos of the same people, by name, likewise.
         detector: finds the faces; by default MTCNN for faces of 24 pixels and more.
         faces: those of the original to measure, as they were found before; by default all that are found.
         on_look: called with (looks done, looks in all) as the work goes on; each recogniser has one at each face.
 
     Raises:
-        FairveilError: the photos differ in size, the original shows no face, two recognisers have one name, or one
-            gives no usable vectors.
+        FairveilError: a picture is of another kind, the photos differ in size, the original shows no face, two
+            recognisers have one name, or one gives no usable vectors.
     """
+    recognizers = [load_recognizer(name) for name in ZOO] if recognizers is None else recognizers
     check_names(recognizers)
-    if original.shape != protected.shape:
+    was, now = pixels_of(original, "verify"), pixels_of(protected, "verify")
+    others = {name: pixels_of(photo, "verify") for name, photo in (probes or {}).items()}
+    if was.shape != now.shape:
         raise FairveilError(
-            f"The original is {original.shape[2]}×{original.shape[1]} pixels and the protected photo "
-            f"{protected.shape[2]}×{protected.shape[1]}: compare a photo with its own protected version, same size."
+            f"The original is {was.shape[2]}×{was.shape[1]} pixels and the protected photo "
+            f"{now.shape[2]}×{now.shape[1]}: compare a photo with its own protected version, same size."
         )
     detector = detector or Detector.pretrained()
-    before = detector.detect([original])[0] if faces is None else faces
-    after = detector.detect([protected])[0]
+    before = detector.detect([was])[0] if faces is None else faces
+    after = detector.detect([now])[0]
     if not len(before):
         raise FairveilError("No face was found in the original photo, so there is nothing to recognise in it.")
-    probe_embeddings, faceless = _embed_probes(probes or {}, recognizers, detector)
+    probe_embeddings, faceless = _embed_probes(others, recognizers, detector)
 
     def advance(earlier: int, looks: int) -> None:
         on_look(earlier + looks, len(before) * len(recognizers))
 
+    measured = tuple(
+        _verify_face(
+            was,
+            now,
+            before[[i]],
+            after,
+            recognizers,
+            attacked,
+            probe_embeddings,
+            partial(advance, i * len(recognizers)),
+        )
+        for i in range(len(before))
+    )
     return Receipt(
         date=datetime.now().astimezone().isoformat(timespec="seconds"),
         version=__version__,
-        faces=tuple(
-            _verify_face(
-                original,
-                protected,
-                before[[i]],
-                after,
-                recognizers,
-                attacked,
-                probe_embeddings,
-                partial(advance, i * len(recognizers)),
-            )
-            for i in range(len(before))
-        ),
+        faces=measured,
         thresholds={
             r.name: f"{r.threshold.similarity:.3f}: {r.threshold.measured_on}" if r.threshold else "not known"
             for r in recognizers
         },
         probes_without_face=tuple(faceless),
+        remarks=tuple(_remarks(was, now, others, measured)),
     )
+
+
+_OTHER_PICTURE = 18.0
+"""PSNR of a face, in dB, below which a photo is no protected version of another: LowKey leaves 25 and more, while
+faces of two people, aligned, come to about 12."""
+
+
+def _remarks(
+    original: Tensor, protected: Tensor, probes: Mapping[str, Tensor], faces: Sequence[FaceReceipt]
+) -> Iterator[str]:
+    """What makes the figures say something else than one would think."""
+    if torch.equal(original, protected):
+        yield "Both photos are the same, pixel for pixel: nothing in them was protected."
+    other = [number for number, face in enumerate(faces, start=1) if (face.quality.psnr or 99.0) < _OTHER_PICTURE]
+    if other:
+        which = "" if len(faces) == 1 else f" at face {', '.join(map(str, other))}"
+        yield (
+            f"The second photo does not look like a protected version of the first{which}, but like another picture, "
+            "perhaps of somebody else: the figures do not say what protection did."
+        )
+    for name, photo in probes.items():
+        if torch.equal(photo, original) or torch.equal(photo, protected):
+            which = "original" if torch.equal(photo, original) else "protected photo"
+            yield f"{name} is the {which} itself: it does not say what another photo of the person would."
+        elif votes := [v for face in faces if (v := _knows(face.against_probes.get(name, ())))]:
+            knowing, asked = max(votes, key=lambda vote: vote[0])
+            if 2 * knowing < asked:
+                yield (
+                    f"{name} seems to show somebody else: only {knowing} of {asked} recognizers match it to the "
+                    "original, before any protection. Give another photo of the same person."
+                )
+
+
+def _knows(comparisons: Sequence[Comparison]) -> tuple[int, int] | None:
+    """How many recognizers matched a face to a probe before protection, of how many whose threshold is known."""
+    known = [comparison.matched_before for comparison in comparisons if comparison.matched_before is not None]
+    return (sum(known), len(known)) if known else None
 
 
 @torch.no_grad()

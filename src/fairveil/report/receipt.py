@@ -26,6 +26,8 @@ _CROP = 360  # side of the largest picture on the page, in pixels
 
 def receipt_tables(receipt: Receipt) -> Iterable[RenderableType]:
     """For each face, who still matches it to the original and to the probes; fits a terminal of 80 columns."""
+    for remark in receipt.remarks:
+        yield Text(remark, "bold")
     for number, face in enumerate(receipt.faces, start=1):
         yield Text(_title(number, face, len(receipt.faces)))
         if not face.found:

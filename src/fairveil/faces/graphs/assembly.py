@@ -29,6 +29,9 @@ class ForeignGraph:
         batch: number of pictures the graph was exported for; 1 where it says any.
         picture: height and width it was exported for.
         entry: brings pictures (B, 3, H, W) into the layout of the graph's input.
+        channels: of the pictures, where the file says how many.
+        whole: whether the input is declared as whole numbers.
+        properties: what the file says of the model beside the graph.
         operations: the graph's nodes, in any order.
     """
 
@@ -39,6 +42,9 @@ class ForeignGraph:
     batch: int = 1
     picture: tuple[int | None, int | None] = (None, None)
     entry: Callable[[Tensor], Tensor] = same
+    channels: int | None = None
+    whole: bool = False
+    properties: Mapping[str, str] = field(default_factory=dict)
     operations: "list[Operation]" = field(default_factory=list)
 
 
@@ -177,6 +183,9 @@ def assemble(graph: ForeignGraph, builders: Builders, output: str) -> GraphModul
         output=output,
         source=graph.source,
         picture=graph.picture,
+        channels=graph.channels,
+        whole=graph.whole,
+        properties=graph.properties,
     )
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from fairveil.errors import FairveilError, clipped
+from fairveil.faces.graphs.declarations import Declarations, declarations
 from fairveil.faces.graphs.guarding import MISFITS, Guard
 
 MEMORY = 1 << 30
@@ -46,6 +47,9 @@ class GraphModule(nn.Module):
         output: name of the tensor to return.
         source: what error messages call the graph, such as its file's name.
         picture: the (height, width) the graph was made for; None where it leaves them open.
+        channels: of the pictures, where the file says how many.
+        whole: whether its input is declared as whole numbers.
+        properties: what the file says of the model beside the graph.
     """
 
     def __init__(
@@ -57,10 +61,15 @@ class GraphModule(nn.Module):
         output: str,
         source: str,
         picture: tuple[int | None, int | None] = (None, None),
+        channels: int | None = None,
+        whole: bool = False,
+        properties: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__()
         self.nodes = list(nodes)
         self.input, self.output, self.source, self.picture = input, output, source, picture
+        self.channels = channels
+        self._whole, self._properties = whole, dict(properties or {})
         # Only what is registered follows `.to`; the nodes point to the same objects.
         self.operators = nn.ModuleList(node.operator for node in nodes if isinstance(node.operator, nn.Module))
         self._buffer_of: dict[str, str] = {}
@@ -95,7 +104,7 @@ class GraphModule(nn.Module):
                     f"{pictures.shape[2]}×{pictures.shape[3]}: give its framing the size it was trained on."
                 )
         try:
-            with nullcontext() if tuple(pictures.shape) in self._afforded else self._guard(len(pictures)):
+            with nullcontext() if tuple(pictures.shape) in self._afforded else self.guard(len(pictures)):
                 result = self._run(pictures)
         except MISFITS as error:
             raise FairveilError(
@@ -111,7 +120,19 @@ class GraphModule(nn.Module):
         self._afforded.add(tuple(pictures.shape))
         return result
 
-    def _guard(self, batch: int) -> Guard:
+    def declarations(self) -> Declarations:
+        """What the graph says of the pictures it takes.
+
+        Raises:
+            FairveilError: it would take too much memory or arithmetic to see.
+        """
+        return declarations(self, whole=self._whole, properties=self._properties)
+
+    def constants(self) -> dict[str, Tensor]:
+        """The tensors that nodes read and none computes, by name."""
+        return {name: self.get_buffer(buffer) for name, buffer in self._buffer_of.items()} | self._integers
+
+    def guard(self, batch: int) -> Guard:
         """Keeps to its budget a graph whose file may have lied."""
 
         def refusal(what: str) -> FairveilError:
@@ -120,9 +141,7 @@ class GraphModule(nn.Module):
         return Guard(MEMORY * max(batch, 1), WORK * max(batch, 1), refusal)
 
     def _run(self, pictures: Tensor) -> Tensor:
-        values: dict[str, Tensor] = {name: self.get_buffer(buffer) for name, buffer in self._buffer_of.items()}
-        values |= self._integers
-        values[self.input] = pictures
+        values = self.constants() | {self.input: pictures}
         for node, finished in zip(self.nodes, self._finished, strict=True):
             values[node.output] = node.operator(*[values[name] for name in node.inputs])
             for name in finished:

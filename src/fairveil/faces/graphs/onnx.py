@@ -1,7 +1,7 @@
 """Reading ONNX models, such as PyTorch and insightface export their recognisers."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from torch import Tensor
 
-from fairveil.errors import FairveilError, clipped
+from fairveil.errors import FairveilError, clipped, listed
 from fairveil.faces.graphs import builders
 from fairveil.faces.graphs import operators as ops
 from fairveil.faces.graphs.assembly import Builders, ForeignGraph, Operation, Step, assemble, entries
@@ -26,6 +26,10 @@ _STANDARD = ("", "ai.onnx")
 _FLOATS = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16, onnx.TensorProto.DOUBLE)
 _INTEGERS = (onnx.TensorProto.INT32, onnx.TensorProto.INT64)
 _SMALL_INTEGERS = (onnx.TensorProto.BOOL, onnx.TensorProto.UINT8)
+_WHOLE = (onnx.TensorProto.UINT8, onnx.TensorProto.UINT16, onnx.TensorProto.INT16, *_INTEGERS)
+_BEFORE_LAYOUT = {"Add", "BatchNormalization", "Cast", "Clip", "Div", "Identity", "Mul", "Resize", "Sub"}
+_MOST_OUTPUTS = 8  # that are looked at to find the vector among them
+_PIECE = "which piece of how many"  # no attribute of a file is called so
 _TYPE_NAMES = {number: name for name, number in onnx.TensorProto.DataType.items()}
 
 
@@ -34,11 +38,12 @@ def read_onnx(path: Path | str, output: str | None = None) -> GraphModule:
 
     Args:
         path: the file, with its weights inside. Its graph takes pictures (B, 3, H, W), or (B, H, W, 3).
-        output: name of the tensor to return, which may be an inner one; by default the graph's first output.
+        output: name of the tensor to return, which may be an inner one; by default the graph's output, and of several
+            the only one that gives a vector of two numbers or more for each picture.
 
     Raises:
         FairveilError: the file is no ONNX model, keeps weights elsewhere, or uses an operator, or an attribute of
-            one, that fairveil does not implement (it is named).
+            one, that fairveil does not implement (it is named); or none or several of its outputs are vectors.
     """
     path = Path(path)
     try:
@@ -49,11 +54,58 @@ def read_onnx(path: Path | str, output: str | None = None) -> GraphModule:
         raise FairveilError(f"{path} is not an ONNX model, or is cut short.") from error
     if not model.graph.node or not model.graph.output:
         raise FairveilError(f"{path} is not an ONNX model: it holds no graph.")
+    if output is not None or len(model.graph.output) == 1:
+        return _read_output(model, path.name, output or model.graph.output[0].name)
+    return _read_vector(model, path.name)
+
+
+def _read_output(model: onnx.ModelProto, source: str, output: str) -> GraphModule:
     opset = next((entry.version for entry in model.opset_import if entry.domain in _STANDARD), 0)
     softmax = _softmax if opset >= 13 else _softmax_until_12
-    with reading(path.name, model.ByteSize()):
-        graph = _foreign_graph(model, path.name)
-        return assemble(graph, {**_BUILDERS, "Softmax": softmax}, output or model.graph.output[0].name)
+    with reading(source, model.ByteSize()):
+        graph = _foreign_graph(model, source)
+        return assemble(graph, {**_BUILDERS, "Softmax": softmax}, output)
+
+
+def _read_vector(model: onnx.ModelProto, source: str) -> GraphModule:
+    """The output of several that is a vector for each picture, by what is declared or else by what comes out."""
+    names = [entry.name for entry in model.graph.output]
+    if len(names) > _MOST_OUTPUTS:
+        raise FairveilError(
+            f"{source} has {len(names)} outputs, such as {listed(names[:3])}: say which is the vector (--output)."
+        )
+    found: dict[str, tuple[int, GraphModule]] = {}
+    unusable: list[FairveilError] = []
+    for entry in model.graph.output:
+        declared = [size.dim_value for size in entry.type.tensor_type.shape.dim]
+        if declared and _length((1, *declared[1:])) == 1:  # sizes left open count as 0
+            continue
+        try:
+            network = _read_output(model, source, entry.name)
+            with torch.no_grad():
+                length = _length(network(torch.zeros(1, 3, *(side or 112 for side in network.picture))).shape)
+        except FairveilError as error:  # such as for masks, or made by what fairveil does not know
+            unusable.append(error)
+        else:
+            if length > 1:
+                found[entry.name] = length, network
+    if not found and unusable:
+        raise unusable[0]
+    if len(found) != 1:
+        vectors = listed(f"{name} ({length} numbers)" for name, (length, _) in found.items())
+        which = f"several are vectors, {vectors}" if found else "none is a vector for each picture"
+        raise FairveilError(
+            f"{source} has the outputs {listed(names)}, of which {which}: say which is the embedding with output "
+            "(--output)."
+        )
+    return next(iter(found.values()))[1]
+
+
+def _length(shape: Sequence[int]) -> int:
+    """How many numbers an output gives for a picture, if that is a vector; 1 if it is none."""
+    if len(shape) < 2 or any(size > 1 for size in shape[2:]):
+        return 1
+    return shape[1] if shape[1] != 0 else 2  # a size that is left open may be anything
 
 
 def _foreign_graph(model: onnx.ModelProto, source: str) -> ForeignGraph:
@@ -61,19 +113,29 @@ def _foreign_graph(model: onnx.ModelProto, source: str) -> ForeignGraph:
     inputs = [entry for entry in model.graph.input if entry.name not in constants]
     if len(inputs) != 1:
         raise FairveilError(f"{source} takes {len(inputs)} inputs; a recogniser takes one, the picture.")
+    kind = inputs[0].type.tensor_type.elem_type
+    if kind not in (onnx.TensorProto.UNDEFINED, *_FLOATS, *_WHOLE):
+        raise FairveilError(
+            f"{source} takes {_TYPE_NAMES.get(kind, 'unknown')} values, and fairveil does not know how to make those "
+            "of pixels: export it for float or uint8."
+        )
     sizes = [size.dim_value or None for size in inputs[0].type.tensor_type.shape.dim]
     if sizes and len(sizes) != 4:
         raise FairveilError(f"{source} takes a tensor of {len(sizes)} dimensions; pictures in batches have 4.")
     batch, *picture = sizes or [None] * 4
-    nhwc = picture[2] == 3 and picture[0] != 3
+    nhwc = _is_channels_last(model, inputs[0].name, picture)
+    channels, *sides = (picture[2], picture[0], picture[1]) if nhwc else picture
     graph = ForeignGraph(
         source,
         "ONNX",
         constants,
         inputs[0].name,
         batch=batch or 1,
-        picture=(picture[0], picture[1]) if nhwc else (picture[1], picture[2]),
+        picture=(sides[0], sides[1]),
         entry=partial(ops.permute, order=(0, 2, 3, 1)) if nhwc else ops.same,
+        channels=channels,
+        whole=kind in _WHOLE,
+        properties={entry.key: entry.value for entry in model.metadata_props},
     )
     for node in model.graph.node:
         # protobuf hands over bytes where a broken file has no text
@@ -83,10 +145,37 @@ def _foreign_graph(model: onnx.ModelProto, source: str) -> ForeignGraph:
         attributes = {entry.name: _attribute(entry, source) for entry in node.attribute}
         if kind == "Constant" and len(attributes) == 1:
             constants[node.output[0]] = _constant(*attributes.popitem(), source)
+        elif kind == "Split":
+            for piece, output in enumerate(node.output):
+                about = attributes | {_PIECE: (piece, len(node.output))}
+                graph.operations.append(Operation(graph, kind, node.name, tuple(node.input), output, about))
         else:
             operation = Operation(graph, kind, node.name, tuple(node.input), node.output[0], attributes)
             graph.operations.append(operation)
     return graph
+
+
+def _is_channels_last(model: onnx.ModelProto, name: str, picture: Sequence[int | None]) -> bool:
+    """Whether a graph takes (B, H, W, 3): by the sizes it declares, or else by how it turns pictures round first."""
+    first, middle, last = picture
+    if 3 in (first, last) and first != last:
+        return last == 3
+    if None in (first, last):
+        if None not in (first, middle) and first == middle:
+            return True
+        if None not in (middle, last) and middle == last:
+            return False
+    followed = {name}
+    for node in model.graph.node:
+        if not followed & {*node.input}:
+            continue
+        if node.op_type == "Transpose":
+            order = next((tuple(entry.ints) for entry in node.attribute if entry.name == "perm"), ())
+            return order == (0, 3, 1, 2)
+        if node.op_type not in _BEFORE_LAYOUT:
+            return False
+        followed.update(node.output)
+    return False
 
 
 def _tensor(proto: onnx.TensorProto, source: str) -> Tensor:
@@ -190,7 +279,10 @@ def _batch_norm(o: Operation) -> Step:
     o.attribute("spatial", 1)  # opset 8 and before; the shapes of the statistics say the same
     gain, bias, mean, variance = (o.constant(i).double() for i in range(1, 5))
     scale = gain / torch.sqrt(variance + o.attribute("epsilon", 1e-5))
-    return ops.Affine(scale.float(), (bias - mean * scale).float(), dimension=1), o.inputs[:1]
+    deviation = torch.sqrt(variance)
+    measured = bool((mean.abs() > 1e-6).any() or ((deviation - 1).abs() > 1e-6).any())  # not as a new network has it
+    statistics = (mean.float(), deviation.float()) if measured else None
+    return ops.Affine(scale.float(), (bias - mean * scale).float(), 1, statistics), o.inputs[:1]
 
 
 def _gemm(o: Operation) -> Step:
@@ -298,10 +390,59 @@ def _slice(o: Operation) -> Step:
     else:  # opset 9 and before
         starts, ends = o.attribute("starts"), o.attribute("ends")
         axes, steps = o.attribute("axes", tuple(range(len(starts)))), (1,) * len(starts)
-    if min(steps, default=1) < 1:
-        raise o.error("walks backwards, which fairveil does not implement")
+    if 0 in steps:
+        raise o.error("has a step of 0, which leads nowhere")
     spans = tuple(slice(*span) for span in zip(starts, ends, steps, strict=True))
     return partial(ops.take_slices, axes=axes, slices=spans), o.inputs[:1]
+
+
+def _split(o: Operation) -> Step:
+    piece, pieces = o.attribute(_PIECE)
+    o.attribute("num_outputs", pieces)
+    widths = o.integers(1) if o.has(1) else tuple(o.attribute("split", ()))
+    if widths and len(widths) != pieces:
+        raise o.error(f"has {len(widths)} widths for {pieces} pieces")
+    axis = o.attribute("axis", 0)
+    return partial(ops.take_piece, axis=axis, widths=widths or pieces, piece=piece), o.inputs[:1]
+
+
+def _resize(o: Operation) -> Step:
+    """Upsample and Resize; what is done before the network starts is `nearest` or `linear`."""
+    mode = o.expect("mode", "nearest", "linear", default="nearest")
+    o.expect("antialias", 0, default=0)
+    o.expect("keep_aspect_ratio_policy", "stretch", default="stretch")
+    o.attribute("exclude_outside", 0)  # of cubic ones
+    o.attribute("cubic_coeff_a", -0.75)
+    o.attribute("extrapolation_value", 0.0)  # of those that crop
+    modern = len(o.inputs) > 2  # from opset 11 on: x, roi, scales, sizes
+    place = o.expect(
+        "coordinate_transformation_mode",
+        "half_pixel",
+        "pytorch_half_pixel",
+        "align_corners",
+        "asymmetric",
+        default="half_pixel" if modern else "asymmetric",
+    )
+    rounding = o.expect(
+        "nearest_mode",
+        "round_prefer_floor",
+        "round_prefer_ceil",
+        "floor",
+        "ceil",
+        default="round_prefer_floor" if modern else "floor",
+    )
+    operator = partial(ops.resize, linear=mode == "linear", place=place, rounding=rounding)
+    axes = o.attribute("axes", None)
+    if axes is not None and tuple(axes) != (0, 1, 2, 3):
+        raise o.error(f"resizes the axes {clipped(str(axes))} only, which fairveil does not implement")
+    if o.has(3) and not (o.is_constant(2) and o.constant(2).numel()):
+        return (partial(operator, sizes=o.integers(3)), o.inputs[:1]) if o.is_constant(3) else (
+            operator, (o.inputs[0], o.inputs[3])
+        )  # fmt: skip
+    scales = tuple(o.attribute("scales")) if len(o.inputs) == 1 else o.constant(2 if modern else 1).tolist()
+    if not isinstance(scales, list | tuple) or not all(0 < scale < math.inf for scale in scales):
+        raise o.error(f"has the scales {clipped(str(scales))}, which are none")
+    return partial(operator, scales=tuple(scales)), o.inputs[:1]
 
 
 def _pad(o: Operation) -> Step:
@@ -382,14 +523,17 @@ _BUILDERS: Builders = {
     "ReduceSum": _reduce,
     "Relu": plain(ops.Clamp(low=0)),
     "Reshape": _reshape,
+    "Resize": _resize,
     "Shape": _shape,
     "Sigmoid": plain(torch.sigmoid),
     "Slice": _slice,
     "Softmax": _softmax,
+    "Split": _split,
     "Sqrt": plain(torch.sqrt),
     "Squeeze": _squeeze,
     "Sub": plain(torch.sub, inputs=2),
     "Tanh": plain(torch.tanh),
     "Transpose": _transpose,
     "Unsqueeze": _unsqueeze,
+    "Upsample": _resize,
 }

@@ -175,6 +175,11 @@ class Clamp:
     low: float = -math.inf
     high: float = math.inf
 
+    @property
+    def is_finite(self) -> bool:
+        """Whether there is a limit on both sides."""
+        return math.isfinite(self.low) and math.isfinite(self.high)
+
     def __call__(self, x: Tensor) -> Tensor:
         """The tensor within its limits."""
         # On CPU these two kernels are ten times as fast as torch.clamp, forward and backward.
@@ -228,13 +233,17 @@ class Affine(nn.Module):
         scale: (C,).
         shift: (C,).
         dimension: where the input has its channels.
+        statistics: mean and standard deviation, (C,) each, that were measured on what comes in; None where none were.
     """
 
     scale: Tensor
     shift: Tensor
 
-    def __init__(self, scale: Tensor, shift: Tensor, dimension: int) -> None:
+    def __init__(
+        self, scale: Tensor, shift: Tensor, dimension: int, statistics: tuple[Tensor, Tensor] | None = None
+    ) -> None:
         super().__init__()
+        self.statistics = statistics
         self.register_buffer("scale", scale)
         self.register_buffer("shift", shift)
         self.dimension = dimension
@@ -347,11 +356,23 @@ def permute(x: Tensor, *, order: Sequence[int]) -> Tensor:
 
 
 def take_slices(x: Tensor, *, axes: Sequence[int], slices: Sequence[slice]) -> Tensor:
-    """Slice some dimensions."""
+    """Slice some dimensions; those with a negative step backwards."""
     index = [slice(None)] * x.ndim
     for axis, span in zip(axes, slices, strict=True):
-        index[axis] = span
+        if span.step is not None and span.step < 0:
+            places = range(*span.indices(x.shape[axis]))
+            x = x.index_select(axis, torch.tensor(places, dtype=torch.int64, device=x.device))
+        else:
+            index[axis] = span
     return x[tuple(index)]
+
+
+def take_piece(x: Tensor, *, axis: int, widths: Sequence[int] | int, piece: int) -> Tensor:
+    """One of the pieces that a dimension is cut into: of these widths, or of so many equal ones, the last the rest."""
+    size = x.shape[axis]
+    cut = [math.ceil(size / widths)] * widths if isinstance(widths, int) else list(widths)
+    start = sum(cut[:piece])
+    return x.narrow(axis, start, min(cut[piece], size - start))
 
 
 def gather(x: Tensor, indices: Tensor, *, axis: int) -> Tensor:
@@ -364,6 +385,70 @@ def gather(x: Tensor, indices: Tensor, *, axis: int) -> Tensor:
 def concatenate(*parts: Tensor, axis: int) -> Tensor:
     """Join tensors along one dimension."""
     return torch.cat(parts, axis)
+
+
+def resize(
+    x: Tensor,
+    sizes: Tensor | Sequence[int] | None = None,
+    *,
+    scales: Sequence[float] | None = None,
+    linear: bool,
+    place: str,
+    rounding: str,
+) -> Tensor:
+    """Give dimensions other sizes, by the nearest entry or by a line between two (ONNX's Resize).
+
+    Args:
+        x: the tensor.
+        sizes: of every dimension; the first, which counts pictures, stays as it is.
+        scales: instead of sizes, the factor of every dimension.
+        linear: whether between two entries, or the nearest.
+        place: where an entry of the result lies in `x`: "half_pixel", "pytorch_half_pixel", "asymmetric" or
+            "align_corners".
+        rounding: to the nearest: "round_prefer_floor", "round_prefer_ceil", "floor" or "ceil".
+    """
+    wanted = None if sizes is None else _known_shape(sizes)
+    if len(wanted or scales or ()) != x.ndim:
+        raise FairveilError(f"A tensor of {x.ndim} dimensions cannot be resized to {wanted or scales}.")
+    for axis in range(1, x.ndim):
+        before = x.shape[axis]
+        after = wanted[axis] if wanted is not None else math.floor(before * scales[axis]) if scales else before
+        if after != before:
+            factor = scales[axis] if scales else after / before
+            x = _resize_axis(x, axis, after, _places(before, after, factor, place), linear=linear, rounding=rounding)
+    return x
+
+
+def _places(before: int, after: int, factor: float, place: str) -> Tensor:
+    """Where each of the entries after lies among those before."""
+    index = torch.arange(after, dtype=torch.float64)
+    if place == "align_corners":
+        return index * ((before - 1) / max(after - 1, 1))
+    if place == "asymmetric":
+        return index / factor
+    if place == "pytorch_half_pixel" and after == 1:
+        return torch.zeros(1, dtype=torch.float64)
+    return (index + 0.5) / factor - 0.5
+
+
+def _resize_axis(x: Tensor, axis: int, after: int, places: Tensor, *, linear: bool, rounding: str) -> Tensor:
+    last = x.shape[axis] - 1
+    if not linear:
+        nearest = _ROUNDINGS[rounding](places).clamp(0, last).long()
+        return x.index_select(axis, nearest.to(x.device))
+    places = places.clamp(0, last)
+    low = places.floor().clamp(max=last).long()
+    high = (low + 1).clamp(max=last)
+    weight = (places - low).to(x).view(after, *[1] * (x.ndim - 1 - axis % x.ndim))
+    return torch.lerp(x.index_select(axis, low.to(x.device)), x.index_select(axis, high.to(x.device)), weight)
+
+
+_ROUNDINGS: dict[str, Callable[[Tensor], Tensor]] = {
+    "round_prefer_floor": lambda places: (places - 0.5).ceil(),
+    "round_prefer_ceil": lambda places: (places + 0.5).floor(),
+    "floor": torch.floor,
+    "ceil": torch.ceil,
+}
 
 
 def normalize(x: Tensor, *, p: int = 2, axis: int = -1) -> Tensor:
