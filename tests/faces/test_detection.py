@@ -168,6 +168,34 @@ def test_noise_and_holes_in_the_numbers_are_no_faces(detector: Detector) -> None
     assert [len(faces) for faces in detector.detect([noise, holes, endless])] == [0, 0, 0]
 
 
+@pytest.mark.parametrize(("left", "top", "right", "bottom"), [(0, 0, 230, 512), (0, 0, 221, 512), (0, 0, 512, 117)])
+def test_a_face_that_the_border_cuts_is_found_where_it_was(
+    detector: Detector, astronaut: Tensor, found: Faces, left: int, top: int, right: int, bottom: int
+) -> None:
+    """Without a look over the border none of these is found, in which 40 or 50 % of the face is cut off."""
+    photo = astronaut[:, top:bottom, left:right]
+    faces = detector.detect([photo])[0]
+    assert len(faces) == 1
+    assert mean_error(faces.landmarks + torch.tensor([left, top]), found.landmarks) < 0.2
+    blinkered = Detector(detector.pnet, detector.rnet, detector.onet, at_border=False)
+    assert len(blinkered.detect([photo])[0]) == 0
+
+
+def test_faces_that_are_found_without_the_border_stay_as_they_are(detector: Detector, astronaut: Tensor) -> None:
+    """Each of the tiles but the corner ones lies at a border, and one is cut, so there is something to add."""
+    small = F.interpolate(astronaut[None], (160, 160), mode="bilinear", antialias=True)[0]
+    photos = [small.repeat(1, 2, 3), torch.cat([small, small[:, :, :69]], 2), astronaut[:, 20:200, 150:270]]
+    blinkered = Detector(detector.pnet, detector.rnet, detector.onet, at_border=False)
+    counts = []
+    for photo, before, after in zip(photos, blinkered.detect(photos), detector.detect(photos), strict=True):
+        counts.append((len(before), len(after)))
+        known = overlaps(after.boxes, before.boxes).amax(1) > 0.5
+        for name in ("boxes", "scores", "landmarks"):
+            torch.testing.assert_close(getattr(after[known], name), getattr(before, name), atol=1e-3, rtol=1e-4)
+        assert (photo.shape[1], len(after) - int(known.sum())) in ((320, 0), (160, 1), (180, 0))
+    assert counts == [(6, 6), (1, 2), (1, 1)]
+
+
 # --- without weights
 
 
@@ -222,10 +250,46 @@ def test_pnet_sees_every_window_where_it_is(height: int, width: int, rows: int) 
     torch.testing.assert_close(offsets.flatten(1), windows.offsets[inside], atol=1e-5, rtol=0)
 
 
+@settings(deadline=None, max_examples=20)
+@given(height=st.integers(6, 40), width=st.integers(12, 40))
+def test_pnet_sees_every_window_that_reaches_out_by_up_to_half(height: int, width: int) -> None:
+    """Each once, and each box is that of the pixels its score comes from, with gray outside."""
+    torch.manual_seed(0)
+    net = ProposalNet()
+    pictures = torch.randint(0, 256, (2, 3, height, width), dtype=torch.uint8)
+    with torch.no_grad():
+        windows = detection._slide_over_border(net, pictures, 0.0)
+        x0, y0, x1, y1 = windows.boxes.T
+        out = torch.stack([-x0, -y0, x1 - width, y1 - height], 1)
+        assert (out.amax(1) > 0).all() and (
+            out <= 7
+        ).all()  # 7: as far as P-net reaches where a band ends on an odd one
+        for side, length in enumerate((height, width, height, width)):
+            reached = out[:, side][out[:, side] > 0].unique().tolist()
+            assert {2, 4, 6} <= set(reached) if length >= 12 else reached
+        half_seen = (y0 >= 0) & (y1 == height + 1)  # as above, of the bands at the sides
+        whole = (out.amax(1) <= 6) & ~half_seen
+        crops = cut(pictures, windows.boxes[whole], windows.photo[whole], 12, outside=128)
+        scores, offsets = net((crops - 127.5) / 128)
+    torch.testing.assert_close(scores.flatten(), windows.scores[whole], atol=1e-5, rtol=0)
+    torch.testing.assert_close(offsets.flatten(1), windows.offsets[whole], atol=1e-5, rtol=0)
+
+
+def test_faces_of_untrained_networks_within_the_photo_do_not_change(untrained: Detector) -> None:
+    photos = torch.rand(2, 3, 40, 52, generator=torch.Generator().manual_seed(0))
+    blinkered = Detector(
+        untrained.pnet, untrained.rnet, untrained.onet, thresholds=untrained.thresholds, at_border=False
+    )
+    for before, after in zip(blinkered.detect(photos), untrained.detect(photos), strict=True):
+        assert len(before) and {tuple(box) for box in before.boxes.tolist()} <= {
+            tuple(box) for box in after.boxes.tolist()
+        }
+
+
 def test_untrained_networks_on_noise_stay_bounded(untrained: Detector, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(detection, "_WINDOWS", 20)
     photos = torch.rand(2, 3, 150, 150, generator=torch.Generator().manual_seed(0))
-    assert all(len(faces) <= 20 for faces in untrained.detect(photos))
+    assert all(len(faces) <= 2 * 20 for faces in untrained.detect(photos))  # within, and over the border
 
 
 @given(
@@ -253,6 +317,7 @@ def test_the_pyramid_reaches_from_the_smallest_face_to_the_whole_photo() -> None
 
 def test_a_photo_below_the_smallest_face_has_no_pyramid() -> None:
     assert pyramid_scales(23, 400, minimum_face=24, factor=0.709) == []
+    assert pyramid_scales(23, 400, minimum_face=24, factor=0.709, smallest=6) == []
 
 
 # --- boxes
@@ -373,6 +438,13 @@ def test_cuts_are_black_outside_the_picture() -> None:
     crop = cut(pictures, torch.tensor([[-5.0, -5.0, 5.0, 5.0]]), torch.tensor([0]), 10)
     assert crop[0, 0].sum() == 25
     assert (crop[0, :, 5:, 5:] == 1).all()
+
+
+def test_outside_the_picture_a_cut_has_the_value_that_is_asked_for() -> None:
+    picture = torch.rand(1, 3, 9, 7)
+    boxes = torch.tensor([[-3.5, -2.0, 8.5, 10.0], [2.0, 3.0, 20.0, 21.0], [40.0, 40.0, 52.0, 52.0]])
+    around = cut(F.pad(picture, (60,) * 4, value=0.25), boxes + 60, torch.zeros(3, dtype=torch.long), 12)
+    torch.testing.assert_close(cut(picture, boxes, torch.zeros(3, dtype=torch.long), 12, outside=0.25), around)
 
 
 def test_ramps_stay_ramps_under_any_cut() -> None:

@@ -81,17 +81,18 @@ def areas(boxes: Tensor) -> Tensor:
     return sides(boxes).clamp(min=0).prod(-1)
 
 
-def cut(pictures: Tensor, boxes: Tensor, picture: Tensor, size: int) -> Tensor:
+def cut(pictures: Tensor, boxes: Tensor, picture: Tensor, size: int, *, outside: float = 0) -> Tensor:
     """Cut boxes out of pictures and resize them, without aliasing, all at once.
 
     A crop pixel is the mean over its own area where the crop shrinks the picture, and over one pixel's area (that is,
-    linear interpolation) where it enlarges it. Outside the picture is black, as it was when the networks were trained.
+    linear interpolation) where it enlarges it.
 
     Args:
         pictures: shape (B, C, H, W), any type.
         boxes: shape (N, 4), in edge coordinates of the pictures.
         picture: which picture each box is in, shape (N,).
         size: side of the crops.
+        outside: the value outside of the pictures; black, as it was when MTCNN's networks were trained, by default.
 
     Returns:
         Floats of shape (N, C, size, size), in the pictures' units.
@@ -102,7 +103,11 @@ def cut(pictures: Tensor, boxes: Tensor, picture: Tensor, size: int) -> Tensor:
     patches = pictures[  # (N, C, P, Q)
         picture[:, None, None, None], channels[:, None, None], rows[:, None, :, None], columns[:, None, None, :]
     ]
-    return down[:, None] @ patches.to(boxes.dtype) @ across[:, None].mT
+    crops = down[:, None] @ patches.to(boxes.dtype) @ across[:, None].mT
+    if outside:
+        covered = down.sum(2)[:, :, None] * across.sum(2)[:, None]  # (N, size, size): how much of a pixel is inside
+        crops = crops + outside * (1 - covered)[:, None]
+    return crops
 
 
 def _spread(first: Tensor, last: Tensor, size: int, length: int) -> tuple[Tensor, Tensor]:

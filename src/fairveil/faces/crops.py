@@ -288,7 +288,7 @@ def _key(table: FaceTable, size: int, which: WhichFace, detector: Detector | Non
     # by its fields, since a table may be of another kind, whose photos are no files
     source = [repr(getattr(table, part.name)) for part in fields(table) if part.name != "frame"]
     finder = detector and [
-        *(detector.minimum_face, detector.thresholds, detector.factor),
+        *detector.settings,
         *(weights_fingerprint(network) for network in (detector.pnet, detector.rnet, detector.onet)),
     ]
     about = [_FORMAT, source, table.frame.write_csv(), list(map(file_state, files)), size, which, finder]

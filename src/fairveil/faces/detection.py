@@ -2,6 +2,10 @@
 
 Inside this file boxes are in edge coordinates: pixel 0 reaches from 0 to 1, so a photo of width W from 0 to W, and
 shrinking it by s divides all coordinates by s. What is handed out has pixel centres at integers, as everywhere else.
+
+A face that the border cuts is seen worse the more of it is missing, since the cascade never looks at a window that
+reaches out of the photo. So windows that do are proposed too, with gray around the photo, and go through the cascade
+on their own: what they find is added to what was found without them, of which nothing changes.
 """
 
 import math
@@ -14,14 +18,20 @@ from torch import Tensor
 
 from fairveil import assets
 from fairveil.errors import FairveilError
-from fairveil.faces.boxes import areas, cut, regress, sides, square, suppress
+from fairveil.faces.boxes import areas, cut, overlaps, regress, sides, square, suppress
 from fairveil.faces.mtcnn import OutputNet, ProposalNet, RefinementNet
 
 _CELL, _STRIDE = ProposalNet.CELL, ProposalNet.STRIDE
+_OUT = 6  # pixels by which windows reach out of the photo at the most: half a window, so that half of it is left to see
+# What is put around the photo. The networks were trained with black around it. For a face that the border cuts, gray,
+# which they read as 0, finds more than black, repeated or mirrored pixels, and mirrors give faces with four eyes.
+_BLACK, _GRAY = 0, 128
+_SAME_FACE = 0.5  # share of the smaller box, from which a face at the border is one that was found without it
 # Bounds on memory: pixels of a batch of photos, of a strip under P-net, and crops under R-net or O-net at a time.
 _BATCH_PIXELS, _STRIP_PIXELS, _CROPS = 1 << 22, 1 << 18, 256
-# Bounds on time, per photo: how many windows of one level, and how many in all, may go on to the next stage. The
-# best-scored do. A photo of a crowd stays below them; noise and texture do not.
+# Bounds on time, per photo: how many windows of one level, and how many in all, may go on to the next stage; so many of
+# those within the photo, and as many of those that reach out of it. The best-scored do. A photo of a crowd stays below
+# them; noise and texture do not.
 _WINDOWS_OF_LEVEL, _WINDOWS = 4096, 4096
 
 
@@ -30,7 +40,8 @@ class Faces:
     """The faces of one photo, largest first, in pixels of the photo with pixel centres at integers.
 
     Attributes:
-        boxes: x0, y0, x1, y1 of the four sides, shape (F, 4). A box may reach out of the photo.
+        boxes: x0, y0, x1, y1 of the four sides, shape (F, 4). A box may reach out of the photo, and so may landmarks:
+            of a face that the border cuts they are where the missing part would be.
         scores: how sure the detector is, in [0, 1], shape (F,).
         landmarks: (x, y) of left eye, right eye, nose, left and right corner of the mouth, left and right as seen in
             the picture, shape (F, 5, 2).
@@ -63,6 +74,7 @@ class Detector:
         minimum_face: side in pixels of the smallest face looked for. Half of it takes up to four times as long.
         thresholds: the score a box needs to pass each of the three stages.
         factor: how much smaller each level of the pyramid is than the one before.
+        at_border: whether faces are looked for in windows that reach out of the photo, too.
     """
 
     def __init__(
@@ -74,6 +86,7 @@ class Detector:
         minimum_face: float = 24,
         thresholds: tuple[float, float, float] = (0.6, 0.7, 0.7),
         factor: float = 0.709,
+        at_border: bool = True,
     ) -> None:
         if not minimum_face >= _CELL:
             raise FairveilError(f"The smallest face to look for cannot be {minimum_face} px: choose {_CELL} or more.")
@@ -81,6 +94,7 @@ class Detector:
         for net in (pnet, rnet, onet):
             net.eval().requires_grad_(False)
         self.minimum_face, self.thresholds, self.factor = minimum_face, thresholds, factor
+        self.at_border = at_border
 
     @classmethod
     def pretrained(cls, *, minimum_face: float = 24) -> "Detector":
@@ -93,6 +107,11 @@ class Detector:
         for net, name in ((pnet, "mtcnn-pnet"), (rnet, "mtcnn-rnet"), (onet, "mtcnn-onet")):
             net.load_state_dict(torch.load(assets.path(name), map_location="cpu", weights_only=True))
         return cls(pnet, rnet, onet, minimum_face=minimum_face)
+
+    @property
+    def settings(self) -> tuple[float, tuple[float, float, float], float, bool]:
+        """All that decides beside the weights which faces are found, to tell apart what was found with other ones."""
+        return self.minimum_face, self.thresholds, self.factor, self.at_border
 
     @torch.no_grad()
     def detect(self, photos: Sequence[Tensor] | Tensor) -> list[Faces]:
@@ -129,42 +148,60 @@ class Detector:
         for net in (self.pnet, self.rnet, self.onet):
             net.to(photos.device)
         levels = _halvings(photos)
-        boxes, photo = self._propose(levels)
-        boxes, photo = self._refine(levels, boxes, photo)
-        boxes, photo, scores, landmarks = self._decide(levels, boxes, photo)
+        within, at_border = self._propose(levels)
+        boxes, photo, scores, landmarks = self._judge(levels, within, _BLACK)
+        if self.at_border:
+            more = self._judge(levels, at_border, _GRAY)
+            known = overlaps(more[0], boxes, of_smaller=True) * (more[1][:, None] == photo) > _SAME_FACE
+            new = ~known.any(1)
+            boxes, photo, scores, landmarks = _concatenated(
+                [(boxes, photo, scores, landmarks), tuple(column[new] for column in more)]
+            )
         # From edge coordinates to pixel centres at integers.
         boxes, landmarks = boxes - 0.5, landmarks - 0.5
         largest_first = areas(boxes).argsort(descending=True, stable=True)
         every = Faces(boxes, scores, landmarks)[largest_first]
         return [every[photo[largest_first] == position] for position in range(len(photos))]
 
-    def _propose(self, levels: list[Tensor]) -> tuple[Tensor, Tensor]:
-        """P-net on the pyramid: square boxes (N, 4) and the photo (N,) each belongs to."""
+    def _propose(self, levels: list[Tensor]) -> tuple["_Windows", "_Windows"]:
+        """P-net on the pyramid: windows within the photos, and windows that reach out of them."""
         height, width = levels[0].shape[-2:]
-        proposals = [_Windows.none(levels[0].device)]
-        for scale in pyramid_scales(height, width, self.minimum_face, self.factor):
+        within = [_Windows.none(levels[0].device)]
+        at_border = list(within)
+        # The border may cut a face that is larger than the photo, of which the photo then holds half.
+        smallest = _CELL - _OUT if self.at_border else _CELL
+        for scale in pyramid_scales(height, width, self.minimum_face, self.factor, smallest=smallest):
             level_height, level_width = math.ceil(height * scale), math.ceil(width * scale)
             # The smallest copy that is still larger, so that the whole pyramid costs little more than its base.
             source = next(x for x in reversed(levels) if x.shape[-2] >= level_height and x.shape[-1] >= level_width)
-            windows = _slide(self.pnet, _resize(source, level_height, level_width), self.thresholds[0])
-            windows = windows[_best(windows.scores, windows.photo, _WINDOWS_OF_LEVEL)]
-            windows = windows[suppress(windows.boxes, windows.scores, windows.photo, 0.5)]
-            proposals.append(windows.enlarged(width / level_width, height / level_height))
-        windows = _Windows.joined(proposals)
+            pictures = _resize(source, level_height, level_width)
+            across, down = width / level_width, height / level_height
+            if min(height, width) * scale >= _CELL:
+                windows = _slide(self.pnet, pictures, self.thresholds[0])
+                within.append(_thinned(windows).enlarged(across, down))
+            if self.at_border:
+                windows = _slide_over_border(self.pnet, pictures, self.thresholds[0])
+                at_border.append(_thinned(windows).enlarged(across, down))
+        return _Windows.joined(within), _Windows.joined(at_border)
+
+    def _judge(self, levels: list[Tensor], windows: "_Windows", outside: int) -> tuple[Tensor, ...]:
+        """R-net and O-net on windows: boxes (N, 4), photos (N,), scores (N,) and landmarks (N, 5, 2) of faces."""
         windows = windows[_best(windows.scores, windows.photo, _WINDOWS)]
         windows = windows[suppress(windows.boxes, windows.scores, windows.photo, 0.7)]
-        return square(regress(windows.boxes, windows.offsets)), windows.photo
+        boxes, photo = square(regress(windows.boxes, windows.offsets)), windows.photo
+        boxes, photo = self._refine(levels, boxes, photo, outside)
+        return self._decide(levels, boxes, photo, outside)
 
-    def _refine(self, levels: list[Tensor], boxes: Tensor, photo: Tensor) -> tuple[Tensor, Tensor]:
+    def _refine(self, levels: list[Tensor], boxes: Tensor, photo: Tensor, outside: int) -> tuple[Tensor, Tensor]:
         """R-net on the boxes: fewer and better square boxes, and their photos."""
-        scores, offsets = _look(self.rnet, levels, boxes, photo, RefinementNet.SIZE)
+        scores, offsets = _look(self.rnet, levels, boxes, photo, RefinementNet.SIZE, outside)
         kept = (scores > self.thresholds[1]).nonzero().flatten()
         kept = kept[suppress(boxes[kept], scores[kept], photo[kept], 0.7)]
         return square(regress(boxes[kept], offsets[kept])), photo[kept]
 
-    def _decide(self, levels: list[Tensor], boxes: Tensor, photo: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def _decide(self, levels: list[Tensor], boxes: Tensor, photo: Tensor, outside: int) -> tuple[Tensor, ...]:
         """O-net on the boxes: final boxes, their photos, scores and landmarks."""
-        scores, offsets, landmarks = _look(self.onet, levels, boxes, photo, OutputNet.SIZE)
+        scores, offsets, landmarks = _look(self.onet, levels, boxes, photo, OutputNet.SIZE, outside)
         landmarks = boxes[:, None, :2] + landmarks * sides(boxes)[:, None]
         boxes = regress(boxes, offsets)
         kept = (scores > self.thresholds[2]).nonzero().flatten()
@@ -172,16 +209,23 @@ class Detector:
         return boxes[kept], photo[kept], scores[kept], landmarks[kept]
 
 
-def pyramid_scales(height: int, width: int, minimum_face: float, factor: float) -> list[float]:
+def pyramid_scales(
+    height: int, width: int, minimum_face: float, factor: float, *, smallest: float = _CELL
+) -> list[float]:
     """By how much to shrink a photo for each level of the pyramid, largest first.
 
-    On the first level the smallest face fills P-net's window; on the last the photo's shorter side just holds one.
+    On the first level the smallest face fills P-net's window; on the last the photo's shorter side has just `smallest`
+    pixels, by default as many as a window. A photo that holds no window on the first level has no levels.
 
     >>> [round(scale, 3) for scale in pyramid_scales(48, 100, minimum_face=24, factor=0.5)]
     [0.5, 0.25]
+    >>> [round(scale, 3) for scale in pyramid_scales(48, 100, minimum_face=24, factor=0.5, smallest=6)]
+    [0.5, 0.25, 0.125]
     """
     scales, scale = [], _CELL / minimum_face
-    while min(height, width) * scale >= _CELL:
+    if min(height, width) * scale < _CELL:
+        return []
+    while min(height, width) * scale >= smallest:
         scales.append(scale)
         scale *= factor
     return scales
@@ -212,6 +256,10 @@ class _Windows:
         scales = self.boxes.new_tensor([across, down, across, down])
         return _Windows(self.boxes * scales, self.scores, self.photo, self.offsets)
 
+    def moved(self, right: float, down: float) -> "_Windows":
+        shift = self.boxes.new_tensor([right, down, right, down])
+        return _Windows(self.boxes + shift, self.scores, self.photo, self.offsets)
+
 
 def _slide(pnet: ProposalNet, pictures: Tensor, threshold: float) -> _Windows:
     """The windows of pictures (B, 3, H, W) of bytes that pass P-net, in the pictures' pixels; strip by strip."""
@@ -231,12 +279,42 @@ def _slide(pnet: ProposalNet, pictures: Tensor, threshold: float) -> _Windows:
     return _Windows.joined(windows)
 
 
+def _slide_over_border(pnet: ProposalNet, pictures: Tensor, threshold: float) -> _Windows:
+    """The windows that reach out of pictures (B, 3, H, W) of bytes, by up to half of a window, and pass P-net."""
+    height, width = pictures.shape[-2:]
+    framed = F.pad(pictures, (_OUT,) * 4, value=_GRAY)
+    thick = _OUT - _STRIDE + _CELL  # holds windows that reach out by 6, 4 and 2 pixels
+    bottom, right = height + 2 * _OUT - thick, width + 2 * _OUT - thick
+    # First and last row and column of the four bands, in the framed picture; the first two take the corners.
+    bands = [(0, thick, 0, width + 2 * _OUT), (bottom, height + 2 * _OUT, 0, width + 2 * _OUT)]
+    if min(height, width) >= _CELL:
+        bands += [(_OUT, _OUT + height, 0, thick), (_OUT, _OUT + height, right, width + 2 * _OUT)]
+    return _Windows.joined(
+        [
+            _slide(pnet, framed[:, :, top:end, left:last], threshold).moved(left - _OUT, top - _OUT)
+            for top, end, left, last in bands
+        ]
+    )
+
+
+def _thinned(windows: _Windows) -> _Windows:
+    """The best windows of one level, of those that overlap one."""
+    windows = windows[_best(windows.scores, windows.photo, _WINDOWS_OF_LEVEL)]
+    return windows[suppress(windows.boxes, windows.scores, windows.photo, 0.5)]
+
+
 def _look(
-    net: Callable[[Tensor], tuple[Tensor, ...]], levels: list[Tensor], boxes: Tensor, photo: Tensor, size: int
+    net: Callable[[Tensor], tuple[Tensor, ...]],
+    levels: list[Tensor],
+    boxes: Tensor,
+    photo: Tensor,
+    size: int,
+    outside: int,
 ) -> list[Tensor]:
     """What a network says of crops of `size` pixels cut out at square boxes (N, 4): its outputs, each (N, …).
 
     Each box is cut from the halving of its photo in which it is between one and two times as large as the crop.
+    `outside` is what lies around the photos.
     """
     height, width = levels[0].shape[-2:]
     halving = (sides(boxes)[:, 0] / size).log2().floor().long().clamp(0, len(levels) - 1)
@@ -244,7 +322,7 @@ def _look(
     for number, level in enumerate(levels):
         here = boxes.new_tensor([level.shape[-1] / max(1, width), level.shape[-2] / max(1, height)]).repeat(2)
         for part in torch.split(order[halving[order] == number], _CROPS):
-            answers.append(net(_normalized(cut(level, boxes[part] * here, photo[part], size))))
+            answers.append(net(_normalized(cut(level, boxes[part] * here, photo[part], size, outside=outside))))
     return [answer[order.argsort()] for answer in _concatenated(answers)]
 
 

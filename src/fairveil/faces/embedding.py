@@ -132,7 +132,7 @@ def fingerprint(recognizer: Recognizer) -> str:
 
 
 def _fingerprint_of_detector(detector: Detector) -> str:
-    digest = hashlib.sha256(repr((detector.minimum_face, detector.thresholds, detector.factor)).encode())
+    digest = hashlib.sha256(repr(detector.settings).encode())
     for net in (detector.pnet, detector.rnet, detector.onet):
         _add_weights(digest, net)
     return f"MTCNN, faces from {detector.minimum_face:g} px, {digest.hexdigest()}"
