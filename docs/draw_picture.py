@@ -58,7 +58,7 @@ def draw(before: Image.Image, after: Image.Image, receipt: dict, output: Path) -
     (face,) = receipt["faces"]
     (answers,) = face["against_probes"].values()
     answers = sorted(answers, key=lambda answer: not answer["attacked"])
-    width, height, gap, below = SHOWN[2] - SHOWN[0], SHOWN[3] - SHOWN[1], 120, 196
+    width, height, gap, below = SHOWN[2] - SHOWN[0], SHOWN[3] - SHOWN[1], 120, 60 + 23 * len(answers)
     size = 2 * width + 3 * gap, height + below
     figure = plt.figure(figsize=(size[0] / 100, size[1] / 100), dpi=100)
     sides = (("before", before, "before", "matched_before"), ("after", after, "similarity", "matches"))

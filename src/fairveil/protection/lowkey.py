@@ -23,6 +23,7 @@ from fairveil.protection.ascent import (
 )
 from fairveil.protection.dispersion import goals
 from fairveil.protection.perceptual import LPIPS, delta_e
+from fairveil.threads import apply_side_by_side, side_by_side
 
 FEATURE_DIMENSIONS = 512
 """Over how many dimensions LowKey's released code averages squared feature differences."""
@@ -218,6 +219,7 @@ def attack(
     grey: bool = False,
     generator: torch.Generator | None = None,
     apart: torch.Generator | None = None,
+    cores: int = 1,
     on_step: Callable[[int], None] = lambda steps: None,
 ) -> Trace:
     """Maximise equation 3.1 by gradient ascent, for several faces at once.
@@ -231,6 +233,7 @@ def attack(
         grey: give all three channels the same perturbation.
         generator: where the starting noise and the jitter of landmarks come from.
         apart: draws the goals of `LowKey.apart`; the default generator of torch if none is given.
+        cores: how many networks run side by side on a processor, which changes no result; see `fairveil.threads`.
         on_step: called after every step with the number of steps done.
 
     Returns:
@@ -243,10 +246,9 @@ def attack(
     if settings.stop_below is not None:
         thresholds = _thresholds(recognizers).to(images.device) - settings.stop_below
     window = torch.ones_like(images[:, :1]) if window is None else window
-    perceptual = LPIPS.pretrained("alexnet", images.device)
     with torch.no_grad():
         clean = _embed(recognizers, images, landmarks, settings)
-        reference = perceptual.features(images)
+        lpips = _lpips_to(images)
     own = goals(recognizers, len(landmarks), apart) if settings.apart else []
 
     pixel = min(images.shape[2:]) / FULL_CANVAS  # a pixel of a canvas of full size, in pixels of this one
@@ -254,60 +256,63 @@ def attack(
     delta = shape(uniform_noise(images, 1 if grey else 3, settings.noise, generator))
     active = torch.ones(len(landmarks), dtype=torch.bool, device=images.device)
     steps, looks = active.long() * 0, []
-    for step in range(settings.steps):
-        delta.requires_grad_(True)
-        moved = images + window * delta
-        distances, to_own = [], []
-        for smooth in _branches(settings.smoothing, step):
-            view = _smooth(moved, settings) if smooth else moved
-            points = landmarks + normal_noise(landmarks, settings.landmark_jitter * pixel, generator)
-            embeddings = _embed(recognizers, view, points, settings)
-            distances += [feature_distance(f, g) for f, g in zip(clean, embeddings, strict=True)]
-            to_own += [feature_distance(f, g) for f, g in zip(own, embeddings, strict=bool(own))]
-            if not smooth:
-                looks.append(_similarity(clean, embeddings))
+    with side_by_side(cores if images.device.type == "cpu" else 1) as together:
+        for step in range(settings.steps):
+            delta.requires_grad_(True)
+            moved = images + window * delta
+            branches = _branches(settings.smoothing, step)
+            networks: list[tuple[Callable[[Tensor], Tensor], Tensor]] = [(lpips, moved)]  # first, as it takes long
+            for smooth in branches:
+                view = _smooth(moved, settings) if smooth else moved
+                points = landmarks + normal_noise(landmarks, settings.landmark_jitter * pixel, generator)
+                networks += _to_embed(recognizers, view, points, settings)
+            price, *seen = apply_side_by_side(together, networks)
+            distances = [feature_distance(f, g) for f, g in zip(clean * len(branches), seen, strict=True)]
+            if not branches[0]:  # the unsmoothed look comes first
+                looks.append(_similarity(clean, seen[: len(recognizers)]))
                 if thresholds is not None:
                     active = active & (looks[-1] >= thresholds).any(1)
-        if not active.any():
-            break
-        price = perceptual.distance(reference, perceptual.features(moved))
-        value = objective(distances, price, settings.alpha)
-        if own:
-            value = value - settings.apart * objective(to_own, price, alpha=0)
-        if settings.max_lpips is not None:  # a face over its budget only pays back
-            value = torch.where(price > settings.max_lpips, -price, value)
-        (gradient,) = torch.autograd.grad(value.sum(), delta)
-        working = active if len(images) == len(active) else active.any()[None]
-        with torch.no_grad():
-            move = settings.step_size * direction(shape(gradient), settings.step_rule)
-            delta = within_range(images, delta + move * working.view(-1, 1, 1, 1))
-            if settings.max_change is not None:
-                change = delta_e(images, images + window * delta).view(-1, 1, 1, 1)
-                delta = delta * (settings.max_change / change).clamp(max=1)
-        steps = steps + active
-        on_step(step + 1)
+            if not active.any():
+                break
+            value = objective(distances, price, settings.alpha)
+            if own:
+                to_own = [feature_distance(f, g) for f, g in zip(own * len(branches), seen, strict=True)]
+                value = value - settings.apart * objective(to_own, price, alpha=0)
+            if settings.max_lpips is not None:  # a face over its budget only pays back
+                value = torch.where(price > settings.max_lpips, -price, value)
+            (gradient,) = torch.autograd.grad(value.sum(), delta)
+            working = active if len(images) == len(active) else active.any()[None]
+            with torch.no_grad():
+                move = settings.step_size * direction(shape(gradient), settings.step_rule)
+                delta = within_range(images, delta + move * working.view(-1, 1, 1, 1))
+                if settings.max_change is not None:
+                    change = delta_e(images, images + window * delta).view(-1, 1, 1, 1)
+                    delta = delta * (settings.max_change / change).clamp(max=1)
+            steps = steps + active
+            on_step(step + 1)
 
     with torch.no_grad():
-        delta = _within_budgets(images, delta.detach() * window, reference, perceptual, settings)
+        delta = _within_budgets(images, delta.detach() * window, lpips, settings)
         looks.append(_similarity(clean, _embed(recognizers, images + delta, landmarks, settings)))
         return Trace(
             perturbation=delta,
-            lpips=perceptual.distance(reference, perceptual.features(images + delta)).expand(len(landmarks)),
+            lpips=lpips(images + delta).expand(len(landmarks)),
             change=delta_e(images, images + delta).expand(len(landmarks)),
             similarity={r.name: [look[:, column] for look in looks] for column, r in enumerate(recognizers)},
             steps=steps,
         )
 
 
-def _within_budgets(
-    images: Tensor, delta: Tensor, reference: list[Tensor], perceptual: LPIPS, settings: LowKey
-) -> Tensor:
-    """The perturbation, made smaller as far as the budgets ask for it; `reference` are the images' LPIPS features."""
+def _lpips_to(images: Tensor) -> Callable[[Tensor], Tensor]:
+    """LPIPS (AlexNet) of other pictures to these, whose features are computed once: (F, 3, H, W) to (F,)."""
+    perceptual = LPIPS.pretrained("alexnet", images.device)
+    reference = perceptual.features(images)
+    return lambda others: perceptual.distance(reference, perceptual.features(others))
+
+
+def _within_budgets(images: Tensor, delta: Tensor, lpips: Callable[[Tensor], Tensor], settings: LowKey) -> Tensor:
+    """The perturbation, made smaller as far as the budgets ask for it."""
     if settings.max_lpips is not None:
-
-        def lpips(pictures: Tensor) -> Tensor:
-            return perceptual.distance(reference, perceptual.features(pictures))
-
         delta = within_budget(images, delta, lpips, settings.max_lpips)
     if settings.max_change is not None:
         delta = within_budget(images, delta, partial(delta_e, images), settings.max_change)
@@ -320,15 +325,23 @@ def _branches(smoothing: str, step: int) -> tuple[bool, ...]:
 
 
 def _embed(recognizers: Sequence[Recognizer], images: Tensor, landmarks: Tensor, settings: LowKey) -> list[Tensor]:
-    """Each recogniser's embeddings (F, D) of the faces; those that see the same crop share it."""
+    """Each recogniser's embeddings (F, D) of the faces."""
+    return [embed(crops) for embed, crops in _to_embed(recognizers, images, landmarks, settings)]
+
+
+def _to_embed(
+    recognizers: Sequence[Recognizer], images: Tensor, landmarks: Tensor, settings: LowKey
+) -> list[tuple[Callable[[Tensor], Tensor], Tensor]]:
+    """What embeds the faces under each recognizer, and the crops it is to be given; equal crops are cut once."""
     crops: dict[tuple[int, float, float], Tensor] = {}
-    embeddings = []
-    for recognizer in recognizers:
-        place = (recognizer.framing.size, recognizer.framing.zoom, recognizer.framing.drop)
+    for framing in (recognizer.framing for recognizer in recognizers):
+        place = (framing.size, framing.zoom, framing.drop)
         if place not in crops:
-            crops[place] = recognizer.framing.crop(images, landmarks, antialias=settings.antialias)
-        embeddings.append(recognizer.embed_crops(crops[place], mirror=settings.mirror))
-    return embeddings
+            crops[place] = framing.crop(images, landmarks, antialias=settings.antialias)
+    return [
+        (partial(r.embed_crops, mirror=settings.mirror), crops[r.framing.size, r.framing.zoom, r.framing.drop])
+        for r in recognizers
+    ]
 
 
 def _smooth(images: Tensor, settings: LowKey) -> Tensor:
@@ -347,6 +360,6 @@ def _thresholds(recognizers: Sequence[Recognizer]) -> Tensor:
     return torch.tensor([r.threshold.similarity for r in recognizers if r.threshold is not None])
 
 
-def _similarity(clean: list[Tensor], embeddings: list[Tensor]) -> Tensor:
+def _similarity(clean: Sequence[Tensor], embeddings: Sequence[Tensor]) -> Tensor:
     """The cosine of every protected face to itself under each of n recognisers: (F, n)."""
     return torch.stack([(f * g.detach()).sum(-1) for f, g in zip(clean, embeddings, strict=True)], -1)

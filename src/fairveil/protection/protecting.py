@@ -213,7 +213,7 @@ def protect_pixels(
         check_names(recognizers)
     settings = preset(strength) if isinstance(strength, str) else strength
     started = time.perf_counter()
-    with one_thread():  # so that the same seed gives the same photo on any number of cores
+    with one_thread() as cores:  # so that the same seed gives the same photo on any number of cores
         if isinstance(faces, Faces):
             found = chosen = faces
         else:
@@ -222,7 +222,7 @@ def protect_pixels(
             chosen = found if faces == "all" else found[:1]
         if recognizers is None:
             recognizers = [load_recognizer(name) for name in DEFAULT_ENSEMBLE] if len(chosen) else []
-        pixels, records = _perturb(photo, chosen, recognizers, settings, seed, on_step)
+        pixels, records = _perturb(photo, chosen, recognizers, settings, seed, cores, on_step)
     return Protection(
         photo,
         pixels,
@@ -247,6 +247,7 @@ def _perturb(
     recognizers: Sequence[Recognizer],
     settings: LowKey,
     seed: int,
+    cores: int,
     on_step: Callable[[int, int], None],
 ) -> tuple[Tensor, list[FaceRecord]]:
     """Attack every face on its canvas and put the results together on a copy of the photo."""
@@ -271,6 +272,7 @@ def _perturb(
             grey=grey,
             generator=generator,
             apart=apart,
+            cores=cores,
             on_step=partial(advance, number * settings.steps),
         )
         for canvas, perturbation in zip(canvases, trace.perturbation, strict=True):
