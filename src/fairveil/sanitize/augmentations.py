@@ -2,14 +2,13 @@
 
 Each is a small frozen object that is called with pictures, soft labels and a generator, and gives others of the same
 shapes: in the loop of `fairveil.training`, in anybody's own, or where a `DataLoader` puts batches together
-(`as_collate`). Every picture of a batch has draws of its own.
+(`fairveil.sanitize.as_collate`). Every picture of a batch has draws of its own.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -191,50 +190,6 @@ class Compose:
         return images, targets
 
 
-class Collate:
-    """See `as_collate`."""
-
-    def __init__(self, augmentation: Augmentation, classes: int, seed: int) -> None:
-        self.augmentation, self.classes, self.seed = augmentation, classes, seed
-        self._generator: torch.Generator | None = None
-
-    def __call__(self, samples: Sequence[tuple[Tensor, int]]) -> tuple[Tensor, Tensor]:
-        """Samples of pictures (C, H, W) and labels, to images float (B, C, H, W) and soft targets (B, K)."""
-        images = torch.stack([image for image, _ in samples])
-        if not images.is_floating_point():
-            images = images.float() / 255
-        labels = torch.tensor([label for _, label in samples])
-        if labels.min() < 0 or labels.max() >= self.classes:
-            raise FairveilError(
-                f"Labels go from {int(labels.min())} to {int(labels.max())}, but {self.classes} classes have labels "
-                f"from 0 to {self.classes - 1}: give as many classes as there are."
-            )
-        if self._generator is None:
-            worker = torch.utils.data.get_worker_info()
-            stream = [self.seed] if worker is None else [self.seed, worker.seed]
-            self._generator = torch.Generator().manual_seed(_seed_of(stream))
-        return self.augmentation(images, F.one_hot(labels, self.classes).to(images), self._generator)
-
-
-def as_collate(augmentation: Augmentation, classes: int, *, seed: int = 0) -> Collate:
-    """An augmentation as the `collate_fn` of a PyTorch `DataLoader` over pairs of picture and label.
-
-    Each worker process has draws of its own, other ones in every epoch; with a seeded generator of the loader they are
-    the same in every run.
-
-    Args:
-        augmentation: what is done to each batch.
-        classes: how many there are.
-        seed: of the draws.
-
-    >>> pairs = [(torch.rand(3, 8, 8), number % 3) for number in range(6)]
-    >>> images, soft = next(iter(torch.utils.data.DataLoader(pairs, 6, collate_fn=as_collate(Mixup(), classes=3))))
-    >>> images.shape, soft.shape
-    (torch.Size([6, 3, 8, 8]), torch.Size([6, 3]))
-    """
-    return Collate(augmentation, classes, seed)
-
-
 def _members(count: int, width: int, generator: torch.Generator) -> Tensor:
     """For each picture of a batch itself and `width` − 1 others, all different: (B, width).
 
@@ -267,11 +222,6 @@ def _boxes(sides: Tensor, images: Tensor, generator: torch.Generator, *, in_pixe
 
 def _uniform(shape: Sequence[int], generator: torch.Generator) -> Tensor:
     return torch.rand(tuple(shape), generator=generator, device=generator.device)
-
-
-def _seed_of(stream: Sequence[int]) -> int:
-    """A seed that two different streams share by chance only."""
-    return int(np.random.SeedSequence(list(stream)).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
 def _check(images: Tensor, targets: Tensor) -> None:
