@@ -24,6 +24,6 @@ def test_every_defence_gives_a_loss_that_can_be_lowered(name):
 
 
 def test_a_name_that_is_none_is_a_sentence():
-    with pytest.raises(FairveilError, match=r"no defence 'cutmixx'\. Did you mean CutMix"):
+    with pytest.raises(FairveilError, match=r"no defense 'cutmixx'\. Did you mean CutMix"):
         defense("cutmixx", size=32)
     assert defense("cutmix", size=32).name == "CutMix"

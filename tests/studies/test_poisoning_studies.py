@@ -57,7 +57,7 @@ def test_data_that_are_not_here_are_generated_and_that_is_said(monkeypatch, tmp_
     settings = study.resolve(study.presets["small"])
     assert settings.victim.data == "synthetic"
     assert "generated stripes" in study.differences(settings)[0]
-    with pytest.raises(FairveilError, match="no defence 'cutmixx'"):
+    with pytest.raises(FairveilError, match="no defense 'cutmixx'"):
         override(study.presets["small"], ["defenses=['cutmixx']"])
     assert Infection.model_fields.keys() == {"victim", "defense", "share", "trigger", "run"}
 

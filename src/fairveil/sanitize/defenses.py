@@ -71,7 +71,7 @@ def defense(name: str, *, size: int, padding: int = 4) -> Defense:
     known = next((one for one in DEFENSES if one.lower() == name.lower()), None)
     if known is None:
         raise FairveilError(
-            f"There is no defence {name!r}.{did_you_mean(name, DEFENSES)} There are {', '.join(DEFENSES)}."
+            f"There is no defense {name!r}.{did_you_mean(name, DEFENSES)} There are {', '.join(DEFENSES)}."
         )
     return Defense(known, *_MAKERS[known](FlipAndCrop(padding), size))
 

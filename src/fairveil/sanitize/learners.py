@@ -91,17 +91,27 @@ class HeadOnly:
         """A head of random weights; see `Learner`."""
         return self.features.fresh(seed)
 
-    def learn(self, data: LabelledImages, defense: Defense, *, seed: int) -> nn.Module:
-        """Fit a head; see `Learner`.
+    @staticmethod
+    def check(defense: Defense) -> None:
+        """Refuse a defense that no head can be fitted under.
 
         Raises:
-            FairveilError: the defence changes gradients, or has a loss that heads are not fitted to.
+            FairveilError: the defense changes gradients, or has a loss that heads are not fitted to.
         """
         if not isinstance(defense.objective, Classification | MaxUp) or defense.gradients is not None:
             raise FairveilError(
                 f"{defense.name} cannot be tried where only a head is fitted, since it changes the steps of training: "
                 "leave it out, or train from scratch."
             )
+
+    def learn(self, data: LabelledImages, defense: Defense, *, seed: int) -> nn.Module:
+        """Fit a head; see `Learner`.
+
+        Raises:
+            FairveilError: the defence changes gradients, or has a loss that heads are not fitted to.
+        """
+        self.check(defense)
+        assert isinstance(defense.objective, Classification | MaxUp)
         generator = torch.Generator().manual_seed(seed)
         return fit_head(self.features, data, defense.objective, generator=generator, views=self.views).eval()
 
