@@ -56,7 +56,7 @@ def rehearse(
         AttackName.both
     ),
     defense: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="Defense to try; repeatable. All augmentations by default.")
+        list[str] | None, typer.Option(metavar="NAME", help="Defense to try, repeatable; all augmentations by default.")
     ] = None,
     preset: Annotated[
         PresetName, typer.Option(help="smoke: to see that it runs; small: two cores; paper: the published size.")

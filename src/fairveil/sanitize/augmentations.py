@@ -49,7 +49,7 @@ class Mixup:
 
     def __call__(self, images: Tensor, targets: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Mix a batch: images float (B, C, H, W), soft targets float (B, K)."""
-        _check(images, targets)
+        check_batch(images, targets)
         members = _members(len(images), self.width, generator).to(images.device)  # (B, width), first of all itself
         concentration = torch.full(members.shape, self.alpha, dtype=torch.float64, device=generator.device)
         weights = torch._sample_dirichlet(concentration, generator).to(images)
@@ -70,7 +70,7 @@ class CutMix:
     Attributes:
         share: how likely it is that a picture is mixed at all.
         draws: whether each picture has a box of its own, or "batch" one for all, as much published code has it. That
-            of the chapter mixes half of its batches: `CutMix(share=0.5, draws="batch")`.
+            of the chapter is `fairveil.sanitize.published.BatchCutMix`.
 
     Raises:
         FairveilError: settings out of range; or, when called, the batch is of one picture.
@@ -88,7 +88,7 @@ class CutMix:
 
     def __call__(self, images: Tensor, targets: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Mix a batch: images float (B, C, H, W), soft targets float (B, K)."""
-        _check(images, targets)
+        check_batch(images, targets)
         other = _members(len(images), 2, generator)[:, 1].to(images.device)
         count = len(images) if self.draws == "image" else 1
         sides = (1 - _uniform((count,), generator)).sqrt()  # λ ~ Dir[1, 1] is uniform
@@ -103,7 +103,7 @@ class Cutout:
 
     Attributes:
         size: side of the box in pixels, of which less is seen where it sticks out; None for random sides as those of
-            `CutMix`, which is how the chapter's text has it. Its code has boxes of 18 pixels in pictures of 32.
+            `CutMix`, which is how the chapter's text has it. For its code see `fairveil.sanitize.published`.
 
     Raises:
         FairveilError: the box has no pixels; or, when called, it is larger than the picture.
@@ -118,7 +118,7 @@ class Cutout:
 
     def __call__(self, images: Tensor, targets: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Blacken a box of each picture: images float (B, C, H, W); the targets are given back as they are."""
-        _check(images, targets)
+        check_batch(images, targets)
         height, width = images.shape[2:]
         if self.size is None:
             sides = (1 - _uniform((len(images),), generator)).sqrt()
@@ -155,7 +155,7 @@ class FlipAndCrop:
 
     def __call__(self, images: Tensor, targets: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Shift and mirror each picture: images float (B, C, H, W); the targets are given back as they are."""
-        _check(images, targets)
+        check_batch(images, targets)
         count, _, height, width = images.shape
         start = torch.randint(2 * self.padding + 1, (2, count, 1), generator=generator, device=generator.device)
         rows, columns = (
@@ -224,7 +224,12 @@ def _uniform(shape: Sequence[int], generator: torch.Generator) -> Tensor:
     return torch.rand(tuple(shape), generator=generator, device=generator.device)
 
 
-def _check(images: Tensor, targets: Tensor) -> None:
+def check_batch(images: Tensor, targets: Tensor) -> None:
+    """Refuse what cannot be augmented.
+
+    Raises:
+        FairveilError: images are not float (B, C, H, W), or targets not float (B, K).
+    """
     if images.ndim != 4 or not images.is_floating_point() or not len(images):
         raise FairveilError(
             f"Pictures of shape {tuple(images.shape)} and type {images.dtype} cannot be augmented: give floats, "

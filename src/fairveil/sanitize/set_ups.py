@@ -12,6 +12,7 @@ from fairveil.sanitize.defenses import Defense, defense
 from fairveil.sanitize.gradient_matching import Brewing
 from fairveil.sanitize.head_matching import TransferNetwork
 from fairveil.sanitize.learners import FromScratch, HeadOnly, Learner
+from fairveil.sanitize.published import PUBLISHED_TRAINING
 from fairveil.sanitize.rehearsal import Rehearsal
 from fairveil.sanitize.trials import Scenario
 from fairveil.sanitize.verdict import LEAST_EFFECT, MOST_LOST
@@ -67,7 +68,7 @@ SET_UPS: Mapping[str, SetUp] = {
     "small": SetUp(),
     "paper": SetUp(
         network="resnet-18",
-        training=Training(epochs=40, schedule="steps", precision="bf16"),
+        training=PUBLISHED_TRAINING,
         images=None,
         test_images=None,
         brewing=Brewing(),

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -262,7 +262,7 @@ class _Run:
         for step, rows in enumerate(plan):
             for group in self.optimizer.param_groups:  # at the middle of the step, where no schedule is at zero
                 group["lr"] = learning_rate_at(number + (step + 0.5) / len(plan), self.settings)
-            loss = self.prepared(self.batches.batch(rows), own)
+            loss = self.prepared(replace(self.batches.batch(rows), epoch=number), own)
             self.optimizer.zero_grad()
             self.accelerator.backward(loss)
             if self.gradients is not None:
