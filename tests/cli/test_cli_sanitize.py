@@ -1,6 +1,7 @@
 """`fairveil sanitize` as somebody uses it, on a folder of pictures."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from PIL import Image
@@ -10,7 +11,7 @@ from fairveil.cli.sanitize import sanitize_app
 from fairveil.data.images import read_image_folder, synthetic_images
 from fairveil.errors import FairveilError
 from fairveil.sanitize.set_ups import SET_UPS, rehearsals
-from fairveil.training import evaluate
+from fairveil.training import evaluate, loop
 from fairveil.training.saved_networks import load_network
 
 
@@ -33,16 +34,22 @@ def test_a_rehearsal_tells_its_cost_its_figures_and_what_follows_and_goes_on(pic
     words = ("rehearse", "--data", pictures, "--preset", "smoke", "--defense", "cutmix", "-o", tmp_path / "kept")
     first = run(*words, "--page", tmp_path / "one.html")
     assert first.exit_code == 0, first.output
-    assert "4 victims, 2 clean networks, 2 poisons: at most about" in " ".join(first.stderr.split())
+    told = " ".join(first.stderr.split())
+    assert "4 victims, 3 clean networks, 2 poisons: at most about" in told
+    assert "Warning: 2 trials of 1 defense cannot recommend any, however well it does: rehearse 5 or more." in told
+    assert "Warning: 32 test pictures cannot show" in told
     for heading in ("Backdoor (100%)", "Gradient matching", "Gradient matching, adaptive"):
         assert heading in first.stdout
-    assert first.stdout.count("Without a defence") == 3
+    assert first.stdout.count("Without a defense") == 3
     page = (tmp_path / "one.html").read_text(encoding="utf-8")
-    assert page.count("<figure>") == 3 and "a white box" in page and "Without a defence" in page
+    assert first.stdout.count("All together: ") == 1 and "All attacks together" in page
+    assert page.count("<figure>") == 3 and "a white box" in page and "Without a defense" in page
 
     kept = {file: file.stat().st_mtime_ns for file in (tmp_path / "kept").glob("[!.]*")}
     second = run(*words, "--page", tmp_path / "two.html", "--json")
-    verdicts = json.loads(second.stdout)
+    whole = json.loads(second.stdout)
+    assert whole["best"] is None and whole["recommendation"].startswith("All together: ")
+    verdicts = whole["attacks"]
     assert [one["attack"] for one in verdicts] == [
         "backdoor (100%)",
         "gradient matching",
@@ -50,6 +57,49 @@ def test_a_rehearsal_tells_its_cost_its_figures_and_what_follows_and_goes_on(pic
     ]
     assert all(one["trials"] == 2 and one["standings"][0]["name"] == "CutMix" for one in verdicts)
     assert kept == {file: file.stat().st_mtime_ns for file in (tmp_path / "kept").glob("[!.]*")}
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--attack", "gradient-matching", "--defense", "cutmixx"), "no defense 'cutmixx'"),
+        (("--attack", "both", "--defense", "CutMix", "--defense", "blur"), "no defense 'blur'"),
+        (("--attack", "both", "--defense", "DP-SGD (0.01)"), "cannot be tried where only a head is fitted"),
+    ],
+)
+def test_a_bad_defense_is_refused_before_anything_is_trained(pictures, tmp_path, monkeypatch, words, said):
+    monkeypatch.setattr("fairveil.sanitize.learners.train", lambda *_, **__: pytest.fail("something was trained"))
+    monkeypatch.setattr("fairveil.cli.sanitize._read", lambda *_: pytest.fail("pictures were read"))
+    outcome = run("rehearse", "--data", pictures, *words, "-o", tmp_path / "kept", "--page", tmp_path / "page.html")
+    assert isinstance(outcome.exception, FairveilError) and said in str(outcome.exception)
+    assert not list(tmp_path.iterdir())
+
+
+def test_data_that_an_attack_cannot_be_held_on_are_refused_before_features_are_trained(tmp_path, monkeypatch):
+    monkeypatch.setattr("fairveil.sanitize.learners.train", lambda *_, **__: pytest.fail("something was trained"))
+    data = synthetic_images(160, classes=2, size=16)
+    greedy = replace(SET_UPS["smoke"], budget=0.9)
+    with pytest.raises(FairveilError, match="choose a budget of at most"):
+        rehearsals("gradient-matching", data, greedy, folder=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("epochs", "said"),
+    [(0, "Stopped before the first epoch was finished: nothing is kept."), (1, "1 epoch is kept"), (2, "2 epochs")],
+)
+def test_stopped_training_says_what_is_kept(pictures, tmp_path, monkeypatch, epochs, said):
+    file = tmp_path / "model.safetensors"
+
+    def stop(epoch, loss):
+        if epoch > epochs:
+            raise KeyboardInterrupt
+
+    real = loop.train
+    monkeypatch.setattr("fairveil.training.train", lambda *given, **named: real(*given, **named, on_step=stop))
+    outcome = run("train", "--data", pictures, "--epochs", 3, "-o", file)
+    told = " ".join(outcome.stderr.split())
+    assert outcome.exit_code == 130 and said in told and not file.exists()
+    assert (f"{file.name}.checkpoint" in told) == (tmp_path / f"{file.name}.checkpoint").exists() == (epochs > 0)
 
 
 def test_a_report_that_is_there_is_kept_and_told_before_anything_is_trained(pictures, tmp_path):
@@ -79,7 +129,7 @@ def test_a_trained_network_is_saved_whole_and_can_be_loaded(pictures, tmp_path):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("--augment", "blur"), "no defence 'blur'"),
+        (("--augment", "blur"), "no defense 'blur'"),
         (("--network", "resnet-9"), "no network 'resnet-9'"),
         (("--device", "abacus"), "Networks cannot run on 'abacus' here"),
     ],
@@ -101,6 +151,6 @@ def test_files_that_hold_no_network_are_a_sentence(tmp_path):
 
 def test_noised_steps_cannot_be_rehearsed_on_fitted_heads(tmp_path):
     data = synthetic_images(160, classes=2, size=16)
-    drills = rehearsals("gradient-matching", data, SET_UPS["smoke"], defenses=["DP-SGD (0.01)"], folder=tmp_path)
     with pytest.raises(FairveilError, match="cannot be tried where only a head is fitted"):
-        drills[0].cost()
+        rehearsals("gradient-matching", data, SET_UPS["smoke"], defenses=["DP-SGD (0.01)"], folder=tmp_path)
+    assert not list(tmp_path.iterdir())

@@ -5,11 +5,11 @@ import torch
 from torch import nn
 
 from fairveil.errors import FairveilError
-from fairveil.sanitize.defenses import DEFENSES, defense
+from fairveil.sanitize.defenses import DEFENSES, PUBLISHED_DEFENSES, defense
 from fairveil.training.batches import Batch
 
 
-@pytest.mark.parametrize("name", DEFENSES)
+@pytest.mark.parametrize("name", (*DEFENSES, *PUBLISHED_DEFENSES))
 def test_every_defence_gives_a_loss_that_can_be_lowered(name):
     torch.manual_seed(0)
     network = nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 16, 3))
@@ -24,6 +24,6 @@ def test_every_defence_gives_a_loss_that_can_be_lowered(name):
 
 
 def test_a_name_that_is_none_is_a_sentence():
-    with pytest.raises(FairveilError, match=r"no defence 'cutmixx'\. Did you mean CutMix"):
+    with pytest.raises(FairveilError, match=r"no defense 'cutmixx'\. Did you mean CutMix"):
         defense("cutmixx", size=32)
     assert defense("cutmix", size=32).name == "CutMix"

@@ -64,3 +64,8 @@ def test_the_chapters_code_makes_one_picture_with_several_holes():
 def test_no_copies_are_a_sentence(make):
     with pytest.raises(FairveilError, match="1 or more"):
         make()
+
+
+def test_a_pair_of_tensors_is_no_batch():
+    with pytest.raises(FairveilError, match=r"give fairveil\.training\.Batch"):
+        MaxUp(Cutout(4))(a_network(), (torch.rand(4, 3, 8, 8), torch.eye(3)[[0, 1, 2, 0]]), torch.Generator())

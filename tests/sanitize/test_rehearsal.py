@@ -1,5 +1,7 @@
 """The fire drill as a library, on generated pictures."""
 
+import json
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -13,9 +15,12 @@ from fairveil.sanitize.backdoor import Backdoor
 from fairveil.sanitize.defenses import Defense
 from fairveil.sanitize.gradient_matching import Brewing
 from fairveil.sanitize.rehearsal import Rehearsal
+from fairveil.sanitize.rehearsal_report import section_of
+from fairveil.sanitize.trials import _seeds
 from fairveil.sanitize.triggers import Trigger
-from fairveil.training import Classification, Training
+from fairveil.training import Classification, Training, evaluate
 from fairveil.training.networks import ResidualNetwork, Shape
+from fairveil.version import code_version
 
 CLASSES = 3
 TRAINING = Training(epochs=2, batch_size=16, learning_rate=0.05)
@@ -66,20 +71,60 @@ def test_a_trigger_that_always_works_is_seen_and_few_trials_do_not_recommend():
 def test_it_stops_once_the_best_defence_is_apart(monkeypatch):
     monkeypatch.setattr("fairveil.sanitize.rehearsal.is_settled", lambda outcomes, undefended: True)
     assert not rehearsal(trials=3, least=2).run().stopped_early  # two trials can single out no defence
-    monkeypatch.setattr("fairveil.sanitize.verdict.LEVEL", 1.1)
+    monkeypatch.setattr("fairveil.sanitize.verdict.Verdict.best", property(lambda verdict: verdict.standings[0]))
     done = rehearsal(trials=4, least=2).run()
     assert done.verdict.trials == 2 and done.stopped_early
     assert not rehearsal(trials=2, least=2).run().stopped_early
+
+
+def test_each_defense_is_trained_once_on_clean_data_and_that_is_its_price(tmp_path):
+    drill = rehearsal(defenses=("cutout", "mixup"), trials=3, folder=tmp_path)
+    done = drill.run()
+    assert len(list(tmp_path.glob("clean-*"))) == 3 + 2  # the attacker's own of each trial, and one of each defense
+    test = drill.scenario.test
+    where = replace(drill.scenario, folder=tmp_path)
+    for standing in done.verdict.standings:
+        under = drill.defenses[standing.name]
+        network = drill.scenario.learner.learn(drill.scenario.train, under, seed=_seeds([0, 0])[1])
+        assert standing.clean_accuracy.value == pytest.approx(evaluate(network, test))
+        bare = where.clean_right(drill.scenario.usual, [0, 0])
+        assert standing.price.value == pytest.approx(float(bare.float().mean()) - standing.clean_accuracy.value)
+        poisoned = [one.right / one.tested for one in done.outcomes[standing.name]]
+        assert standing.poisoned_accuracy.value == pytest.approx(sum(poisoned) / 3)
+        assert all(one.own_clean_hits is not None for one in done.outcomes[standing.name])
+    assert done.versions == (code_version(),)
+
+
+def test_what_cannot_recommend_anything_is_told_beforehand():
+    few, more = rehearsal(defenses=("cutout", "mixup"), trials=5), rehearsal(defenses=("cutout", "mixup"), trials=6)
+    assert "5 trials of 2 defenses cannot recommend any, however well it does: rehearse 6 or more." in few.warnings
+    assert not any("trials" in one for one in more.warnings)
+    assert any("18 test pictures cannot show" in one for one in more.warnings)
+    assert rehearsal(trials=6, test=synthetic_images(90, classes=CLASSES, size=16, seed=1)).warnings == []
+    assert any("ask for a smaller" in one for one in rehearsal(trials=500, least_effect=0.999).warnings)
+    assert "No defense is tried" in rehearsal(defenses=("Baseline",)).warnings[0]
+
+
+def test_outcomes_of_several_versions_are_told(tmp_path):
+    rehearsal(trials=2, folder=tmp_path).run()
+    kept = sorted(tmp_path.glob("outcome-*"))[0]
+    kept.write_text(json.dumps(json.loads(kept.read_text()) | {"version": "0.1.0+older"}))
+    drill = rehearsal(trials=2, folder=tmp_path)
+    done = drill.run()
+    assert set(done.versions) == {"0.1.0+older", code_version()}
+    section = section_of(drill, done, preset="smoke")
+    assert any("2 states of fairveil" in said and "0.1.0+older" in said for said in section.differences)
 
 
 def test_the_cost_counts_what_will_be_made(tmp_path):
     basic = rehearsal(GradientMatching(brewing=Brewing(steps=3, restarts=2), budget=0.1), trials=1, folder=tmp_path)
     assert not list(tmp_path.iterdir())
     cost = basic.cost()
-    assert (cost.victims, cost.clean, cost.poisons) == (2, 1, 1) and cost.seconds > 0
+    assert (cost.victims, cost.clean, cost.poisons) == (2, 2, 1) and cost.seconds > 0
     assert not list(tmp_path.iterdir())
     basic.run()
     assert len(list(tmp_path.glob("outcome-*"))) == 2 and len(list(tmp_path.glob("poison-*"))) == 1
+    assert len(list(tmp_path.glob("clean-*"))) == 2
     adaptive = rehearsal(GradientMatching(brewing=Brewing(steps=3, restarts=2), budget=0.1, knows="training"), trials=5)
     cost = adaptive.cost()
     assert (cost.victims, cost.clean, cost.poisons) == (10, 10, 10)
@@ -90,7 +135,7 @@ def test_what_cannot_be_rehearsed_is_a_sentence():
     data = synthetic_images(30, classes=CLASSES, size=16)
     for wrong, words in [
         ({"trials": 0}, "0 trials"),
-        ({"defenses": ("Cutmx",)}, "no defence 'Cutmx'"),
+        ({"defenses": ("Cutmx",)}, "no defense 'Cutmx'"),
         ({"test": synthetic_images(30, classes=2, size=16)}, "do not belong together"),
         ({"defenses": (Defense("Baseline", Classification()),)}, "give yours another"),
         ({"defenses": (Defense("a", Classification()), Defense("a", Classification(CutMix())))}, "same name"),

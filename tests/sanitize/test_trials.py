@@ -23,6 +23,7 @@ from fairveil.sanitize.trials import Outcome, Scenario
 from fairveil.sanitize.triggers import Trigger
 from fairveil.training import Classification, Training
 from fairveil.training.networks import ResidualNetwork, Shape
+from fairveil.version import code_version
 
 CLASSES = 3
 USUAL = defense("Baseline", size=12, padding=1)
@@ -84,9 +85,10 @@ def test_a_trial_is_the_same_under_every_defence_and_is_not_run_twice(tmp_path):
     assert len({one.aim for one in first}) == 1 and len({one.clean_hits for one in first}) == 1
     assert all(one.pictures == 10 and one.tested == 30 and 0 <= one.hits <= 10 for one in first)
     files = sorted(tmp_path.glob("[!.]*"))
-    assert [file.name.split("-")[0] for file in files] == ["clean", "outcome", "outcome"]
+    assert [file.name.split("-")[0] for file in files] == ["clean", "clean", "outcome", "outcome"]
+    assert all(one.version == code_version() and one.own_clean_hits is not None for one in first)
 
-    kept = files[1]
+    kept = files[2]
     kept.write_text(json.dumps(json.loads(kept.read_text()) | {"aim": "kept"}))
     again = scenario(tmp_path).outcomes(attack, defenses, [0, 0])
     assert sorted(one.aim == "kept" for one in again) == [False, True]

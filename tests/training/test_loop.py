@@ -8,13 +8,15 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
+from accelerate import Accelerator
 from torch import nn
 
 from fairveil.data.images import synthetic_images
 from fairveil.errors import FairveilError
+from fairveil.sanitize.augmentations import Compose, CutMix, FlipAndCrop
 from fairveil.sanitize.noised_gradients import ClipAndNoise
-from fairveil.training.batches import in_sequence
-from fairveil.training.loop import evaluate, train
+from fairveil.training.batches import in_sequence, shuffled
+from fairveil.training.loop import _Run, chosen_device, evaluate, train
 from fairveil.training.networks import build_network
 from fairveil.training.objectives import Classification
 from fairveil.training.schedules import Training, learning_rate_at
@@ -208,6 +210,55 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path, changed, sentence):
     with pytest.raises(FairveilError, match=sentence):
         train(**{**given, "network": _network(), **changed}, checkpoint=path)
     assert path.read_bytes() == before
+
+
+def test_the_sentence_names_all_that_differs_and_shows_the_part_that_does(tmp_path):
+    path = tmp_path / "run.pt"
+    crops = FlipAndCrop(padding=4)
+    with pytest.raises(_StoppedError):
+        train(_network(), DATA, FEW, checkpoint=path, on_epoch=_stop,
+              objective=Classification(Compose((crops, CutMix()))))  # fmt: skip
+    with pytest.raises(FairveilError) as caught:
+        train(_network(), DATA, FEW.model_copy(update={"epochs": 9}), checkpoint=path,
+              objective=Classification(Compose((crops, CutMix(share=0.5)))))  # fmt: skip
+    said = str(caught.value)
+    assert "other settings (epochs 4, now 9)" in said and "and other objective" in said
+    assert "CutMix(share=1.0" in said and "CutMix(share=0.5" in said and "FlipAndCrop" not in said
+
+
+@pytest.mark.parametrize(
+    ("asked", "found", "processes", "chosen"),
+    [
+        (None, "cuda:0", 1, "cuda:0"),
+        ("cuda", "cuda:0", 1, "cuda:0"),
+        ("cuda:1", "cuda:0", 1, "cuda:1"),
+        ("cuda:1", "cuda:1", 2, "cuda:1"),
+        ("cpu", "cpu", 2, "cpu"),
+    ],
+)
+def test_a_card_is_chosen_by_its_number(asked, found, processes, chosen):
+    assert chosen_device(asked, torch.device(found), processes) == torch.device(chosen)
+
+
+def test_devices_that_are_not_there_or_not_for_all_are_a_sentence():
+    with pytest.raises(FairveilError, match="no cuda:1 to train on here"):
+        chosen_device("cuda:1", torch.device("cpu"), 1)
+    with pytest.raises(FairveilError, match="2 processes cannot all train on cuda:1"):
+        chosen_device("cuda:1", torch.device("cuda:0"), 2)
+
+
+def test_everything_of_a_run_lies_where_it_was_asked_to():
+    elsewhere = torch.device("meta")
+    run = _Run(Accelerator(cpu=True), elsewhere, _network(), DATA, FEW, Classification(), shuffled, None)
+    assert {parameter.device for parameter in run.prepared.parameters()} == {elsewhere}
+    assert run.batches.device == elsewhere
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="there are no two graphics cards here")
+def test_the_second_card_trains_what_it_was_asked_to():
+    network = _network()
+    train(network, DATA, FEW, device="cuda:1")
+    assert {parameter.device for parameter in network.parameters()} == {torch.device("cuda:1")}
 
 
 def _stop(epoch):

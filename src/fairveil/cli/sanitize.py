@@ -4,10 +4,11 @@ import json
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
+from rich.progress import Progress
 from rich.text import Text
 
 from fairveil.cli.studies import PresetName, check_device
@@ -15,7 +16,12 @@ from fairveil.cli.terminal import named_path, progress_bar, results, talk
 from fairveil.errors import FairveilError
 
 if TYPE_CHECKING:  # torch takes seconds to import: --help should not wait for it
+    from collections.abc import Sequence
+
     from fairveil.data.images import LabelledImages
+    from fairveil.report.study import StudySection
+    from fairveil.sanitize.recommendation import Conclusion
+    from fairveil.sanitize.rehearsal import Cost, Rehearsal, Rehearsed
 
 sanitize_app = typer.Typer(
     no_args_is_help=True, help="Train on data you did not collect: augmentations that defuse poison, and a fire drill."
@@ -40,7 +46,7 @@ Data = Annotated[
 Size = Annotated[
     int, typer.Option(min=8, max=512, help="Height and width that the pictures of a folder are brought to.")
 ]
-Device = Annotated[str, typer.Option(help="Where networks are trained, as torch names it: cpu, cuda.")]
+Device = Annotated[str, typer.Option(help="Where networks are trained, as torch names it: cpu, cuda, cuda:1.")]
 
 
 @sanitize_app.command()
@@ -50,7 +56,7 @@ def rehearse(
         AttackName.both
     ),
     defense: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="Defence to try; repeatable. All augmentations by default.")
+        list[str] | None, typer.Option(metavar="NAME", help="Defense to try, repeatable; all augmentations by default.")
     ] = None,
     preset: Annotated[
         PresetName, typer.Option(help="smoke: to see that it runs; small: two cores; paper: the published size.")
@@ -69,39 +75,76 @@ def rehearse(
     ),
     overwrite: Annotated[bool, typer.Option(help="Replace a report that is there already.")] = False,
     device: Device = "cpu",
+    least_effect: Annotated[
+        float, typer.Option(min=0, max=1, help="How far success must fall before a defense is recommended (share).")
+    ] = 0.1,
+    most_lost: Annotated[
+        float, typer.Option(min=0, max=1, help="How much accuracy a recommended defense may cost at most (share).")
+    ] = 0.05,
     as_json: Annotated[bool, typer.Option("--json", help="Print the verdicts as JSON.")] = False,
 ) -> None:
-    """Attack networks like yours on your own data, and see which defence holds and what it costs in accuracy.
+    """Attack networks like yours on your own data, and see which defense holds and what it costs in accuracy.
+
+    A defense is recommended if success clearly falls by --least-effect or more and no more accuracy than --most-lost
+    is lost, by the ends of paired 95 % intervals. The price is that of networks trained on clean data.
 
     Example: fairveil sanitize rehearse --data cifar10 --attack backdoor --defense CutMix
     """
-    from fairveil.report.rendering import to_terminal
     from fairveil.report.study import write_report
-    from fairveil.sanitize.rehearsal_report import section_of, table_of
-    from fairveil.sanitize.set_ups import SET_UPS, Kind, rehearsals
+    from fairveil.sanitize.recommendation import Conclusion
+    from fairveil.sanitize.rehearsal_report import section_of_all
+    from fairveil.sanitize.set_ups import SET_UPS, Kind, check_defenses, rehearsals
 
     if page.exists() and not overwrite:
         raise FairveilError(f"{page} is there already: allow --overwrite, or choose another --page.")
     _check_parent(page)
     check_device(device)
-    train, test = _read(data, size)
+    set_up = SET_UPS[preset.value]
     kinds: list[Kind] = ["backdoor", "gradient-matching"] if attack is AttackName.both else [attack.value]  # type: ignore[list-item]
+    for kind in kinds:
+        check_defenses(kind, set_up, defense or ())
+    train, test = _read(data, size)
     drills = []
-    with progress_bar() as progress:
-        progress.add_task("getting ready", total=None)
-        for kind in kinds:
-            drills += rehearsals(
-                kind,
-                train,
-                SET_UPS[preset.value],
-                test=test,
-                defenses=defense or (),
-                trials=trials,
-                seed=seed,
-                folder=folder,
-                device=device,
-            )
-        costs = [drill.cost() for drill in drills]
+    try:
+        with progress_bar() as progress:
+            progress.add_task("getting ready", total=None)
+            for kind in kinds:
+                drills += rehearsals(
+                    kind,
+                    train,
+                    set_up,
+                    test=test,
+                    defenses=defense or (),
+                    trials=trials,
+                    seed=seed,
+                    folder=folder,
+                    device=device,
+                    least_effect=least_effect,
+                    most_lost=most_lost,
+                )
+            costs = [drill.cost() for drill in drills]
+        _foretell(drills, costs)
+        with progress_bar() as progress:
+            held = [_held(drill, progress, preset.value, quiet=as_json) for drill in drills]
+    except KeyboardInterrupt:
+        talk.print("Stopped. Finished networks and trials are kept; the same command goes on from there.")
+        raise typer.Exit(130) from None
+    conclusion = Conclusion(tuple(done.verdict for done, _ in held))
+    sections = [section for _, section in held]
+    if len(held) > 1:
+        sections.insert(0, section_of_all(conclusion, preset=preset.value))
+    today = datetime.now().astimezone().date().isoformat()
+    write_report(page, sections, title=f"Poison rehearsed on {train.name}", date=today, overwrite=overwrite)
+    if as_json:
+        typer.echo(json.dumps(_as_json(conclusion), indent=1))
+        return
+    if len(held) > 1:
+        results.print(Text(conclusion.recommendation), soft_wrap=True)
+    results.print(str(page), soft_wrap=True)
+
+
+def _foretell(drills: "Sequence[Rehearsal]", costs: "Sequence[Cost]") -> None:
+    """What rehearsals will take, and why they may be in vain."""
     for drill, cost in zip(drills, costs, strict=True):
         talk.print(
             f"{drill.attack.name}: {drill.trials} trials at the most, {cost.victims} victims, {cost.clean} clean "
@@ -109,30 +152,36 @@ def rehearse(
             "some.",
             soft_wrap=True,
         )
-    sections, verdicts = [], []
-    with progress_bar() as progress:
-        for drill in drills:
-            task = progress.add_task(drill.attack.name, total=drill.trials)
-            try:
-                done = drill.run(on_trial=lambda count, _, task=task: progress.update(task, completed=count))  # type: ignore[misc]
-            except KeyboardInterrupt:
-                talk.print("Stopped. Finished trials are kept; the same command goes on from there.")
-                raise typer.Exit(130) from None
-            progress.remove_task(task)
-            verdicts.append(done.verdict)
-            sections.append(section_of(drill, done, preset=preset.value))
-            if not as_json:
-                for part in to_terminal(table_of(done.verdict), width=results.width):
-                    results.print(part)
-                results.print(Text(done.verdict.recommendation), soft_wrap=True)
-    today = datetime.now().astimezone().date().isoformat()
-    write_report(page, sections, title=f"Poison rehearsed on {train.name}", date=today, overwrite=overwrite)
-    if as_json:
-        from dataclasses import asdict
+    for warning in dict.fromkeys(warning for drill in drills for warning in drill.warnings):
+        talk.print(f"Warning: {warning}", soft_wrap=True)
 
-        typer.echo(json.dumps([asdict(one) | {"recommendation": one.recommendation} for one in verdicts], indent=1))
-    else:
-        results.print(str(page), soft_wrap=True)
+
+def _held(drill: "Rehearsal", progress: Progress, preset: str, *, quiet: bool) -> "tuple[Rehearsed, StudySection]":
+    """Hold one rehearsal and print what came of it; gives it, and its section of the page."""
+    from fairveil.report.rendering import to_terminal
+    from fairveil.sanitize.rehearsal_report import mixed_versions, section_of, table_of
+
+    task = progress.add_task(drill.attack.name, total=drill.trials)
+    done = drill.run(on_trial=lambda count, _: progress.update(task, completed=count))
+    progress.remove_task(task)
+    if len(done.versions) > 1:
+        talk.print(mixed_versions(done), soft_wrap=True)
+    if not quiet:
+        for part in to_terminal(table_of(done.verdict), width=results.width):
+            results.print(part)
+        results.print(Text(done.verdict.recommendation), soft_wrap=True)
+    return done, section_of(drill, done, preset=preset)
+
+
+def _as_json(conclusion: "Conclusion") -> dict[str, Any]:
+    """One verdict over all attacks, and each attack's own."""
+    from dataclasses import asdict
+
+    attacks = [
+        asdict(one) | {"best": one.best and one.best.name, "recommendation": one.recommendation}
+        for one in conclusion.verdicts
+    ]
+    return {"best": conclusion.best, "recommendation": conclusion.recommendation, "attacks": attacks}
 
 
 @sanitize_app.command()
@@ -143,7 +192,7 @@ def train(
         typer.Option("--out", "-o", metavar="FILE", parser=named_path, help="New file for the weights (safetensors)."),
     ],
     augment: Annotated[
-        str, typer.Option(help="The defence: cutmix, mixup, ...; baseline is flips and crops.")
+        str, typer.Option(help="The defense: cutmix, mixup, ...; baseline is flips and crops.")
     ] = "CutMix",
     network: Annotated[str, typer.Option(help="resnet-8-fast for two cores, resnet-18, ...")] = "resnet-8-fast",
     epochs: Annotated[int, typer.Option(min=1, help="How often the pictures are gone through.")] = 30,
@@ -152,7 +201,7 @@ def train(
     device: Device = "cpu",
     as_json: Annotated[bool, typer.Option("--json", help="Print what was made as JSON.")] = False,
 ) -> None:
-    """Train a classifier with a defence, and save it; a stopped run goes on where it was.
+    """Train a classifier with a defense, and save it; a stopped run goes on where it was.
 
     Accuracy is measured on a fifth of the pictures that is put aside, or on CIFAR-10's own test pictures.
 
@@ -174,18 +223,22 @@ def train(
     model = build_network(network, len(pictures.classes), seed=seed, channels=pictures.images.shape[1])
     settings = Training(epochs=epochs, precision="bf16", seed=seed)
     checkpoint = out.with_name(f"{out.name}.checkpoint")
-    with progress_bar() as progress:
-        task = progress.add_task(under.name, total=epochs)
-        train_network(
-            model,
-            pictures,
-            settings,
-            objective=under.objective,
-            gradients=under.gradients,
-            checkpoint=checkpoint,
-            on_epoch=lambda epoch: progress.update(task, completed=epoch.number),
-            device=device,
-        )
+    try:
+        with progress_bar() as progress:
+            task = progress.add_task(under.name, total=epochs)
+            train_network(
+                model,
+                pictures,
+                settings,
+                objective=under.objective,
+                gradients=under.gradients,
+                checkpoint=checkpoint,
+                on_epoch=lambda epoch: progress.update(task, completed=epoch.number),
+                device=device,
+            )
+    except KeyboardInterrupt:
+        talk.print(_what_is_kept(checkpoint), soft_wrap=True)
+        raise typer.Exit(130) from None
     model.cpu()
     accuracy = evaluate(model, test)
     about = {
@@ -227,6 +280,17 @@ def _check_parent(file: Path) -> None:
     """Before hours of work are done for it."""
     if not file.parent.is_dir():
         raise FairveilError(f"{file.parent} is not a folder: make it first, or choose another place.")
+
+
+def _what_is_kept(checkpoint: Path) -> str:
+    """What somebody who stopped training finds, and how to go on."""
+    from fairveil.training.checkpoints import finished_epochs
+
+    done = finished_epochs(checkpoint)
+    if not done:
+        return "Stopped before the first epoch was finished: nothing is kept."
+    many = f"{done} epochs are" if done > 1 else "1 epoch is"
+    return f"Stopped. {many} kept in {escape(str(checkpoint))}; the same command goes on from there."
 
 
 def _minutes(seconds: float) -> str:

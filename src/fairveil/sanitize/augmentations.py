@@ -2,14 +2,13 @@
 
 Each is a small frozen object that is called with pictures, soft labels and a generator, and gives others of the same
 shapes: in the loop of `fairveil.training`, in anybody's own, or where a `DataLoader` puts batches together
-(`as_collate`). Every picture of a batch has draws of its own.
+(`fairveil.sanitize.as_collate`). Every picture of a batch has draws of its own.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -50,7 +49,7 @@ class Mixup:
 
     def __call__(self, images: Tensor, targets: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Mix a batch: images float (B, C, H, W), soft targets float (B, K)."""
-        _check(images, targets)
+        check_batch(images, targets)
         members = _members(len(images), self.width, generator).to(images.device)  # (B, width), first of all itself
         concentration = torch.full(members.shape, self.alpha, dtype=torch.float64, device=generator.device)
         weights = torch._sample_dirichlet(concentration, generator).to(images)
@@ -71,7 +70,7 @@ class CutMix:
     Attributes:
         share: how likely it is that a picture is mixed at all.
         draws: whether each picture has a box of its own, or "batch" one for all, as much published code has it. That
-            of the chapter mixes half of its batches: `CutMix(share=0.5, draws="batch")`.
+            of the chapter is `fairveil.sanitize.published.BatchCutMix`.
 
     Raises:
         FairveilError: settings out of range; or, when called, the batch is of one picture.
@@ -89,7 +88,7 @@ class CutMix:
 
     def __call__(self, images: Tensor, targets: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Mix a batch: images float (B, C, H, W), soft targets float (B, K)."""
-        _check(images, targets)
+        check_batch(images, targets)
         other = _members(len(images), 2, generator)[:, 1].to(images.device)
         count = len(images) if self.draws == "image" else 1
         sides = (1 - _uniform((count,), generator)).sqrt()  # λ ~ Dir[1, 1] is uniform
@@ -104,7 +103,7 @@ class Cutout:
 
     Attributes:
         size: side of the box in pixels, of which less is seen where it sticks out; None for random sides as those of
-            `CutMix`, which is how the chapter's text has it. Its code has boxes of 18 pixels in pictures of 32.
+            `CutMix`, which is how the chapter's text has it. For its code see `fairveil.sanitize.published`.
 
     Raises:
         FairveilError: the box has no pixels; or, when called, it is larger than the picture.
@@ -119,7 +118,7 @@ class Cutout:
 
     def __call__(self, images: Tensor, targets: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Blacken a box of each picture: images float (B, C, H, W); the targets are given back as they are."""
-        _check(images, targets)
+        check_batch(images, targets)
         height, width = images.shape[2:]
         if self.size is None:
             sides = (1 - _uniform((len(images),), generator)).sqrt()
@@ -156,7 +155,7 @@ class FlipAndCrop:
 
     def __call__(self, images: Tensor, targets: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Shift and mirror each picture: images float (B, C, H, W); the targets are given back as they are."""
-        _check(images, targets)
+        check_batch(images, targets)
         count, _, height, width = images.shape
         start = torch.randint(2 * self.padding + 1, (2, count, 1), generator=generator, device=generator.device)
         rows, columns = (
@@ -189,50 +188,6 @@ class Compose:
         for part in self.parts:
             images, targets = part(images, targets, generator)
         return images, targets
-
-
-class Collate:
-    """See `as_collate`."""
-
-    def __init__(self, augmentation: Augmentation, classes: int, seed: int) -> None:
-        self.augmentation, self.classes, self.seed = augmentation, classes, seed
-        self._generator: torch.Generator | None = None
-
-    def __call__(self, samples: Sequence[tuple[Tensor, int]]) -> tuple[Tensor, Tensor]:
-        """Samples of pictures (C, H, W) and labels, to images float (B, C, H, W) and soft targets (B, K)."""
-        images = torch.stack([image for image, _ in samples])
-        if not images.is_floating_point():
-            images = images.float() / 255
-        labels = torch.tensor([label for _, label in samples])
-        if labels.min() < 0 or labels.max() >= self.classes:
-            raise FairveilError(
-                f"Labels go from {int(labels.min())} to {int(labels.max())}, but {self.classes} classes have labels "
-                f"from 0 to {self.classes - 1}: give as many classes as there are."
-            )
-        if self._generator is None:
-            worker = torch.utils.data.get_worker_info()
-            stream = [self.seed] if worker is None else [self.seed, worker.seed]
-            self._generator = torch.Generator().manual_seed(_seed_of(stream))
-        return self.augmentation(images, F.one_hot(labels, self.classes).to(images), self._generator)
-
-
-def as_collate(augmentation: Augmentation, classes: int, *, seed: int = 0) -> Collate:
-    """An augmentation as the `collate_fn` of a PyTorch `DataLoader` over pairs of picture and label.
-
-    Each worker process has draws of its own, other ones in every epoch; with a seeded generator of the loader they are
-    the same in every run.
-
-    Args:
-        augmentation: what is done to each batch.
-        classes: how many there are.
-        seed: of the draws.
-
-    >>> pairs = [(torch.rand(3, 8, 8), number % 3) for number in range(6)]
-    >>> images, soft = next(iter(torch.utils.data.DataLoader(pairs, 6, collate_fn=as_collate(Mixup(), classes=3))))
-    >>> images.shape, soft.shape
-    (torch.Size([6, 3, 8, 8]), torch.Size([6, 3]))
-    """
-    return Collate(augmentation, classes, seed)
 
 
 def _members(count: int, width: int, generator: torch.Generator) -> Tensor:
@@ -269,12 +224,12 @@ def _uniform(shape: Sequence[int], generator: torch.Generator) -> Tensor:
     return torch.rand(tuple(shape), generator=generator, device=generator.device)
 
 
-def _seed_of(stream: Sequence[int]) -> int:
-    """A seed that two different streams share by chance only."""
-    return int(np.random.SeedSequence(list(stream)).generate_state(1, np.uint64)[0] >> np.uint64(1))
+def check_batch(images: Tensor, targets: Tensor) -> None:
+    """Refuse what cannot be augmented.
 
-
-def _check(images: Tensor, targets: Tensor) -> None:
+    Raises:
+        FairveilError: images are not float (B, C, H, W), or targets not float (B, K).
+    """
     if images.ndim != 4 or not images.is_floating_point() or not len(images):
         raise FairveilError(
             f"Pictures of shape {tuple(images.shape)} and type {images.dtype} cannot be augmented: give floats, "

@@ -16,6 +16,7 @@ from fairveil.sanitize.matching import ParameterGradient, network_gradient
 from fairveil.sanitize.maxup import MaxUp
 from fairveil.training import Classification, Training, train
 from fairveil.training.checkpoints import described
+from fairveil.training.objectives import FromEpoch, Objective
 
 
 @runtime_checkable
@@ -91,20 +92,36 @@ class HeadOnly:
         """A head of random weights; see `Learner`."""
         return self.features.fresh(seed)
 
+    @staticmethod
+    def check(defense: Defense) -> None:
+        """Refuse a defense that no head can be fitted under.
+
+        Raises:
+            FairveilError: the defense changes gradients, or has a loss that heads are not fitted to.
+        """
+        if not isinstance(_settled(defense.objective), Classification | MaxUp) or defense.gradients is not None:
+            raise FairveilError(
+                f"{defense.name} cannot be tried where only a head is fitted, since it changes the steps of training: "
+                "leave it out, or train from scratch."
+            )
+
     def learn(self, data: LabelledImages, defense: Defense, *, seed: int) -> nn.Module:
         """Fit a head; see `Learner`.
 
         Raises:
             FairveilError: the defence changes gradients, or has a loss that heads are not fitted to.
         """
-        if not isinstance(defense.objective, Classification | MaxUp) or defense.gradients is not None:
-            raise FairveilError(
-                f"{defense.name} cannot be tried where only a head is fitted, since it changes the steps of training: "
-                "leave it out, or train from scratch."
-            )
+        self.check(defense)
+        objective = _settled(defense.objective)
+        assert isinstance(objective, Classification | MaxUp)
         generator = torch.Generator().manual_seed(seed)
-        return fit_head(self.features, data, defense.objective, generator=generator, views=self.views).eval()
+        return fit_head(self.features, data, objective, generator=generator, views=self.views).eval()
 
     def described(self) -> str:
         """See `Learner`."""
         return f"head only: {described(self.features.features)} {self.views} views"
+
+
+def _settled(objective: Objective) -> Objective:
+    """What is lowered in the end: a fitted head takes no steps, and knows no epochs."""
+    return objective.after if isinstance(objective, FromEpoch) else objective

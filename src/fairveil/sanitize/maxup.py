@@ -37,7 +37,16 @@ class MaxUp:
             raise FairveilError(f"MaxUp needs 1 or more copies of each picture, not {self.m}.")
 
     def __call__(self, network: nn.Module, batch: Batch, generator: torch.Generator) -> Tensor:
-        """The loss of a batch."""
+        """The loss of a batch.
+
+        Raises:
+            FairveilError: it is no `Batch`, which tells pictures, targets and classes apart.
+        """
+        if not isinstance(batch, Batch):
+            raise FairveilError(
+                f"MaxUp cannot train on a {type(batch).__name__}: give fairveil.training.Batch(images, targets, rows, "
+                "classes)."
+            )
         images, targets = batch.images, batch.soft_targets()
         if self.first is not None:
             images, targets = self.first(images, targets, generator)

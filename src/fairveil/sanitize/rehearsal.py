@@ -1,4 +1,4 @@
-"""The fire drill: attack one's own set-up, time and again, under every defence, and see which of them holds."""
+"""The fire drill: attack one's own set-up, time and again, under every defense, and see which of them holds."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +17,16 @@ from fairveil.sanitize.defenses import DEFENSES, Defense, defense
 from fairveil.sanitize.learners import FromScratch, Learner
 from fairveil.sanitize.plan import check_together
 from fairveil.sanitize.trials import Outcome, Scenario
-from fairveil.sanitize.verdict import Verdict, is_settled, judge
+from fairveil.sanitize.verdict import (
+    LEAST_EFFECT,
+    MOST_LOST,
+    Verdict,
+    bounds_the_price,
+    check_limits,
+    fewest_trials,
+    is_settled,
+    judge,
+)
 from fairveil.training import Training
 
 _SAMPLE, _FEW = 1 / 20, 64  # of the data, and at least so many pictures, to see how long learning takes
@@ -29,7 +38,7 @@ class Cost:
 
     Attributes:
         victims: networks to be trained on poisoned data.
-        clean: networks to be trained on clean data.
+        clean: networks to be trained on clean data: the attacker's own, and one under each defense, for its price.
         poisons: to be made.
         seconds: all together, scaled up from a twentieth of the data and two steps of brewing.
     """
@@ -46,31 +55,38 @@ class Rehearsed:
 
     Attributes:
         verdict: in figures and in words.
-        outcomes: of every defence, trial by trial; the same trials for all.
-        stopped_early: whether the best defence was clearly apart before all trials were run.
+        outcomes: of every defense, trial by trial; the same trials for all.
+        stopped_early: whether the best defense was clearly apart before all trials were run.
     """
 
     verdict: Verdict
     outcomes: Mapping[str, Sequence[Outcome]]
     stopped_early: bool
 
+    @property
+    def versions(self) -> tuple[str, ...]:
+        """The versions of fairveil that made the outcomes, in order: more than one where kept outcomes are older."""
+        return tuple(sorted({one.version for found in self.outcomes.values() for one in found}))
+
 
 class Rehearsal:
-    """One attack on one set-up, under none and each of some defences.
+    """One attack on one set-up, under none and each of some defenses.
 
         rehearsal = Rehearsal(partial(ResidualNetwork, NETWORKS["resnet-8-fast"], 10), data, BackdoorAttack())
         print(rehearsal.cost())
         print(rehearsal.run().verdict.recommendation)
 
-    Trials are paired: each has an aim and seeds of its own, the same under every defence.
+    Trials are paired: each has an aim and seeds of its own, the same under every defense.
 
     Attributes:
         scenario: who is attacked.
         attack: how.
-        defenses: by which names; no defence is the first.
+        defenses: by which names; no defense is the first.
         trials: how many at the most.
         least: after how many it may stop early.
         seed: of everything drawn.
+        least_effect: by how much success must fall at least before a defense is recommended.
+        most_lost: how much clean accuracy it may cost at the most.
     """
 
     def __init__(
@@ -88,6 +104,8 @@ class Rehearsal:
         padding: int = 4,
         folder: Path | None = None,
         device: str = "cpu",
+        least_effect: float = LEAST_EFFECT,
+        most_lost: float = MOST_LOST,
     ) -> None:
         """Set it up; nothing is trained yet.
 
@@ -99,18 +117,22 @@ class Rehearsal:
             test: clean, of the same classes and size; by default a fifth of each class of the data is put aside.
             training: how a model is trained; a `Learner` knows.
             trials: at the most.
-            least: after so many it stops as soon as the best defence is clearly apart from none; see `is_settled`.
+            least: after so many it stops as soon as the best defense is clearly apart from none; see `is_settled`.
             seed: of everything drawn.
-            padding: by how many pixels the usual crops of named defences, and of none, shift pictures.
+            padding: by how many pixels the usual crops of named defenses, and of none, shift pictures.
             folder: for networks, poisons and outcomes. What is there already is not made again, several processes
                 may share it, and it may be removed at any time. By default nothing is kept.
             device: where models are trained; a `Learner` knows.
+            least_effect: by how much success must fall, lower end of the interval, before a defense is recommended.
+            most_lost: how much clean accuracy it may cost at the most, upper end of the interval.
 
         Raises:
-            FairveilError: there is no defence of a name, two have the same, or data do not belong together.
+            FairveilError: there is no defense of a name, two have the same, data do not belong together, or a limit is
+                no share.
         """
         if trials < 1 or least < 1:
             raise FairveilError(f"A rehearsal of {trials} trials, at least {least}, cannot be held: give 1 or more.")
+        check_limits(least_effect, most_lost)
         if test is None:
             data, test = data.split(0.2, seed=seed)
         check_together(data, test)
@@ -122,20 +144,42 @@ class Rehearsal:
         if defenses is None:
             named = [one for one in named if one.gradients is None]
         if any(one.name == usual.name and one != usual for one in named):
-            raise FairveilError(f"{usual.name} is the name of training without a defence: give yours another.")
+            raise FairveilError(f"{usual.name} is the name of training without a defense: give yours another.")
         self.defenses = {usual.name: usual} | {one.name: one for one in named}
         if len(self.defenses) - 1 != len([one for one in named if one.name != usual.name]):
-            raise FairveilError("Two defences have the same name: give each its own.")
+            raise FairveilError("Two defenses have the same name: give each its own.")
         learner = model if isinstance(model, Learner) else FromScratch(model, training or Training(), device)
         self.attack, self.trials, self.least, self.seed = attack, trials, least, seed
         self.scenario = Scenario(data, test, learner, usual, folder or Path())
         self.folder = folder
+        self.least_effect, self.most_lost = least_effect, most_lost
+
+    @property
+    def warnings(self) -> list[str]:
+        """Why this rehearsal cannot recommend a defense, whatever comes out, a sentence each; empty if it can."""
+        tried = len(self.defenses) - 1
+        if not tried:
+            return ["No defense is tried besides training as usual: name one."]
+        said, needed = [], fewest_trials(tried, least_effect=self.least_effect)
+        if needed is None or self.trials < needed:
+            remedy = "ask for a smaller least effect" if needed is None else f"rehearse {needed} or more"
+            said.append(
+                f"{self.trials} trials of {tried} defense{'s' * (tried > 1)} cannot recommend any, however well it "
+                f"does: {remedy}."
+            )
+        pictures = len(self.scenario.test)
+        if not bounds_the_price(pictures, self.most_lost):
+            said.append(
+                f"{pictures:,} test pictures cannot show that a defense costs no more than {100 * self.most_lost:g} "
+                "points of accuracy, so none will be recommended: give more pictures, or allow a larger loss."
+            )
+        return said
 
     def cost(self) -> Cost:
         """What it takes, found by doing a little of it. Also finds what cannot work, such as a batch too small to mix.
 
         Raises:
-            FairveilError: whatever the attack, the learner or a defence cannot do.
+            FairveilError: whatever the attack, the learner or a defense cannot do.
         """
         each, scenario = len(self.defenses) if self.attack.adaptive else 1, self.scenario
         order = torch.randperm(len(scenario.train), generator=torch.Generator().manual_seed(self.seed))
@@ -157,9 +201,9 @@ class Rehearsal:
             poisoning = self.attack.seconds(scenario.test, attacker)
         return Cost(
             victims=self.trials * len(self.defenses),
-            clean=self.trials * each,
+            clean=self.trials * each + len(seconds[each:]),
             poisons=self.trials * each,
-            seconds=self.trials * (sum(seconds) + sum(seconds[:each]) + each * poisoning),
+            seconds=self.trials * (sum(seconds) + sum(seconds[:each]) + each * poisoning) + sum(seconds[each:]),
         )
 
     def run(
@@ -168,22 +212,30 @@ class Rehearsal:
         """Hold it: all trials, or fewer where the intervals are apart before.
 
         Args:
-            on_trial: told after each trial how many are done, and what came of it under each defence.
+            on_trial: told after each trial how many are done, and what came of it under each defense.
 
         Raises:
-            FairveilError: whatever the attack, the learner or a defence cannot do.
+            FairveilError: whatever the attack, the learner or a defense cannot do.
         """
         outcomes: dict[str, list[Outcome]] = {name: [] for name in self.defenses}
         with ExitStack() as stack:
             folder = self.folder or Path(stack.enter_context(TemporaryDirectory(prefix="fairveil-")))
             scenario = replace(self.scenario, folder=folder)
+            clean = {name: scenario.clean_right(one, [self.seed, 0]) for name, one in self.defenses.items()}
             for trial in range(self.trials):
                 found = scenario.outcomes(self.attack, list(self.defenses.values()), [self.seed, trial])
                 of_trial = dict(zip(self.defenses, found, strict=True))
                 for name, outcome in of_trial.items():
                     outcomes[name].append(outcome)
                 on_trial(trial + 1, of_trial)
-                verdict = judge(self.attack.name, outcomes, self.scenario.usual.name)
+                verdict = judge(
+                    self.attack.name,
+                    outcomes,
+                    scenario.usual.name,
+                    clean=clean,
+                    least_effect=self.least_effect,
+                    most_lost=self.most_lost,
+                )
                 settled = verdict.best is not None and is_settled(outcomes, self.scenario.usual.name)
                 if settled and trial + 1 >= self.least:
                     break

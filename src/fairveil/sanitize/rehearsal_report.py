@@ -9,28 +9,54 @@ from fairveil.report.plots import Series, frontier
 from fairveil.report.study import Figure, StudySection, TrialRow
 from fairveil.report.tables import Cell, Table
 from fairveil.sanitize.learners import FromScratch, HeadOnly, Learner
+from fairveil.sanitize.recommendation import Conclusion
 from fairveil.sanitize.rehearsal import Rehearsal, Rehearsed
-from fairveil.sanitize.verdict import Verdict
+from fairveil.sanitize.verdict import LEVEL, Verdict
 
 
 def table_of(verdict: Verdict) -> Table:
-    """How every defence fared, and what looks like success without poison."""
+    """How every defense fared, what it costs, and what looks like success without poison."""
     standings = (verdict.undefended, *verdict.standings)
-    rows = [(one.name, (_cell(one.success), _cell(one.accuracy), _significance(one.p_value))) for one in standings]
+    rows = [
+        (
+            one.name,
+            (
+                _cell(one.success),
+                _cell(one.base_rate),
+                _cell(one.clean_accuracy),
+                _cell(one.price),
+                _cell(one.poisoned_accuracy),
+                _significance(one.p_value),
+            ),
+        )
+        for one in standings
+    ]
+    aims = f" with {verdict.aims} different aim{'s' * (verdict.aims > 1)}" if verdict.aims < verdict.trials else ""
+    few = (
+        ": they say how networks trained anew would fare with these aims and pictures, not with others"
+        if verdict.aims * 2 <= verdict.trials
+        else ""
+    )
     return Table(
         title=f"{verdict.attack[:1].upper()}{verdict.attack[1:]}",
-        columns=("poison success", "clean accuracy", "p"),
-        rows=(*rows, ("no poison", (_cell(verdict.base_rate), Cell(), Cell()))),
-        caption=f"Over {verdict.trials} trials, the same under every defence. Intervals: 95 %, of trials (Wilson's "
-        "where each is about one picture). p: of a paired one-sided permutation test against no defence, times the "
-        "number of defences.",
-        unit=("%", "%", "ratio"),
-        row_name="defence",
+        columns=("poison success", "without poison", "clean accuracy", "accuracy lost", "accuracy with poison", "p"),
+        rows=tuple(rows),
+        caption=f"Over {verdict.trials} trials{aims}, the same under every defense. Intervals: 95 %; of success, of "
+        "what looks like it without poison, and of accuracy with poison they take trials for the sample (Wilson's "
+        f"where each is about one picture){few}. Clean accuracy is of one network trained under each defense on clean "
+        "data, and what is lost of it is the price of the defense, both with pictures for the sample. Accuracy with "
+        "poison is of the victims, and no price: where a whole class is poisoned, it tells how well that class is "
+        "still learned. p: of a paired one-sided permutation test against no defense, times the number of defenses. A "
+        f"defense is recommended if p is below {LEVEL:g}, success falls by {100 * verdict.least_effect:g} points or "
+        f"more and {100 * verdict.most_lost:g} points of clean accuracy or fewer are lost, by the ends of the "
+        "intervals.",
+        unit=("%", "%", "%", "%", "%", "ratio"),
+        row_name="defense",
     )
 
 
 def frontier_of(verdict: Verdict) -> Figure:
-    """The plot of figure 4.3: the further right and the lower, the better."""
+    """The plot of figure 4.3, by the accuracy of networks trained on clean data: further right and lower is better."""
     series = [
         Series(one.name, [one.accuracy.value], [one.success.value], [one.success.low], [one.success.high], [one.name])
         for one in (verdict.undefended, *verdict.standings)
@@ -55,7 +81,8 @@ def section_of(rehearsal: Rehearsal, done: Rehearsed, *, preset: str) -> StudySe
         "trials at the most": rehearsal.trials,
         "seed": rehearsal.seed,
         "attack": repr(rehearsal.attack),
-        "defences": tuple(rehearsal.defenses),
+        "defenses": tuple(rehearsal.defenses),
+        "version": ", ".join(done.versions),
         "victims": _learning(scenario.learner),
     }
     said = ["Networks, training and attack are of the size of the preset: see the settings."]
@@ -66,9 +93,11 @@ def section_of(rehearsal: Rehearsal, done: Rehearsed, *, preset: str) -> StudySe
         )
     if done.stopped_early:
         said.append(
-            "It stopped early, since the 99 % intervals of the best defence and of none were apart. The other defences "
+            "It stopped early, since the 99 % intervals of the best defense and of none were apart. The other defenses "
             "had fewer trials for it than they would have had."
         )
+    if len(done.versions) > 1:
+        said.append(mixed_versions(done))
     by_trial = list(zip(*done.outcomes.values(), strict=True))
     return StudySection(
         name=re.sub(r"\W+", "-", rehearsal.attack.name).strip("-"),
@@ -86,6 +115,30 @@ def section_of(rehearsal: Rehearsal, done: Rehearsed, *, preset: str) -> StudySe
     )
 
 
+def section_of_all(conclusion: Conclusion, *, preset: str) -> StudySection:
+    """The first section of a page on several attacks: one verdict over all of them."""
+    return StudySection(
+        name="all-attacks",
+        title="All attacks together",
+        question=conclusion.recommendation,
+        source="chapter 4",
+        preset=preset,
+        settings={"attacks": tuple(one.attack for one in conclusion.verdicts)},
+        tables=(),
+        plots=(),
+        differences=(),
+        trials=(),
+    )
+
+
+def mixed_versions(done: Rehearsed) -> str:
+    """The sentence that tells of outcomes that other states of fairveil made."""
+    return (
+        f"The outcomes were made by {len(done.versions)} states of fairveil ({', '.join(done.versions)}): start "
+        "anew in another folder to have all of one."
+    )
+
+
 def _learning(learner: Learner) -> str:
     """How victims learn, without the weights that tell them apart."""
     if isinstance(learner, FromScratch):
@@ -93,8 +146,8 @@ def _learning(learner: Learner) -> str:
     return "a new head on frozen features" if isinstance(learner, HeadOnly) else type(learner).__name__
 
 
-def _cell(rate: Rate) -> Cell:
-    return Cell(rate.value, rate.low, rate.high)
+def _cell(rate: Rate | None) -> Cell:
+    return Cell() if rate is None else Cell(rate.value, rate.low, rate.high)
 
 
 def _significance(p_value: float | None) -> Cell:

@@ -12,13 +12,17 @@ from fairveil.sanitize.defenses import Defense, defense
 from fairveil.sanitize.gradient_matching import Brewing
 from fairveil.sanitize.head_matching import TransferNetwork
 from fairveil.sanitize.learners import FromScratch, HeadOnly, Learner
+from fairveil.sanitize.published import PUBLISHED_TRAINING
 from fairveil.sanitize.rehearsal import Rehearsal
 from fairveil.sanitize.trials import Scenario
+from fairveil.sanitize.verdict import LEAST_EFFECT, MOST_LOST
 from fairveil.training import NETWORKS, Training
 from fairveil.training.networks import ResidualNetwork
 
 Kind = Literal["backdoor", "gradient-matching"]
 """What can be rehearsed."""
+
+_ANY_SIZE = 32  # of pictures, where only the name of a defense is looked at
 
 
 @dataclass(frozen=True)
@@ -64,7 +68,7 @@ SET_UPS: Mapping[str, SetUp] = {
     "small": SetUp(),
     "paper": SetUp(
         network="resnet-18",
-        training=Training(epochs=40, schedule="steps", precision="bf16"),
+        training=PUBLISHED_TRAINING,
         images=None,
         test_images=None,
         brewing=Brewing(),
@@ -86,10 +90,12 @@ def rehearsals(
     seed: int = 0,
     folder: Path,
     device: str = "cpu",
+    least_effect: float = LEAST_EFFECT,
+    most_lost: float = MOST_LOST,
 ) -> list[Rehearsal]:
-    """The rehearsals of one kind of attack: where an attacker can know the defence, of him too.
+    """The rehearsals of one kind of attack: where an attacker can know the defense, of that attacker too.
 
-    Where there are frozen features they are trained here, which takes its time.
+    Where there are frozen features they are trained here, which takes its time; what can be refused is refused before.
 
     Args:
         kind: of attack.
@@ -101,10 +107,13 @@ def rehearsals(
         seed: of everything drawn.
         folder: for networks, poisons and outcomes.
         device: where networks are trained.
+        least_effect: by how much success must fall before a defense is recommended; see `Rehearsal`.
+        most_lost: how much clean accuracy it may cost at the most; see `Rehearsal`.
 
     Raises:
-        FairveilError: there is no such defence, or there are too few pictures.
+        FairveilError: there is no such defense, it cannot be tried on this attack, or there are too few pictures.
     """
+    check_defenses(kind, set_up, defenses)
     if test is None:
         data, test = data.split(0.2, seed=seed)
     test = _some(test, set_up.test_images, seed)
@@ -118,30 +127,58 @@ def rehearsals(
         matching = GradientMatching(brewing=set_up.brewing, budget=set_up.budget)
         attacks = [matching, matching.model_copy(update={"knows": "training"})]
     how: Learner = learner
-    if kind == "gradient-matching" and set_up.features is not None:
-        train, how = _on_features(data, test, set_up, learner, seed, folder)
-    else:
-        train = _some(data, set_up.images, seed)
+    on_heads = kind == "gradient-matching" and set_up.features is not None
+    rest, most = data.split(0.8, seed=seed) if on_heads else (data, None)
+    train = _some(rest, set_up.images, seed)
+    for attack in attacks:
+        attack.aim(train, test, seed)  # refuses data that it cannot be held on
+    if most is not None:
+        how = _on_features(most, test, set_up, learner, seed, folder)
     return [
         Rehearsal(
-            how, train, attack, defenses or None, test=test, trials=trials or set_up.trials, seed=seed, folder=folder
+            how,
+            train,
+            attack,
+            defenses or None,
+            test=test,
+            trials=trials or set_up.trials,
+            seed=seed,
+            folder=folder,
+            least_effect=least_effect,
+            most_lost=most_lost,
         )
         for attack in attacks
     ]
 
 
+def check_defenses(kind: Kind, set_up: SetUp, names: Sequence[str]) -> None:
+    """Refuse defenses that cannot be tried on an attack, before anything is trained.
+
+    Args:
+        kind: of attack.
+        set_up: how large.
+        names: of the defenses.
+
+    Raises:
+        FairveilError: there is no such defense, or a fitted head cannot be trained under it.
+    """
+    for name in names:
+        one = defense(name, size=_ANY_SIZE)
+        if kind == "gradient-matching" and set_up.features is not None:
+            HeadOnly.check(one)
+
+
 def _on_features(
-    data: LabelledImages, test: LabelledImages, set_up: SetUp, learner: FromScratch, seed: int, folder: Path
-) -> tuple[LabelledImages, HeadOnly]:
+    most: LabelledImages, test: LabelledImages, set_up: SetUp, learner: FromScratch, seed: int, folder: Path
+) -> HeadOnly:
     """Train features on most of the pictures, or take those that are kept; victims get the rest."""
     assert set_up.features is not None
     name, training = set_up.features
-    rest, most = data.split(0.8, seed=seed)
-    network = partial(ResidualNetwork, NETWORKS[name], len(data.classes), channels=data.images.shape[1])
+    network = partial(ResidualNetwork, NETWORKS[name], len(most.classes), channels=most.images.shape[1])
     learner = replace(learner, network=network, training=training)
-    usual: Defense = defense("Baseline", size=min(data.images.shape[2:]))
+    usual: Defense = defense("Baseline", size=min(most.images.shape[2:]))
     place = Scenario(_some(most, set_up.feature_images, seed), test, learner, usual, folder)
-    return _some(rest, set_up.images, seed), HeadOnly(TransferNetwork.of(place.clean_network(usual, [seed])))
+    return HeadOnly(TransferNetwork.of(place.clean_network(usual, [seed])))
 
 
 def _some(data: LabelledImages, count: int | None, seed: int) -> LabelledImages:

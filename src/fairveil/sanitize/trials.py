@@ -1,4 +1,4 @@
-"""One trial of a rehearsal: the same aim and seeds under every defence, and what takes long is kept in files."""
+"""One trial of a rehearsal: the same aim and seeds under every defense, and what takes long is kept in files."""
 
 import hashlib
 import json
@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict
-from torch import nn
+from torch import Tensor, nn
 
 from fairveil.data.images import LabelledImages
 from fairveil.errors import FairveilError
@@ -21,19 +21,26 @@ from fairveil.sanitize.learners import Learner
 from fairveil.sanitize.poisoning import Hits, predicted_classes
 from fairveil.sharing import make_files
 from fairveil.training.checkpoints import described
+from fairveil.version import __version__, code_version
+
+_KEPT = f"2, fairveil {__version__}"
+"""What kept outcomes are, and of which release: those of another one are not taken for its own."""
 
 
 class Outcome(BaseModel):
-    """What came of one trial under one defence.
+    """What came of one trial under one defense.
 
     Attributes:
         aim: of the attacker, in words.
         hits: pictures that the poisoned network gave the class he wanted.
-        clean_hits: the same of a network that was trained on clean data, without a defence.
-        pictures: he cared about.
+        clean_hits: the same of a network that was trained on clean data, without a defense.
+        pictures: the attacker cared about.
         right: clean test images the poisoned network was right about.
         tested: of so many.
         seconds: it took, with whatever had to be made for it.
+        own_clean_hits: as `clean_hits`, of the network that was trained once on clean data under this very defense;
+            None where nobody looked.
+        version: of fairveil and its source, that made it.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -45,6 +52,8 @@ class Outcome(BaseModel):
     right: int
     tested: int
     seconds: float
+    own_clean_hits: int | None = None
+    version: str = ""
 
     @property
     def success(self) -> Hits:
@@ -57,8 +66,13 @@ class Outcome(BaseModel):
         return Hits(self.clean_hits, self.pictures)
 
     @property
+    def own_base_rate(self) -> Hits | None:
+        """What looks like success without any poison under this very defense."""
+        return None if self.own_clean_hits is None else Hits(self.own_clean_hits, self.pictures)
+
+    @property
     def accuracy(self) -> Hits:
-        """On clean test images, after poisoning."""
+        """On clean test images, of the network that was trained on poison: not what a defense costs."""
         return Hits(self.right, self.tested)
 
 
@@ -73,7 +87,7 @@ class Scenario:
         train: the clean training images.
         test: of the same classes; not trained on.
         learner: how victims learn.
-        usual: how they train without a defence.
+        usual: how they train without a defense.
         folder: for networks, poisons and outcomes.
     """
 
@@ -84,7 +98,7 @@ class Scenario:
     folder: Path
 
     def clean_network(self, defense: Defense, trial: Sequence[int]) -> nn.Module:
-        """The attacker's own network of a trial: trained on clean data, under a defence."""
+        """The attacker's own network of a trial: trained on clean data, under a defense."""
         seed = _seeds(trial)[1]
 
         def make(path: Path) -> None:
@@ -98,8 +112,14 @@ class Scenario:
             raise FairveilError(f"{file} is damaged: remove it, and it will be made again.") from error
         return network.eval()
 
+    def clean_right(self, defense: Defense, trial: Sequence[int]) -> Tensor:
+        """Which test images the clean network of a trial is right about under a defense, bool (N,)."""
+        return predicted_classes(self.clean_network(defense, trial), self.test.images) == self.test.labels
+
     def outcomes(self, attack: Attack, defenses: Sequence[Defense], trial: Sequence[int]) -> list[Outcome]:
-        """One trial of an attack under each of some defences, or what came of it before.
+        """One trial of an attack under each of some defenses, or what came of it before.
+
+        The first trial's clean network under each defense tells the base rate under it, in every trial.
 
         Args:
             attack: to rehearse.
@@ -107,16 +127,32 @@ class Scenario:
             trial: numbers that all seeds come from, such as a seed and the trial's number.
 
         Raises:
-            FairveilError: whatever the attack, the learner or a defence cannot do.
+            FairveilError: whatever the attack, the learner or a defense cannot do.
         """
-        about: list[str | int] = [*self._trained, self.test.fingerprint(), _in_words(self.usual), repr(attack), *trial]
+        about: list[str | int] = [
+            _KEPT,
+            *self._trained,
+            self.test.fingerprint(),
+            _in_words(self.usual),
+            repr(attack),
+            *trial,
+        ]
         names = [f"outcome-{_hash(*about, _in_words(one))}.json" for one in defenses]
         makers = [partial(self._write_outcome, attack, one, trial) for one in defenses]
         make_files(self.folder, dict(zip(names, makers, strict=True)))
         return [_read(self.folder / name) for name in names]
 
-    def outcome(self, attack: Attack, defense: Defense, trial: Sequence[int]) -> Outcome:
-        """One trial of an attack under one defence."""
+    def outcome(
+        self, attack: Attack, defense: Defense, trial: Sequence[int], *, own_base_rate: bool = False
+    ) -> Outcome:
+        """One trial of an attack under one defense; see `outcomes`.
+
+        Args:
+            attack: to rehearse.
+            defense: under which the victim trains.
+            trial: numbers that all seeds come from.
+            own_base_rate: whether to look at a clean network under this very defense too.
+        """
         started = time.perf_counter()
         drawing, _, learning = _seeds(trial)
         aim = attack.aim(self.train, self.test, drawing)
@@ -131,6 +167,7 @@ class Scenario:
         )
         victim = self.learner.learn(aim.poisoned(attacker, drawing), defense, seed=learning)
         hits, clean = aim.hits(victim), aim.hits(self.clean_network(self.usual, trial))
+        own = aim.hits(self.clean_network(defense, first_of(trial))) if own_base_rate else None
         return Outcome(
             aim=aim.words,
             hits=hits.hits,
@@ -139,14 +176,26 @@ class Scenario:
             right=int((predicted_classes(victim, self.test.images) == self.test.labels).sum()),
             tested=len(self.test),
             seconds=time.perf_counter() - started,
+            own_clean_hits=None if own is None else own.hits,
+            version=code_version(),
         )
 
     def _write_outcome(self, attack: Attack, defense: Defense, trial: Sequence[int], path: Path) -> None:
-        path.write_text(self.outcome(attack, defense, trial).model_dump_json(), encoding="utf-8")
+        outcome = self.outcome(attack, defense, trial, own_base_rate=True)
+        path.write_text(outcome.model_dump_json(), encoding="utf-8")
 
     @cached_property
     def _trained(self) -> list[str]:
         return [self.train.fingerprint(), self.learner.described()]
+
+
+def first_of(trial: Sequence[int]) -> list[int]:
+    """The first of the trials that this one belongs to, whose clean networks stand for those of all.
+
+    >>> first_of([7, 3])
+    [7, 0]
+    """
+    return [*trial[:-1], 0]
 
 
 def _read(file: Path) -> Outcome:

@@ -12,7 +12,7 @@ from fairveil.errors import FairveilError, did_you_mean
 from fairveil.photos import read_photo
 
 Corner = Literal["upper-left", "upper-right", "lower-left", "lower-right", "centre"]
-PATTERNS = ("white", "checker", "random")
+PATTERNS = ("white", "checker", "random", "bernoulli")
 
 
 class Trigger(BaseModel):
@@ -26,10 +26,11 @@ class Trigger(BaseModel):
         size: the side of the patch in pixels; the dissertation's is 4.
         place: a corner or "centre", or the point (x, y) of the patch's upper left pixel.
         margin: how many pixels a corner's patch keeps from the borders; no part in "centre" or at a point.
-        pattern: "white"; "checker", one pixel white and the next black; "random", noise of `seed`; or the path of a
-            picture, which is scaled to the patch. The dissertation does not say which it was.
+        pattern: "white"; "checker", one pixel white and the next black; "random", noise of `seed`; "bernoulli", noise
+            of it that is 0 or 1 in each channel, as in the chapter's code; or the path of a picture, which is scaled to
+            the patch.
         opacity: 1 covers what was there, 0.5 lets half of it through.
-        seed: of the random pattern.
+        seed: of the random patterns.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -37,7 +38,7 @@ class Trigger(BaseModel):
     size: int = Field(4, ge=1)
     place: Corner | tuple[int, int] = "lower-right"
     margin: int = Field(4, ge=0)
-    pattern: Literal["white", "checker", "random"] | Path = "checker"
+    pattern: Literal["white", "checker", "random", "bernoulli"] | Path = "checker"
     opacity: float = Field(1.0, gt=0, le=1)
     seed: int = 0
 
@@ -85,9 +86,10 @@ class Trigger(BaseModel):
         """
         if isinstance(self.pattern, Path):
             return self._picture(self.pattern, channels)
-        if self.pattern == "random":
+        if self.pattern in ("random", "bernoulli"):
             generator = torch.Generator().manual_seed(self.seed)
-            return torch.rand(channels, self.size, self.size, generator=generator)
+            noise = torch.rand(channels, self.size, self.size, generator=generator)
+            return noise if self.pattern == "random" else (noise < 0.5).float()
         if self.pattern == "checker":
             steps = torch.arange(self.size)
             board = (steps[:, None] + steps[None, :]) % 2 == 0

@@ -19,12 +19,12 @@ from fairveil.studies.lowkey.detection import DETECTION
 from fairveil.studies.lowkey.handling import HANDLED
 from fairveil.studies.lowkey.runtime import RUNTIME
 from fairveil.studies.plugins import imported
-from fairveil.studies.poisoning.backdoors import BACKDOOR_DEFENSES
+from fairveil.studies.poisoning.backdoors import BACKDOOR_DEFENSES, BACKDOOR_RECALL
 from fairveil.studies.poisoning.matching import GRADIENT_MATCHING_DEFENSES, TRANSFER_DEFENSES
 from fairveil.studies.poisoning.trigger_map import TRIGGER_MAP
 from fairveil.studies.study import Study
 
-CHAPTER_4 = (BACKDOOR_DEFENSES, GRADIENT_MATCHING_DEFENSES, TRIGGER_MAP, TRANSFER_DEFENSES)
+CHAPTER_4 = (BACKDOOR_DEFENSES, BACKDOOR_RECALL, GRADIENT_MATCHING_DEFENSES, TRIGGER_MAP, TRANSFER_DEFENSES)
 CHAPTER_5 = (
     TRAIN_IDENTITIES,
     TRAIN_IMAGES,

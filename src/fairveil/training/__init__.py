@@ -3,7 +3,7 @@
 from fairveil.training.batches import Batch, Batches, Examples, Order, shuffled
 from fairveil.training.loop import Epoch, GradientRule, History, Score, evaluate, train
 from fairveil.training.networks import NETWORKS, build_network
-from fairveil.training.objectives import Augmentation, Classification, Objective
+from fairveil.training.objectives import Augmentation, Classification, FromEpoch, Objective
 from fairveil.training.schedules import Training, learning_rate_at
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "Classification",
     "Epoch",
     "Examples",
+    "FromEpoch",
     "GradientRule",
     "History",
     "Objective",

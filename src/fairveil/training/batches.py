@@ -42,12 +42,14 @@ class Batch:
         rows: int64 (B,), on the same device: which rows of the data these are, by which a loss looks up groups,
             identities or perturbations.
         classes: K; None where targets are float, whose width says it.
+        epoch: how many epochs were done before this batch's; None outside of a run.
     """
 
     images: Tensor
     targets: Tensor
     rows: Tensor
     classes: int | None = None
+    epoch: int | None = None
 
     def __len__(self) -> int:
         """B."""

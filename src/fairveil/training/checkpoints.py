@@ -9,11 +9,15 @@ from typing import Any
 import torch
 from torch import nn
 
-from fairveil.errors import FairveilError
+from fairveil.errors import FairveilError, clipped
 from fairveil.files import atomic_path
 from fairveil.photos import shown
 
 _FORMAT = 1
+_NOT_SET = "not set"
+_WORD = re.compile(r"\w+(?:\.\w+)*|\W")  # names and numbers, and each sign between them
+_AROUND = 6  # words and signs that are shown on both sides of what differs: a setting is told by its name
+_LONGEST = 160
 
 
 def save_checkpoint(path: Path, content: dict[str, Any], made_with: dict[str, str]) -> None:
@@ -45,13 +49,16 @@ def load_checkpoint(path: Path, made_with: dict[str, str]) -> dict[str, Any]:
         raise FairveilError(
             f"{shown(path)} is not a checkpoint that fairveil can read: remove it, or name another file."
         ) from error
-    for name in [*made_with, *(set(before) - set(made_with))]:
+    told = []
+    for name in sorted({*made_with, *before}, key=[*made_with, *before].index):
         now, then = made_with.get(name, "none"), before.get(name, "none")
         if now != then:
-            raise FairveilError(
-                f"{shown(path)} was trained with other {name} ({_differing(then, now)}): "
-                "train on with the same, remove the file to start anew, or name another."
-            )
+            told.append(f"other {name} ({_differing(then, now)})")
+    if told:
+        raise FairveilError(
+            f"{shown(path)} was trained with {' and '.join(told)}: train on with the same, remove the file to start "
+            "anew, or name another."
+        )
     return content
 
 
@@ -72,10 +79,41 @@ def weights_fingerprint(module: nn.Module) -> str:
     return digest.hexdigest()
 
 
+def finished_epochs(path: Path) -> int:
+    """How many epochs a checkpoint of the training loop holds; 0 where there is none that can be read."""
+    try:
+        saved = torch.load(path, map_location="cpu", weights_only=True)
+        return len(saved["content"]["epochs"])
+    except Exception:  # a damaged file can make its reader raise whatever it likes
+        return 0
+
+
 def _differing(then: str, now: str) -> str:
-    """In what two descriptions differ: by setting where they have settings, else both, cut to what can be read."""
+    """In what two descriptions differ: by setting where they have settings, else where their words do."""
     try:
         old, new = json.loads(then), json.loads(now)
-        return ", ".join(f"{name} {old.get(name)}, now {new[name]}" for name in new if old.get(name) != new[name])
-    except (ValueError, AttributeError):
-        return f"{then[:60]}, now {now[:60]}"
+        names = [*new, *(name for name in old if name not in new)]
+        return ", ".join(
+            f"{name} {old.get(name, _NOT_SET)}, now {new.get(name, _NOT_SET)}"
+            for name in names
+            if old.get(name, _NOT_SET) != new.get(name, _NOT_SET)
+        )
+    except (ValueError, AttributeError, TypeError):
+        return _where_words_differ(then, now)
+
+
+def _where_words_differ(then: str, now: str) -> str:
+    """The parts of two texts between what they begin and end with alike, cut at words and to what can be read."""
+    old, new = _WORD.findall(then), _WORD.findall(now)
+    start = next((place for place, (one, other) in enumerate(zip(old, new, strict=False)) if one != other), None)
+    first = min(len(old), len(new)) if start is None else start
+    rest = min(len(old), len(new)) - first
+    same = (one == other for one, other in zip(reversed(old), reversed(new), strict=False))
+    last = min(rest, next((count for count, alike in enumerate(same) if not alike), rest))
+    first = max(0, first - _AROUND)
+    last = max(0, last - _AROUND)
+    parts = []
+    for words in (old, new):
+        middle = clipped("".join(words[first : len(words) - last]).strip(), _LONGEST)
+        parts.append(f"{'…' * (first > 0)}{middle}{'…' * (last > 0 and not middle.endswith('…'))}")
+    return f"{parts[0]}, now {parts[1]}"

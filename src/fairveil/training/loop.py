@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -101,18 +101,18 @@ def train(
             as if it had never been interrupted: on processors, bit for bit.
         on_epoch: told of each epoch.
         on_step: told of each step how many epochs are done, in fractions, and the loss.
-        device: "cpu" to use no graphics card; by default the best there is.
+        device: "cpu" to use no graphics card, "cuda:1" for the second one; by default the best there is. Several
+            processes have a card each, which their launcher chooses: give them "cuda" at the most.
 
     Raises:
         FairveilError: the loss or the network is no longer finite (the last good checkpoint stays); or the checkpoint
             is of another run, or damaged.
     """
     accelerator = Accelerator(cpu=device is not None and torch.device(device).type == "cpu")
-    if device is not None and torch.device(device).type != accelerator.device.type:
-        raise FairveilError(f"There is no {device} to train on here: leave the device out, or give cpu.")
+    where = chosen_device(device, accelerator.device, accelerator.num_processes)
     with torch.random.fork_rng():
-        run = _Run(accelerator, network, data, settings, objective or Classification(), order, gradients)
-        score = _scorer(validation, accelerator, settings)
+        run = _Run(accelerator, where, network, data, settings, objective or Classification(), order, gradients)
+        score = _scorer(validation, accelerator, where, settings)
         made_with = run.made_with(validation) if checkpoint is not None else {}
         if checkpoint is not None and checkpoint.exists():
             run.load(load_checkpoint(checkpoint, made_with))
@@ -127,6 +127,34 @@ def train(
         accelerator.wait_for_everyone()
         run.keep_best()
     return History(tuple(run.epochs), run.is_stopped, run.kept)
+
+
+def chosen_device(asked: torch.device | str | None, found: torch.device, processes: int) -> torch.device:
+    """Where a process trains: where it was asked to, as far as that is possible.
+
+    Args:
+        asked: a device, with or without a number; None leaves the choice to accelerate.
+        found: what accelerate found for this process.
+        processes: how many train together.
+
+    Raises:
+        FairveilError: there is no such device, or several processes are asked onto one.
+
+    >>> chosen_device("cuda:1", torch.device("cuda", 0), 1)
+    device(type='cuda', index=1)
+    """
+    if asked is None:
+        return found
+    wanted = torch.device(asked)
+    if wanted.type != found.type:
+        raise FairveilError(f"There is no {asked} to train on here: leave the device out, or give cpu.")
+    if wanted.index is None or wanted.index == found.index or wanted.type == "cpu":
+        return found
+    if processes > 1:
+        raise FairveilError(
+            f"{processes} processes cannot all train on {asked}: give {wanted.type}, and let their launcher choose."
+        )
+    return wanted
 
 
 def evaluate(network: nn.Module, data: Examples, *, batch_size: int = 512, device: torch.device | str = "cpu") -> float:
@@ -165,6 +193,7 @@ class _Run:
     def __init__(
         self,
         accelerator: Accelerator,
+        device: torch.device,
         network: nn.Module,
         data: Examples,
         settings: Training,
@@ -172,18 +201,18 @@ class _Run:
         order: Order,
         gradients: GradientRule | None,
     ) -> None:
-        self.accelerator, self.settings, self.data = accelerator, settings, data
+        self.accelerator, self.device, self.settings, self.data = accelerator, device, settings, data
         self.network, self.objective, self.gradients = network, objective, gradients
         if settings.channels_last:
             network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.whole = _Step(network, objective, settings.precision).to(accelerator.device)
+        self.whole = _Step(network, objective, settings.precision).to(device)
         self.parameters = [parameter for parameter in self.whole.parameters() if parameter.requires_grad]
         self.optimizer = _optimizer(self.parameters, settings)
         self.batches = Batches(
             data,
             settings.batch_size,
             order,
-            accelerator.device,
+            device,
             accelerator.process_index,
             accelerator.num_processes,
             settings.channels_last,
@@ -193,7 +222,7 @@ class _Run:
         self.kept = 0
         self.started = time.perf_counter()
         # Prepared alone: the optimiser would only be wrapped to skip steps of 16-bit floats, which are not used.
-        self.prepared = accelerator.prepare_model(self.whole)
+        self.prepared = accelerator.prepare_model(self.whole, device_placement=False)
 
     def made_with(self, validation: Examples | Score | None) -> dict[str, str]:
         """All that the result depends on, in words; to be asked before the first epoch."""
@@ -233,7 +262,7 @@ class _Run:
         for step, rows in enumerate(plan):
             for group in self.optimizer.param_groups:  # at the middle of the step, where no schedule is at zero
                 group["lr"] = learning_rate_at(number + (step + 0.5) / len(plan), self.settings)
-            loss = self.prepared(self.batches.batch(rows), own)
+            loss = self.prepared(replace(self.batches.batch(rows), epoch=number), own)
             self.optimizer.zero_grad()
             self.accelerator.backward(loss)
             if self.gradients is not None:
@@ -285,7 +314,7 @@ class _Run:
 
     def _generators(self, epoch: int) -> tuple[torch.Generator, torch.Generator, torch.Generator]:
         """Of the order and of gradient noise, the same in all processes, and of the objective, each its own."""
-        process, device = self.accelerator.process_index, self.accelerator.device
+        process, device = self.accelerator.process_index, self.device
         seeds = [[0], [1], [2, process], [3, process]]
         order, noise, own, ambient = (
             int(np.random.SeedSequence([self.settings.seed, epoch, *stream]).generate_state(1, np.uint64)[0])
@@ -326,7 +355,7 @@ def _optimizer(parameters: Sequence[nn.Parameter], settings: Training) -> torch.
 
 
 def _scorer(
-    validation: Examples | Score | None, accelerator: Accelerator, settings: Training
+    validation: Examples | Score | None, accelerator: Accelerator, device: torch.device, settings: Training
 ) -> Callable[[nn.Module], float] | None:
     """A function that scores the network after each epoch, the same in all processes."""
     if validation is None:
@@ -350,7 +379,7 @@ def _scorer(
         def own_part(rows: int, batch_size: int, generator: torch.Generator) -> Sequence[Tensor]:
             return torch.split(torch.arange(index, rows, count), batch_size)
 
-        own = Batches(data, 512, own_part, accelerator.device, channels_last=settings.channels_last)
+        own = Batches(data, 512, own_part, device, channels_last=settings.channels_last)
         right = _count_right(network, own, precision=settings.precision)
         return float(accelerator.reduce(right, reduction="sum")) / len(data.images)
 

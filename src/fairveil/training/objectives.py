@@ -47,3 +47,23 @@ class Classification:
             images, targets = self.augment(images, batch.soft_targets(), generator)
         # Under mixed precision logits come with 8 bits, too few for a logarithm.
         return F.cross_entropy(network(images).float(), targets, label_smoothing=self.label_smoothing)
+
+
+@dataclass(frozen=True)
+class FromEpoch:
+    """One objective at first, and another one from some epoch on: an `Objective`.
+
+    Attributes:
+        start: how many epochs the first one is lowered in.
+        before: in these.
+        after: from then on, and outside of a run.
+    """
+
+    start: int
+    before: Objective
+    after: Objective
+
+    def __call__(self, network: nn.Module, batch: Batch, generator: torch.Generator) -> Tensor:
+        """The loss of a batch, by the epoch it belongs to."""
+        early = batch.epoch is not None and batch.epoch < self.start
+        return (self.before if early else self.after)(network, batch, generator)

@@ -7,11 +7,11 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from fairveil.report.tables import Table, pivot
+from fairveil.sanitize.published import PUBLISHED_TRAINING
 from fairveil.sanitize.triggers import Trigger
 from fairveil.studies.poisoning.backdoors import ACCURACY, SUCCESS, Infection, run
 from fairveil.studies.poisoning.victims import SYNTHETIC, DefenseName, Victim, pooled_measurements, resolved
 from fairveil.studies.study import Measurement, Results, Study
-from fairveil.training import Training
 
 Place = Literal["corner", "inner corner", "centre"]
 """At the very edge; 4 pixels from it, where crops of 4 pixels never cut the patch; in the middle."""
@@ -135,7 +135,7 @@ _PAPER = Victim(
     images=None,
     test_images=None,
     network="resnet-18",
-    training=Training(epochs=40, schedule="steps", precision="bf16"),
+    training=PUBLISHED_TRAINING,
 )
 
 TRIGGER_MAP = Study(

@@ -1,14 +1,18 @@
 """Who is poisoned in the studies of chapter 4."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import lru_cache
 from typing import Annotated, TypeVar
 
+import numpy as np
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from scipy import stats
 
 from fairveil.data.cifar10 import read_cifar10
 from fairveil.data.images import LabelledImages, synthetic_images
 from fairveil.errors import FairveilError
+from fairveil.report.tables import Cell, Table
 from fairveil.sanitize.defenses import defense
 from fairveil.sanitize.poisoning import Hits, pooled
 from fairveil.studies.study import Measurement
@@ -80,3 +84,26 @@ def pooled_measurements(found: Sequence[Measurement], labels: dict[str, str]) ->
     together = pooled([Hits(round(one.value * (one.count or 0)), one.count or 0) for one in found])
     ends = {"low": together.low, "high": together.high} if together.identities > 1 else {}
     return Measurement(labels=labels, value=together.value, count=together.probes, **ends)
+
+
+def paired_change(changes: Sequence[float]) -> Cell:
+    """The mean of a change over runs, with Student's 95 % interval; no interval of a single run."""
+    if not changes:
+        return Cell()
+    values = np.array(changes)
+    if len(values) < 2:
+        return Cell(float(values.mean()))
+    reach = float(stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values)))
+    return Cell(float(values.mean()), float(values.mean()) - reach, float(values.mean()) + reach)
+
+
+def with_rows_of_ours(published: Table, defenses: Sequence[str]) -> Table:
+    """The published table, each of whose rows also stands at the form of it that the published code has.
+
+    Args:
+        published: with the names of defenses for rows.
+        defenses: names that were tried, some of them of `PUBLISHED_DEFENSES`.
+    """
+    rows = dict(published.rows)
+    both = {f"published-{name}": cells for name, cells in published.rows if f"published-{name}" in defenses}
+    return replace(published, rows=tuple((rows | both).items()))
