@@ -221,13 +221,16 @@ def _fpirs(text: str) -> list[float]:
 
 
 def photos_of(source: str) -> "FaceTable":
-    """A data set, or a single photo as one."""
+    """A data set, or a single photo as one; what was changed when its labels were read is told."""
     from fairveil.data import FaceTable, open_table
 
     path = named_path(source)
     if path.is_file() and path.suffix.lower() not in (".csv", ".tar"):
         return FaceTable.of_images([path.name], path.absolute().parent, name=path.name)
-    return open_table(source)
+    table = open_table(source)
+    for note in table.notes:
+        talk.print(Text(note), soft_wrap=True)
+    return table
 
 
 @contextmanager

@@ -41,12 +41,14 @@ class FaceTable:
         root: a folder, or a tar archive whose members the paths name.
         name: what reports call the data set.
         groups: names of the group columns.
+        notes: what was changed when the labels were read, in sentences that its users have to be told.
     """
 
     frame: pl.DataFrame
     root: Path
     name: str
     groups: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @classmethod
     def from_csv(
