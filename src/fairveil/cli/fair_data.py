@@ -131,11 +131,11 @@ class Asked:
 
     def _xrays(self, folder: Path) -> "tuple[XrayExperiment, str]":
         """Findings of a list's X-rays."""
-        from fairveil.fair.findings import PAPER, SMALL, XrayExperiment, XraySettings
+        from fairveil.fair.findings import PUBLISHED, SMALL, XrayExperiment
 
         if self.face != TrainedFace.central:
             raise typer.BadParameter("X-rays have no faces to choose from: leave it out.", param_hint="--face")
-        settings = XraySettings(training=PAPER) if self.preset == TrainingPreset.paper else SMALL
+        settings = PUBLISHED if self.preset == TrainingPreset.paper else SMALL
         settings = settings.model_copy(update={"training": self._with_epochs(settings.training)})
         splits = self._xray_splits(folder / "xrays")
         told = (
