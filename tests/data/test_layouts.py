@@ -7,7 +7,17 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from fairveil.data import has_pack, open_table, read_celeba, read_facescrub, read_lfw, read_pack, read_umdfaces
+from fairveil.data import (
+    has_pack,
+    open_table,
+    read_balancedface,
+    read_celeba,
+    read_facescrub,
+    read_lfw,
+    read_pack,
+    read_rfw,
+    read_umdfaces,
+)
 from fairveil.errors import FairveilError
 
 DATA = Path(os.environ.get("FAIRVEIL_DATA") or Path(__file__).parents[2].parent / "shared" / "data")
@@ -51,6 +61,38 @@ def test_who_celeba_gives_no_attributes_has_no_gender(tmp_path):
     write(root / "list_attr_celeba.txt", "1\nMale Young\n000002.jpg  1 -1\n")
     assert read_celeba(root).frame["gender"].to_list() == [None, "male", None]
     assert read_celeba(root).frame["Male"].to_list() == [None, "yes", None]
+
+
+def celeba_labels(root, genders):
+    """CelebA's lists without photos: by person, what each of their photos says of Male."""
+    photos = [(person, value) for person, values in genders.items() for value in values]
+    names = [f"{number:06}.jpg" for number in range(1, len(photos) + 1)]
+    write(root / "identity_CelebA.txt", "".join(f"{n} {p}\n" for n, (p, _) in zip(names, photos, strict=True)))
+    rows = "".join(f"{n} {v} 1\n" for n, (_, v) in zip(names, photos, strict=True) if v is not None)
+    write(root / "list_attr_celeba.txt", f"{len(photos)}\nMale Young\n{rows}")
+    return root
+
+
+def test_people_whom_celeba_labels_both_ways_are_what_most_of_their_photos_say(tmp_path):
+    genders = {"7": [1, 1, -1, None], "8": [-1, -1], "9": [-1, 1], "10": [-1, 1, -1]}
+    table = read_celeba(celeba_labels(tmp_path, genders))
+    found = {
+        person: table.frame.filter(identity=person)["Male"].to_list()
+        for person in table.frame["identity"].unique(maintain_order=True)
+    }
+    assert found == {"7": ["yes", "yes", "yes", None], "8": ["no"] * 2, "9": [None] * 2, "10": ["no"] * 3}
+    assert table.frame["gender"].to_list() == [
+        *("male", "male", "male", None), *("female", "female"), *(None, None), *("female", "female", "female"),
+    ]  # fmt: skip
+    assert table.frame["Young"].drop_nulls().unique().to_list() == ["yes"]
+    assert table.notes == (
+        "3 of the 4 people of CelebA have photos of more than one Male (10, 7, 9). Each of them counts as what most of "
+        "their photos say. 1 of them is tied, and of no known Male.",
+    )
+
+
+def test_of_people_labelled_one_way_celeba_has_nothing_to_tell(tmp_path):
+    assert read_celeba(celeba(tmp_path, published=False)).notes == ()
 
 
 @pytest.mark.parametrize(
@@ -237,3 +279,55 @@ def test_the_packs_are_whole(monkeypatch, pack, photos, people, groups):
     table = read_pack(pack)
     assert (len(table), len(set(table.identities)), table.groups) == (photos, people, groups)
     assert table.photo(len(table) - 1).shape[0] == 3
+
+
+RACES = {"African": "m.01", "Asian": "m.02", "Caucasian": "m.03", "Indian": "m.04"}
+
+
+@pytest.mark.parametrize(
+    ("below", "reader", "name"),
+    [
+        ("race_per_7000", read_balancedface, "BUPT-Balancedface"),
+        ("images/race_per_7000", read_balancedface, "BUPT-Balancedface"),
+        ("race_per_7000_112x112", read_balancedface, "BUPT-Balancedface"),
+        ("data", read_rfw, "RFW"),
+        ("test/data", read_rfw, "RFW"),
+        ("images/test_aligned/data", read_rfw, "RFW"),
+    ],
+)
+def test_faces_of_four_races_are_read_with_their_race(tmp_path, below, reader, name):
+    for race, person in RACES.items():
+        photo(tmp_path / below / race / person / f"{person}_0001.jpg")
+        write(tmp_path / "test" / "txts" / race / f"{race}_people.txt", f"{person}\t1\n")
+    for table in (reader(tmp_path), open_table(tmp_path)):
+        assert (table.name, table.groups, table.notes) == (name, ("race",), ())
+        assert table.frame.select("identity", "race").rows() == [(person, race) for race, person in RACES.items()]
+        assert table.photo(2).shape == (3, 6, 8)
+
+
+def test_folders_of_races_by_another_name_are_no_published_data_set(tmp_path):
+    for race, person in RACES.items():
+        photo(tmp_path / "mine" / race / person / "1.jpg")
+    table = open_table(tmp_path / "mine")
+    assert (table.name, table.groups) == ("mine", ("race",))
+
+
+def test_who_is_in_two_folders_of_races_is_told_and_of_the_one_with_more_photos(tmp_path):
+    for number in range(3):
+        photo(tmp_path / "data" / "African" / "m.01" / f"{number}.jpg")
+    photo(tmp_path / "data" / "Indian" / "m.01" / "9.jpg")
+    photo(tmp_path / "data" / "Indian" / "m.04" / "1.jpg")
+    photo(tmp_path / "data" / "Indian" / "stray.jpg")
+    table = read_rfw(tmp_path)
+    assert table.frame.select("identity", "race").unique().sort("identity").rows() == [
+        ("m.01", "African"), ("m.04", "Indian"),
+    ]  # fmt: skip
+    voted, passed = table.notes
+    assert "1 of the 2 people of RFW has photos of more than one race (m.01)" in voted
+    assert passed == "1 photo of RFW is in no folder RACE/PERSON, and passed over."
+
+
+@pytest.mark.parametrize("reader", [read_balancedface, read_rfw])
+def test_what_is_unlike_folders_of_races_is_a_sentence(tmp_path, reader):
+    with pytest.raises(FairveilError, match="has no folders African, Asian, Caucasian, Indian"):
+        reader(tmp_path)

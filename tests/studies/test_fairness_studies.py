@@ -4,7 +4,8 @@ import pytest
 
 from fairveil.errors import FairveilError
 from fairveil.executors import executor
-from fairveil.fair.interventions import EqualLoss, FairFeatures
+from fairveil.fair.findings import build_finder
+from fairveil.fair.interventions import EqualLoss, FairFeatures, LabelFlipping
 from fairveil.studies.catalogue import STUDIES
 from fairveil.studies.fairness.findings import Patients
 from fairveil.studies.fairness.schemes import baseline_among
@@ -73,6 +74,33 @@ def test_paper_presets_have_the_published_settings():
     model = STUDIES["fair-xray"].presets["paper"].models["DenseNet-121"]
     assert (model.network, model.training.batch_size, model.training.epochs) == ("densenet-121", 56, 20)
     assert STUDIES["gerrymandering-recognition"].presets["paper"].bystanders.column == "race"
+
+
+def test_networks_of_table_6_1_have_dropout_and_weight_decay_and_it_is_said_that_the_text_has_no_figures():
+    study = STUDIES["fair-xray"]
+    model = study.presets["paper"].models["DenseNet-121"]
+    assert (model.dropout, model.training.weight_decay) == (0.2, 1e-4)
+    assert {part.drop_rate for part in build_finder(model, 5, seed=0).modules() if hasattr(part, "drop_rate")} == {0.2}
+    for preset, told in (("paper", "0.2 and 0.0001"), ("small", "0 and 0")):
+        (one,) = [one for one in study.differences(study.presets[preset]) if one.startswith("Dropout")]
+        assert "gives no figures" in one and f"Here they are {told};" in one
+
+
+def test_labels_are_flipped_of_the_group_that_loses_in_the_train_columns_of_table_6_10():
+    published = published_table("6.10")
+    before, after = ("Baseline Avg", "Random Flip p = 0.1 Avg")
+    lost = {sex: published.values[before, f"train {sex}"] - published.values[after, f"train {sex}"] for sex in "MF"}
+    assert lost["F"] > 3 * lost["M"]
+    preset = STUDIES["fair-xray"].presets["paper"]
+    flips = [one for one in preset.schemes.values() if isinstance(one, LabelFlipping)]
+    assert {one.group for one in flips} == {"F"} and len(flips) == 3
+    assert any("Table 6.10 does not say whose" in one for one in STUDIES["fair-xray"].differences(preset))
+
+
+def test_what_a_paper_preset_changes_is_among_its_differences():
+    told = " ".join(STUDIES["fair-xray"].differences(STUDIES["fair-xray"].presets["paper"]))
+    for change in ("80 to 20 by patient", "without sex or age are kept", "Uncertain findings", "Weights: random"):
+        assert change in told
 
 
 def test_the_group_that_is_penalised_is_made_to_look_like_the_other():

@@ -265,7 +265,7 @@ def _fpirs(text: str) -> list[float]:
 
 
 def photos_of(source: str, person_folder: int | None = None) -> "FaceTable":
-    """A data set, or a single photo as one; what was passed over is told."""
+    """A data set, or a single photo as one; what was passed over, and changed when its labels were read, is told."""
     from fairveil.data import FaceTable, open_table
 
     path = named_path(source)

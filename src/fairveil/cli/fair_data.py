@@ -112,10 +112,15 @@ class Asked:
         from fairveil.studies.subjects import SYNTHETIC, crops_of
 
         if self.data != SYNTHETIC:
+            from fairveil.faces.crops import FaceCrops
+            from fairveil.fair.face_splits import split_faces
             from fairveil.fair.groups import groups_of
+            from fairveil.studies.fairness.recognition import TESTED
 
             table = photos_of(self.data)
-            groups_of({name: table.frame[name].to_list() for name in table.groups}, self.group)  # complains in time
+            # complains before any photo is opened
+            groups_of({name: table.frame[name].to_list() for name in table.groups}, self.group)
+            split_faces(FaceCrops.without_pictures(table), self.group, test=TESTED)
             return cut_with_progress(table, size, self.face, folder / "crops")
         if not 64 <= size <= 224:
             raise typer.BadParameter("Generated faces have 64 to 224 pixels.", param_hint="--size")
@@ -126,11 +131,11 @@ class Asked:
 
     def _xrays(self, folder: Path) -> "tuple[XrayExperiment, str]":
         """Findings of a list's X-rays."""
-        from fairveil.fair.findings import PAPER, SMALL, XrayExperiment, XraySettings
+        from fairveil.fair.findings import PUBLISHED, SMALL, XrayExperiment
 
         if self.face != TrainedFace.central:
             raise typer.BadParameter("X-rays have no faces to choose from: leave it out.", param_hint="--face")
-        settings = XraySettings(training=PAPER) if self.preset == TrainingPreset.paper else SMALL
+        settings = PUBLISHED if self.preset == TrainingPreset.paper else SMALL
         settings = settings.model_copy(update={"training": self._with_epochs(settings.training)})
         splits = self._xray_splits(folder / "xrays")
         told = (

@@ -150,7 +150,9 @@ def run(
 
     study = find_study(name)
     settings = _settings(study, preset, set_, settings_file)
-    if not dry_run:
+    if dry_run:
+        _look_at_labels(study, settings)
+    else:
         settings = _resolved(study, settings)
     count = len(study.trials(settings))
     if not count:
@@ -271,7 +273,22 @@ def _resolved(study: "Study[Any, Any]", settings: Any) -> Any:
     asked, found = (Path(study.data(some)).name for some in (settings, resolved))
     if asked != found:
         talk.print(Text(f"The data set {asked} is not here: {found} data stand in for it."), soft_wrap=True)
+    for note in study.check(resolved):  # before any face is cut
+        talk.print(Text(note), soft_wrap=True)
     return resolved
+
+
+def _look_at_labels(study: "Study[Any, Any]", settings: Any) -> None:
+    """Say of the data that a dry run does without, as far as they are here, whether the real run could use them."""
+    data = study.data(settings)
+    if not data or data == "synthetic":
+        return
+    talk.print(Text(f"A dry run trains on made-up data, not on {data}."), soft_wrap=True)
+    try:
+        for note in study.check(settings):
+            talk.print(Text(note), soft_wrap=True)
+    except FairveilError as error:
+        talk.print(Text(f"A real run would stop at the labels of {data}: {error}", "yellow"), soft_wrap=True)
 
 
 def _reportable(store: "RecordStore") -> list[str]:

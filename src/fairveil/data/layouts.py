@@ -2,10 +2,12 @@
 
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
 
+from fairveil.data.majority import vote
 from fairveil.data.table import FaceTable, read_strings
 from fairveil.errors import FairveilError
 from fairveil.photos import shown
@@ -101,12 +103,16 @@ def read_celeba(root: Path) -> FaceTable:
     a group of the values "yes" and "no"; `Male` also gives `gender`, and the partition is `split`. A photo that a
     file does not list has null there.
 
+    Attributes are labelled photo by photo, and some people have photos of both values of `Male`. All their labelled
+    photos get the value of most of them, which the table's notes tell; the other attributes stay as they are.
+
     Raises:
         FairveilError: the file of identities is missing, or a file is unlike its published form.
     """
     frame = _columns_of(_either(root, "Anno", "identity_CelebA.txt"), ["file", "identity"])
     images = _either(root, "Img", "img_align_celeba").relative_to(root).as_posix()
     frame = frame.with_columns(image=f"{images}/" + pl.col("file"))
+    notes: tuple[str, ...] = ()
     attributes = _either(root, "Anno", "list_attr_celeba.txt")
     if attributes.is_file():
         header = [line.split() for line in _lines(attributes)[:2]]
@@ -115,6 +121,7 @@ def read_celeba(root: Path) -> FaceTable:
         values = _columns_of(attributes, ["file", *header[1]], skip=2)
         frame = frame.join(values.select("file", *_yes_or_no(values, header[1], attributes)), on="file", how="left")
         if "Male" in header[1]:
+            frame, notes = vote(frame, "Male", of="CelebA")
             genders = {"yes": "male", "no": "female"}
             gender = pl.col("Male").replace_strict(genders, default=None, return_dtype=pl.String)
             frame = frame.with_columns(gender=gender)
@@ -124,7 +131,7 @@ def read_celeba(root: Path) -> FaceTable:
         frame = frame.join(parts, on="file", how="left").with_columns(
             pl.col("split").replace({"0": "train", "1": "validation", "2": "test"})
         )
-    return FaceTable.of(frame.drop("file"), root, name="CelebA")
+    return replace(FaceTable.of(frame.drop("file"), root, name="CelebA"), notes=notes)
 
 
 def read_lfw(root: Path) -> FaceTable:
@@ -182,6 +189,88 @@ def read_umdfaces(root: Path) -> FaceTable:
     return FaceTable.of(pl.concat(frames).unique("image", maintain_order=True), root, name="UMDFaces")
 
 
+def read_balancedface(root: Path) -> FaceTable:
+    """BUPT-Balancedface (Wang and Deng, 2020): race_per_7000/RACE/PERSON/*.jpg give `race`; see `read_races`.
+
+    The folder is race_per_7000 itself, one that holds it, or one that holds `images` with it. Copies of other sizes,
+    such as race_per_7000_112x112, are found likewise; of several the first by its name is read.
+
+    Raises:
+        FairveilError: there are no such folders, or no photo in them.
+    """
+    return read_races(_balancedface_folder(root) or root, name="BUPT-Balancedface")
+
+
+def read_rfw(root: Path) -> FaceTable:
+    """Racial Faces in the Wild (Wang et al., 2019): test/data/RACE/PERSON/*.jpg give `race`; see `read_races`.
+
+    The folder is RFW's, its folder `test`, or one that holds RFW's. Lists of pairs and of landmarks are not read.
+
+    Raises:
+        FairveilError: there are no such folders, or no photo in them.
+    """
+    return read_races(_rfw_folder(root) or root, name="RFW")
+
+
+def read_races(folder: Path, *, name: str | None = None) -> FaceTable:
+    """A folder for each race (African, Asian, Caucasian, Indian), and in it one for each person, give `race`.
+
+    A person with photos in two of them is of the race with more photos. That, and photos that are nowhere in a folder
+    RACE/PERSON, which are passed over, the table's notes tell.
+
+    Args:
+        folder: which holds those of the races.
+        name: of the data set; by default the folder's.
+
+    Raises:
+        FairveilError: there are no such folders, or no photo in them.
+    """
+    if not _has_races(folder):
+        raise FairveilError(
+            f"{shown(folder)} has no folders {', '.join(RACES)} with a folder for each person in them: name the folder "
+            "that has."
+        )
+    name = name or folder.name
+    every = FaceTable.from_folder(folder, name=name)
+    parts = pl.col("image").str.split("/")
+    fitting = every.frame.filter(parts.list.len() == 3, parts.list.first().is_in(RACES))
+    if not len(fitting):
+        raise FairveilError(f"{shown(folder)} has no photos in folders RACE/PERSON, such as {RACES[0]}/m.0abc/1.jpg.")
+    labelled = fitting.select("image", identity=parts.list.get(1), race=parts.list.first())
+    frame, notes = vote(labelled, "race", of=name)
+    if passed := len(every) - len(fitting):
+        verb = "photo of {} is" if passed == 1 else "photos of {} are"
+        notes += (f"{passed:,} {verb.format(name)} in no folder RACE/PERSON, and passed over.",)
+    return FaceTable(frame, folder, name, ("race",), notes)
+
+
+RACES = ("African", "Asian", "Caucasian", "Indian")
+"""The folders of both data sets of Wang and Deng."""
+
+
+def _balancedface_folder(root: Path) -> Path | None:
+    """The folder of BUPT-Balancedface that holds those of the races."""
+    if root.name.startswith("race_per_7000") and _has_races(root):
+        return root
+    return _first_with_races(root, "race_per_7000*", "*/race_per_7000*")
+
+
+def _rfw_folder(root: Path) -> Path | None:
+    """The folder of RFW that holds those of the races."""
+    return _first_with_races(root, "data", "test*/data", "*/test*/data")
+
+
+def _first_with_races(root: Path, *patterns: str) -> Path | None:
+    places = (place for pattern in patterns for place in sorted(root.glob(pattern)))
+    return next(filter(_has_races, places), None)
+
+
+def _has_races(folder: Path) -> bool:
+    """Whether two at least of the races have folders here, each with a folder in it."""
+    there = [folder / race for race in RACES if (folder / race).is_dir()]
+    return len(there) > 1 and all(any(inner.is_dir() for inner in race.iterdir()) for race in there)
+
+
 def _files(pack: str) -> list[str]:
     return [f"{pack}.tar"] if pack in _WITHOUT_CSV else [f"{pack}.csv", f"{pack}.tar"]
 
@@ -234,5 +323,8 @@ _LAYOUTS: tuple[tuple[Callable[[Path], bool], Callable[[Path], FaceTable]], ...]
     (lambda folder: any(folder.glob("umdfaces_batch*/*.csv")), read_umdfaces),
     (lambda folder: (folder / "actors").is_dir() or (folder / "actresses").is_dir(), read_facescrub),
     (_is_lfw, read_lfw),
+    (lambda folder: _balancedface_folder(folder) is not None, read_balancedface),
+    (lambda folder: _rfw_folder(folder) is not None, read_rfw),
+    (_has_races, read_races),
 )
 """What gives a layout away, and who reads it."""

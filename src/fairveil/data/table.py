@@ -44,7 +44,8 @@ class FaceTable:
         root: a folder, or a tar archive whose members the paths name.
         name: what reports call the data set.
         groups: names of the group columns.
-        notes: what was passed over when folders were read, in sentences.
+        notes: what was passed over or changed when folders and labels were read, in sentences that its users have to be
+            told.
         nested: a question in a sentence, where folders lie in folders and either may be a person; see `people_of`.
     """
 

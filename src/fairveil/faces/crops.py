@@ -28,6 +28,10 @@ from fairveil.tensor_files import read_tensors, write_tensors
 from fairveil.training.checkpoints import weights_fingerprint
 
 _FORMAT = "fairveil crops 1"
+_NOBODY = (
+    "{} has no identities, which recognisers are trained to tell apart: put each person's photos in a folder of their "
+    "own, or name them in a column identity."
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,6 +135,21 @@ class FaceCrops:
         aside = torch.isin(self.labels, drawn)
         return self.take((~aside).nonzero().flatten()), self.take(aside.nonzero().flatten())
 
+    @classmethod
+    def without_pictures(cls, table: FaceTable) -> "FaceCrops":
+        """The labels of a table's photos with a black pixel in the place of each crop, to try labels before any is cut.
+
+        Photos without an identity are left out; of the others every one is taken to give a crop.
+
+        Raises:
+            FairveilError: nobody's identity is known.
+        """
+        rows = [row for row, identity in enumerate(table.identities) if identity is not None]
+        left_out = {"no identity": len(table) - len(rows)} if len(rows) < len(table) else {}
+        if not rows:
+            raise FairveilError(_NOBODY.format(table.name))
+        return _labelled(table, rows, torch.zeros(len(rows) * 3, dtype=torch.uint8), 1, left_out)
+
     def make_up(self) -> dict[str, dict[str, dict[str, int]]]:
         """By group column and value, how many identities and images there are."""
         counts: dict[str, dict[str, dict[str, int]]] = {}
@@ -213,10 +232,7 @@ def cut_crops(
     if which == "all":
         raise FairveilError("Of several faces nobody could tell whose the identity of a photo is: choose which counts.")
     if table.identities.count(None) == len(table):
-        raise FairveilError(
-            f"{table.name} has no identities, which recognisers are trained to tell apart: put each person's photos in "
-            "a folder of their own, or name them in a column identity."
-        )
+        raise FairveilError(_NOBODY.format(table.name))
     if which == "aligned":
         detector = None
     elif detector is None:
@@ -286,7 +302,7 @@ def _key(table: FaceTable, size: int, which: WhichFace, detector: Detector | Non
     """A hash of what crops depend on: labels, the photos' sizes and dates, and how faces are found and cut."""
     files = [table.root] if table.root.is_file() else [table.root / image for image in table.frame["image"]]
     # by its fields, since a table may be of another kind, whose photos are no files
-    source = [repr(getattr(table, part.name)) for part in fields(table) if part.name != "frame"]
+    source = [repr(getattr(table, part.name)) for part in fields(table) if part.name not in ("frame", "notes")]
     finder = detector and [
         *detector.settings,
         *(weights_fingerprint(network) for network in (detector.pnet, detector.rnet, detector.onet)),

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, TypeVar, get_args
 
@@ -72,6 +72,11 @@ def nothing_named(settings: Any) -> str:
     return ""
 
 
+def nothing_to_check(settings: Any) -> Iterable[str]:
+    """For studies whose settings name no data, or whose data are read in a moment."""
+    return ()
+
+
 def as_they_are(settings: SettingsType) -> SettingsType:
     """For studies that depend on nothing but their settings."""
     return settings
@@ -97,6 +102,8 @@ class Study(Generic[SettingsType, TrialType]):
         resolve: settings with all that this machine decides put in, once, when a study is run: what stands in for data
             that are not here, hashes of those that are. Trials, tables and differences depend on nothing but settings.
         data: the name of the data set that resolved settings ask for.
+        check: looks at the labels of the data, where they are here, before any photo is opened: yields what was changed
+            when they were read, in sentences, and raises a `FairveilError` where the trials could not be run with them.
         alone: whether trials measure seconds, so that no other may run beside them.
         revision: raised when the same trial would give another result, so that old records are not taken for new.
     """
@@ -114,6 +121,7 @@ class Study(Generic[SettingsType, TrialType]):
     figures: Callable[[SettingsType, "Results[TrialType]"], Sequence[Figure]] = no_figures
     resolve: Callable[[SettingsType], SettingsType] = as_they_are
     data: Callable[[SettingsType], str] = nothing_named
+    check: Callable[[SettingsType], Iterable[str]] = nothing_to_check
     alone: bool = False
     revision: int = 1
 

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from fairveil.audit.imbalance import Population
-from fairveil.data import has_pack, open_table
+from fairveil.data import FaceTable, has_pack, open_table
 from fairveil.data.synthetic import Difficulty, SyntheticFaces
 from fairveil.faces.crops import FaceCrops, cut_crops
 from fairveil.faces.embedding import WhichFace, embed_faces
@@ -41,6 +41,7 @@ class Subjects(BaseModel):
         difficulty: of the generated people of the `other` group, where it is another than that of the `focus` group.
         size: side of crops, in pixels, for training and for random recognisers.
         content: a hash of names, labels and files, put in when a study is run.
+        notes: what was changed when the labels were read, put in likewise.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -55,6 +56,7 @@ class Subjects(BaseModel):
     difficulty: Difficulty | None = Field(None, exclude_if=lambda difficulty: difficulty is None)
     size: int = Field(112, ge=64, le=224)
     content: str | None = None
+    notes: tuple[str, ...] = Field((), exclude_if=lambda notes: not notes)
 
 
 CELEBA = Subjects(data="celeba", column="Male", focus="yes", other="no")
@@ -90,10 +92,26 @@ def at_hand(subjects: Subjects) -> Subjects:
     path = Path(subjects.data)  # workers may be somewhere else
     data = str(path.absolute()) if path.exists() else subjects.data
     if path.suffix.lower() == ".parquet":
-        content = hashlib.sha256(path.read_bytes()).hexdigest()
-    else:
-        content = open_table(data).fingerprint()
-    return subjects.model_copy(update={"data": data, "content": content})
+        return subjects.model_copy(
+            update={"data": data, "content": hashlib.sha256(path.read_bytes()).hexdigest(), "notes": ()}
+        )
+    table = open_table(data)
+    return subjects.model_copy(update={"data": data, "content": table.fingerprint(), "notes": table.notes})
+
+
+def table_at_hand(subjects: Subjects) -> FaceTable | None:
+    """The labels of everybody, no photo of whom has been opened.
+
+    Returns:
+        None where the people are generated, embedded already, or not here.
+
+    Raises:
+        FairveilError: the labels cannot be read.
+    """
+    data = subjects.data
+    if data == SYNTHETIC or data.lower().endswith(".parquet") or not (Path(data).exists() or has_pack(data)):
+        return None
+    return open_table(data)
 
 
 def embedded(subjects: Subjects, recognizer: str, bench: Workbench) -> tuple[Tensor, Population]:

@@ -12,6 +12,7 @@ from fairveil.studies.fairness.recognition import (
     GENERATED,
     FairFace,
     FairFaces,
+    check,
     comparisons,
     differences,
     face_schemes,
@@ -190,7 +191,7 @@ _PAPER = FairFaces(
     test=1000 / 10_177,
     runs=1,
 )
-_BUPT = Subjects(data="bupt-balancedface", faces="aligned", column="race", focus="Caucasian", other="African")
+_BUPT = Subjects(data="bupt-balancedface", column="race", focus="Caucasian", other="African")
 
 
 def _study(
@@ -209,6 +210,7 @@ def _study(
         rehearsal=rehearsal,
         resolve=resolve_all,
         data=attrgetter("subjects.data"),
+        check=check,
     )
 
 

@@ -1,15 +1,17 @@
 """Recognisers trained under interventions: what the studies of faces share (section 6.3.1)."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from fairveil.data.synthetic import Difficulty
+from fairveil.faces.crops import FaceCrops
 from fairveil.faces.recognition import PAPER
 from fairveil.fair.comparing import Comparison
 from fairveil.fair.experiments import measure_once
 from fairveil.fair.face_splits import split_faces
+from fairveil.fair.groups import groups_of
 from fairveil.fair.interventions import (
     AnyIntervention,
     Baseline,
@@ -22,7 +24,7 @@ from fairveil.fair.interventions import (
 from fairveil.fair.recognition import MEASURES, SMALL, FaceExperiment, FaceSettings
 from fairveil.studies.fairness.schemes import BASELINE, Schemes, comparisons_of, measurements_of
 from fairveil.studies.study import Measurement, Results, Trial
-from fairveil.studies.subjects import SYNTHETIC, Subjects, crops_of, generated
+from fairveil.studies.subjects import SYNTHETIC, Subjects, crops_of, generated, table_at_hand
 from fairveil.studies.workbench import Workbench
 from fairveil.training import Training
 
@@ -100,6 +102,23 @@ def run(trial: FairFace, bench: Workbench) -> list[Measurement]:
     return measurements_of(measure_once(experiment, trial.intervention, seed=trial.run, folder=folder))
 
 
+def check(settings: FairFaces) -> Iterator[str]:
+    """What was changed when labels were read; then whether they can be split into train, validation and test.
+
+    Raises:
+        FairveilError: the data have too few people or images of a group, or somebody is in both.
+    """
+    if settings.bystanders is not None:
+        others = table_at_hand(settings.bystanders)
+        if others is not None:
+            yield from others.notes
+            groups_of(FaceCrops.without_pictures(others).groups, settings.bystanders.column)
+    table = table_at_hand(settings.subjects)
+    if table is not None:
+        yield from table.notes
+        split_faces(FaceCrops.without_pictures(table), settings.subjects.column, test=settings.test)
+
+
 def comparisons(settings: FairFaces, results: Results[FairFace]) -> dict[str, Comparison]:
     """What each model came to."""
     measures = MEASURES | {"bystanders": "rank-1"}
@@ -151,7 +170,8 @@ def differences(settings: FairFaces) -> list[str]:
         )
     if first.stratified:
         said.append("Batches hold every group in proportion to its share; how the text draws them is not told.")
-    return said
+    notes = () if settings.bystanders is None else settings.bystanders.notes
+    return [*said, *subjects.notes, *notes]
 
 
 def rehearsal(settings: SettingsType) -> SettingsType:

@@ -1,12 +1,17 @@
 """Galleries of other make-ups for recognisers that are there: tables 5.4 and 5.5, figures 5.3 and 5.5."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
 from operator import attrgetter
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from torch import Tensor
 
 from fairveil.audit.bias import respond
-from fairveil.audit.imbalance import PARTS, Kind, sweep
+from fairveil.audit.imbalance import PARTS, Kind, MakeUp, Population, Shares, draw, largest, sweep
+from fairveil.faces.crops import FaceCrops
+from fairveil.faces.recognition import PAPER, embed_all
+from fairveil.faces.trained import RANDOM, random_recognizer
 from fairveil.report.study import Figure
 from fairveil.report.tables import Table
 from fairveil.studies.imbalance.curves import (
@@ -18,9 +23,33 @@ from fairveil.studies.imbalance.curves import (
     ratio_name,
     tables_beside,
 )
+from fairveil.studies.imbalance.train_sets import (
+    PUBLISHED_MODELS,
+    TEST_PEOPLE,
+    Model,
+    split,
+    tiny_model,
+    trained_once,
+)
 from fairveil.studies.study import Measurement, Results, Study, Trial
-from fairveil.studies.subjects import CELEBA, SYNTHETIC, Subjects, embedded, generated, resolve
+from fairveil.studies.subjects import (
+    CELEBA,
+    SYNTHETIC,
+    Subjects,
+    crops_of,
+    embedded,
+    generated,
+    resolve,
+    table_at_hand,
+)
 from fairveil.studies.workbench import Workbench
+
+_DECIDING = {"model", "subjects", "test_people", "train_identities", "train_images"}
+"""What of a trial the trained recogniser depends on."""
+
+
+def _none(value: object) -> bool:
+    return value is None
 
 
 class Galleries(BaseModel):
@@ -30,6 +59,11 @@ class Galleries(BaseModel):
         subjects: who is looked for among whom.
         kind: what the groups have unequal shares of.
         recognizers: their names; in a Parquet file of embeddings, the columns.
+        trained: what is trained first, by name, on a balanced set of `train_identities` and `train_images`, so that
+            test people are looked for with it.
+        train_identities: in the train set; with `train_images`, or as many as can be.
+        train_images: in the train set.
+        test_people: of each group, put aside, of whom alone galleries are drawn; None to draw them of everybody.
         draws: galleries of each make-up (section 5.5.1: 5).
         identities: in every gallery; with `images`, or as many as can be.
         images: in every gallery.
@@ -41,10 +75,22 @@ class Galleries(BaseModel):
     subjects: Subjects = Subjects()
     kind: Kind = "identities"
     recognizers: tuple[str, ...] = ("mobilefacenet-512", "faceres-deep", "mobileface", "dlib-resnet")
+    trained: dict[str, Model] = Field({}, exclude_if=lambda models: not models)
+    train_identities: int | None = Field(None, exclude_if=_none)
+    train_images: int | None = Field(None, exclude_if=_none)
+    test_people: int | None = Field(None, ge=4, exclude_if=_none)
     draws: int = Field(5, ge=1)
     identities: int | None = None
     images: int | None = None
     random: bool = False
+
+    @model_validator(mode="after")
+    def _tested_with_others(self) -> "Galleries":
+        if self.trained and self.test_people is None:
+            raise ValueError("networks that are trained need test_people, whom they have not seen: set it")
+        if self.test_people is not None and not all(name.startswith(RANDOM) for name in self.recognizers):
+            raise ValueError("test_people is for networks that are trained, or random: leave out the other recognizers")
+        return self
 
 
 class GallerySweep(Trial):
@@ -53,6 +99,10 @@ class GallerySweep(Trial):
     subjects: Subjects
     kind: Kind
     recognizer: str
+    model: Model | None = Field(None, exclude_if=_none)
+    train_identities: int | None = Field(None, exclude_if=_none)
+    train_images: int | None = Field(None, exclude_if=_none)
+    test_people: int | None = Field(None, exclude_if=_none)
     draws: int
     identities: int | None
     images: int | None
@@ -65,14 +115,19 @@ class GallerySweep(Trial):
 
 def trials(settings: Galleries) -> list[GallerySweep]:
     """One for each recogniser."""
-    common = {name: getattr(settings, name) for name in ("subjects", "kind", "draws", "identities", "images")}
-    return [GallerySweep(recognizer=name, **common) for name in settings.recognizers]
+    common = {
+        name: getattr(settings, name) for name in ("subjects", "kind", "draws", "identities", "images", "test_people")
+    }
+    totals = {"train_identities": settings.train_identities, "train_images": settings.train_images}
+    return [
+        *(GallerySweep(recognizer=name, **common) for name in settings.recognizers),
+        *(GallerySweep(recognizer=name, model=model, **totals, **common) for name, model in settings.trained.items()),
+    ]
 
 
 def run(trial: GallerySweep, bench: Workbench) -> list[Measurement]:
     """Embed everybody, draw the galleries, and look for each photo among the others of its gallery."""
-    with bench.timed("embed"):
-        vectors, population = embedded(trial.subjects, trial.recognizer, bench)
+    vectors, population = _embedded(trial, bench)
     parts = PARTS[trial.kind]
     make_ups = sweep(
         population, trial.kind, trial.subjects.focus, parts=parts, identities=trial.identities, images=trial.images
@@ -94,6 +149,59 @@ def run(trial: GallerySweep, bench: Workbench) -> list[Measurement]:
         for what, counts in (("identities", sizes.identities), ("images", sizes.images))
     ]
     return found
+
+
+def _embedded(trial: GallerySweep, bench: Workbench) -> tuple[Tensor, Population]:
+    """What the recogniser makes of those of whom galleries are drawn: unit vectors (N, D), and who they are of."""
+    subjects = trial.subjects
+    if trial.test_people is None:
+        with bench.timed("embed"):
+            return embedded(subjects, trial.recognizer, bench)
+    train, test = split(crops_of(subjects, bench), subjects.column, trial.test_people)
+    if trial.model is None:
+        recognizer = random_recognizer(trial.recognizer, size=subjects.size)
+    else:
+        about = trial.model_dump(mode="json", include=_DECIDING)
+        with bench.timed("train"):
+            recognizer = trained_once(trial.model, about, partial(_train_set, trial, train), seed=0, bench=bench)
+    with bench.timed("embed"):
+        return embed_all(recognizer, test), Population.of(test.frame, subjects.column)
+
+
+def _train_set(trial: GallerySweep, train: FaceCrops) -> FaceCrops:
+    """The default train set: as many people and images of each group (table 5.1)."""
+    population = Population.of(train.frame, trial.subjects.column)
+    return train.take(draw(population, _balanced(population, trial.train_identities, trial.train_images), seed=0))
+
+
+def _balanced(population: Population, identities: int | None, images: int | None) -> MakeUp:
+    shares = Shares.balanced(population.groups)
+    if identities is None or images is None:
+        return largest(population, [shares])[0]
+    return MakeUp.of(shares, identities=identities, images=images)
+
+
+def check(settings: Galleries) -> Iterator[str]:
+    """What was changed when labels were read; then whether train set and galleries can be drawn with them.
+
+    Raises:
+        FairveilError: the data have too few people or images of a group, or somebody is in both.
+    """
+    table, column = table_at_hand(settings.subjects), settings.subjects.column
+    if table is None:
+        return
+    yield from table.notes
+    crops = FaceCrops.without_pictures(table)
+    if settings.test_people is not None:
+        train, crops = split(crops, column, settings.test_people)
+        if settings.trained:
+            population = Population.of(train.frame, column)
+            draw(population, _balanced(population, settings.train_identities, settings.train_images), seed=0)
+    population = Population.of(crops.frame, column)
+    for make_up in sweep(
+        population, settings.kind, settings.subjects.focus, identities=settings.identities, images=settings.images
+    ):
+        draw(population, make_up, seed=0)
 
 
 def tables(settings: Galleries, results: Results[GallerySweep]) -> list[Table]:
@@ -127,22 +235,40 @@ def differences(settings: Galleries) -> list[str]:
     if settings.random:
         size = settings.subjects.size
         said.append(f"Networks: the text names none of the two; ours are named, and take crops of {size} pixels.")
-    else:
+    elif not settings.trained:
         said.append("Recognisers: small pretrained ones instead of networks trained on balanced parts of CelebA.")
+    else:
+        said += _differences_of_training(settings)
     said.append(
         "Intervals are ours: 95 %, people taken for the sample, each with all draws. Random networks: from the lowest "
         "to the highest of the initialisations."
     )
+    return [*said, *settings.subjects.notes]
+
+
+def _differences_of_training(settings: Galleries) -> list[str]:
+    """What differs from how the default networks were trained (section 5.3)."""
+    said = ["Networks: one training of each; how many the text has is not told. It also has ResNet-50 and prints none."]
+    first = next(iter(settings.trained.values()))
+    if first.training.epochs != PAPER.epochs:
+        names = ", ".join(sorted({f"{model.backbone} ({model.head})" for model in settings.trained.values()}))
+        said.append(f"Training: {names}, {first.training.epochs} epochs of batches of {first.training.batch_size}.")
     return said
 
 
 def rehearsal(settings: Galleries) -> Galleries:
-    """The same on a few generated faces and two recognisers, one draw each."""
-    subjects = generated(settings.subjects).model_copy(update={"people": 16, "photos": 10, "size": 64})
+    """The same on a few generated faces and two recognisers, one draw each; what is trained, for one epoch."""
+    people = 16 if settings.test_people is None else 36
+    subjects = generated(settings.subjects).model_copy(update={"people": people, "photos": 10, "size": 64})
     few = settings.recognizers if settings.random else ("random:resnet-18:0", "random:mobilefacenet:0")
-    return settings.model_copy(
-        update={"subjects": subjects, "recognizers": few[-2:], "draws": 1, "identities": None, "images": None}
-    )
+    changed = {"subjects": subjects, "draws": 1, "identities": None, "images": None}
+    if settings.test_people is not None:
+        changed |= {"test_people": 8}
+    if settings.trained:
+        tiny = {name: tiny_model(model) for name, model in settings.trained.items()}
+        changed |= {"trained": tiny, "train_identities": None, "train_images": None}
+        few = ()
+    return settings.model_copy(update=changed | {"recognizers": few[-2:]})
 
 
 def _name(settings: Galleries, recognizer: str) -> str:
@@ -207,11 +333,15 @@ def _study(
         figures=figures,
         resolve=resolve,
         data=attrgetter("subjects.data"),
+        check=check,
     )
 
 
 def _of_kind(kind: Kind, source: str) -> Study[Galleries, GallerySweep]:
-    paper = Galleries(subjects=CELEBA, kind=kind, identities=406 if kind == "identities" else 812, images=7000)
+    paper = Galleries(
+        subjects=CELEBA, kind=kind, identities=406 if kind == "identities" else 812, images=7000, recognizers=(),
+        trained=PUBLISHED_MODELS, train_identities=7934, train_images=140_000, test_people=TEST_PEOPLE,
+    )  # fmt: skip
     title = f"Galleries with unequal {kind}"
     return _study(f"gallery-{kind}", title, _QUESTIONS[kind], source, Galleries(kind=kind), paper)
 
@@ -237,5 +367,6 @@ RANDOM_EXTRACTORS = _study(
         identities=812,
         images=7000,
         random=True,
+        test_people=TEST_PEOPLE,
     ),
 )

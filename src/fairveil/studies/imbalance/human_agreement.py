@@ -26,6 +26,7 @@ from fairveil.studies.imbalance.train_sets import (
     TRAIN_IDENTITIES,
     TrainedOn,
     TrainSets,
+    check,
     split,
     trained,
 )
@@ -236,4 +237,5 @@ HUMAN_AGREEMENT = Study(
     figures=figures,
     resolve=resolved,
     data=attrgetter("subjects.data"),
+    check=check,
 )

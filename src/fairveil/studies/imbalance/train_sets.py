@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from operator import attrgetter
 from pathlib import Path
@@ -33,7 +33,7 @@ from fairveil.studies.imbalance.curves import (
     tables_beside,
 )
 from fairveil.studies.study import Measurement, Results, Study, Trial
-from fairveil.studies.subjects import CELEBA, SYNTHETIC, Subjects, crops_of, generated, resolve
+from fairveil.studies.subjects import CELEBA, SYNTHETIC, Subjects, crops_of, generated, resolve, table_at_hand
 from fairveil.studies.workbench import Workbench
 from fairveil.training import Training
 
@@ -175,6 +175,26 @@ def split(crops: FaceCrops, column: str, test_people: int) -> tuple[FaceCrops, F
     return crops.take((~aside & population.known).nonzero().flatten()), test.take(draw(tested, _all_of(tested), seed=0))
 
 
+def check(settings: TrainSets) -> Iterator[str]:
+    """What was changed when labels were read; then whether the train sets and galleries can be drawn with them.
+
+    Faces may still be missed in some photos, so a set that can be drawn by its labels may turn out too small.
+
+    Raises:
+        FairveilError: the data have too few people or images of a group, or somebody is in both.
+    """
+    table = table_at_hand(settings.subjects)
+    if table is None:
+        return
+    yield from table.notes
+    train, test = split(FaceCrops.without_pictures(table), settings.subjects.column, settings.test_people)
+    population = Population.of(train.frame, settings.subjects.column)
+    make_ups = _make_ups(population, settings)
+    for part in settings.parts:
+        draw(population, make_ups[PARTS[settings.kind].index(part)], seed=0)
+    sweep(Population.of(test.frame, settings.subjects.column), settings.kind, settings.subjects.focus)
+
+
 def tables(settings: TrainSets, results: Results[TrainedOn]) -> list[Table]:
     """Ours beside tables 5.2, 5.3, 5.6 or 5.7; for matched sets how train set and gallery play together."""
     number = {(False, "identities"): "5.2", (False, "images"): "5.3", (True, "identities"): "5.6",
@@ -217,21 +237,25 @@ def differences(settings: TrainSets) -> list[str]:
             f"{first.training.batch_size}, instead of 112 pixels, 120 epochs and 512."
         )
     said.append("Test galleries of other make-ups are as large as the test people allow, the same for all recognisers.")
-    return said
+    return [*said, *settings.subjects.notes]
 
 
 def rehearsal(settings: SettingsType) -> SettingsType:
     """The same on a few generated people, one epoch each."""
     subjects = generated(settings.subjects).model_copy(update={"people": 48, "photos": 10, "size": 64})
-    training = Training(epochs=1, batch_size=64, learning_rate=0.02, nesterov=False)
-    first = next(iter(settings.models.values()))
-    tiny = first.model_copy(update={"training": training, "dimension": 16, "backbone": "resnet-18"})
+    tiny = tiny_model(next(iter(settings.models.values())))
     return settings.model_copy(
         update={
             "subjects": subjects, "models": {"ResNet-18": tiny}, "parts": (2, 5), "runs": 1, "test_people": 12,
             "draws": 1, "identities": None, "images": None,
         }
     )  # fmt: skip
+
+
+def tiny_model(model: Model) -> Model:
+    """What takes seconds to train, for one epoch."""
+    training = Training(epochs=1, batch_size=64, learning_rate=0.02, nesterov=False)
+    return model.model_copy(update={"training": training, "dimension": 16, "backbone": "resnet-18"})
 
 
 def _all_of(population: Population) -> MakeUp:
@@ -244,21 +268,45 @@ def trained(trial: TrainedOn, train: FaceCrops, bench: Workbench) -> Recognizer:
     People that questions are about are not trained on, so questions are part of what it depends on.
     """
     settings = trial.model_dump(mode="json", include=_DECIDING, exclude_none=True)
-    content = json.dumps([_FORMAT, settings], sort_keys=True)
+    return trained_once(trial.model, settings, partial(_chosen, trial, train), seed=trial.run, bench=bench)
+
+
+def trained_once(
+    model: Model, about: Mapping[str, Any], choose: Callable[[], FaceCrops], *, seed: int, bench: Workbench
+) -> Recognizer:
+    """A recogniser from the bench's cache, or trained if nobody has trained it yet.
+
+    Args:
+        model: what is trained, and how.
+        about: all that the train set and the weights depend on, as JSON has it.
+        choose: gives the train set.
+        seed: of the training.
+        bench: where it is kept.
+    """
+    content = json.dumps([_FORMAT, about], sort_keys=True)
     name = f"{hashlib.sha256(content.encode()).hexdigest()[:20]}.safetensors"
-    maker = partial(_train, trial=trial, train=train, device=bench.device)
+    maker = partial(_train, model=model, choose=choose, seed=seed, device=bench.device)
     return load_trained(make_files(bench.cache / "recognisers", {name: maker})[0])
 
 
-def _train(target: Path, *, trial: TrainedOn, train: FaceCrops, device: str) -> None:
-    population = Population.of(train.frame, trial.subjects.column)
-    make_ups = sweep(
-        population, trial.kind, trial.subjects.focus, parts=PARTS[trial.kind],
-        identities=trial.identities, images=trial.images,
+def _make_ups(population: Population, settings: TrainSets | TrainedOn) -> list[MakeUp]:
+    """Of the train sets of all parts, each with the same totals."""
+    return sweep(
+        population, settings.kind, settings.subjects.focus, parts=PARTS[settings.kind],
+        identities=settings.identities, images=settings.images,
     )  # fmt: skip
-    chosen = train.take(draw(population, make_ups[PARTS[trial.kind].index(trial.part)], seed=trial.run))
-    model = trial.model
-    training = model.training.model_copy(update={"seed": trial.run})
+
+
+def _chosen(trial: TrainedOn, train: FaceCrops) -> FaceCrops:
+    """The train set of a trial."""
+    population = Population.of(train.frame, trial.subjects.column)
+    make_up = _make_ups(population, trial)[PARTS[trial.kind].index(trial.part)]
+    return train.take(draw(population, make_up, seed=trial.run))
+
+
+def _train(target: Path, *, model: Model, choose: Callable[[], FaceCrops], seed: int, device: str) -> None:
+    chosen = choose()
+    training = model.training.model_copy(update={"seed": seed})
     about: dict[str, Any] = {
         "backbone": model.backbone,
         "head": model.head,
@@ -331,11 +379,16 @@ def _effect(times: Ratio) -> Cell:
     return Cell(times.value) if times.high is None else Cell(times.value, times.low, times.high)
 
 
-_PUBLISHED_MODELS = {
+PUBLISHED_MODELS = {
     f"{short} {head}": Model(backbone=backbone, head="cosface" if head == "CosFace" else "arcface", training=PAPER)
     for short, backbone in (("MFN", "mobilefacenet"), ("ResNet-152", "resnet-152"))
     for head in ("CosFace", "ArcFace")
 }
+"""What the dissertation trains in chapter 5, and how."""
+
+TEST_PEOPLE = 406
+"""Of each gender in the default test set (table 5.1)."""
+
 _QUICK = Training(epochs=12, batch_size=32, learning_rate=0.02, nesterov=False, warmup=1.0)
 _SMALL = TrainSets(
     subjects=generated(Subjects(size=64, people=320)),
@@ -359,8 +412,8 @@ def _study(name: str, kind: Kind, source: str, *, matched: bool = False) -> Stud
         update={"kind": kind, "matched": matched, "parts": (0, 2, 5, 8, 10) if kind == "identities" else (2, 5, 8)}
     )
     paper = TrainSets(
-        subjects=CELEBA, kind=kind, models=_PUBLISHED_MODELS, parts=parts, runs=1, test_people=406, matched=matched,
-        identities=3967 if kind == "identities" else 7934, images=70_000,
+        subjects=CELEBA, kind=kind, models=PUBLISHED_MODELS, parts=parts, runs=1, test_people=TEST_PEOPLE,
+        matched=matched, identities=3967 if kind == "identities" else 7934, images=70_000,
     )  # fmt: skip
     where = "in train set and gallery" if matched else "in the train set"
     return _with(name, f"Unequal {kind} {where}", _QUESTIONS[matched, kind], source, small, paper)
@@ -383,6 +436,7 @@ def _with(
         figures=figures,
         resolve=resolve,
         data=attrgetter("subjects.data"),
+        check=check,
     )
 
 
