@@ -116,9 +116,12 @@ def test_kept_images_are_read_once_and_lie_in_a_file(tmp_path):
         assert file.name in maps.read()
 
 
+_WITH_DOUBT = ("image,patient,sex,age,view,Edema,Effusion", "a.png,p1,M,30,PA,1,0", "b.png,p2,F,61,L,0,-1")
+
+
 @pytest.mark.parametrize("options", [{"size": 9}, {"findings": ["Edema"]}, {"groups": ["view"]}, {"uncertain": "ones"}])
 def test_kept_images_are_not_taken_for_what_else_is_asked_for(tmp_path, options):
-    path, kept, told = plain(tmp_path), tmp_path / "kept", []
+    path, kept, told = plain(tmp_path, *_WITH_DOUBT), tmp_path / "kept", []
     read_xrays(path, size=8, folder=kept)
     other = read_xrays(path, **{"size": 8, "folder": kept, "on_image": told.append, **options})
     assert told
