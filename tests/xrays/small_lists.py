@@ -56,7 +56,7 @@ def nih(root, *, places=("images_001/images", "images_002/images", "images", "")
 
 def plain(root, header="image,patient,sex,age,view,Edema,Effusion", *more):
     """Three X-rays of two patients; gives the list's path."""
-    lines = more or ("a.png,p1,M,30,PA,1,0", "b.png,p1,male,61.0,L,,-1", "c.png,p2,U,,AP,0.0,1.0")
+    lines = more or ("a.png,p1,M,30,PA,1,0", "b.png,p1,male,61.0,L,,0", "c.png,p2,U,,AP,0.0,1.0")
     for number, line in enumerate(lines):
         picture(root / line.partition(",")[0], brightness=10 * number)
     return write(root / "list.csv", header, *lines)

@@ -116,9 +116,12 @@ def test_kept_images_are_read_once_and_lie_in_a_file(tmp_path):
         assert file.name in maps.read()
 
 
+_WITH_DOUBT = ("image,patient,sex,age,view,Edema,Effusion", "a.png,p1,M,30,PA,1,0", "b.png,p2,F,61,L,0,-1")
+
+
 @pytest.mark.parametrize("options", [{"size": 9}, {"findings": ["Edema"]}, {"groups": ["view"]}, {"uncertain": "ones"}])
 def test_kept_images_are_not_taken_for_what_else_is_asked_for(tmp_path, options):
-    path, kept, told = plain(tmp_path), tmp_path / "kept", []
+    path, kept, told = plain(tmp_path, *_WITH_DOUBT), tmp_path / "kept", []
     read_xrays(path, size=8, folder=kept)
     other = read_xrays(path, **{"size": 8, "folder": kept, "on_image": told.append, **options})
     assert told
@@ -151,3 +154,60 @@ def test_the_small_real_set_is_whole():
     assert {sex: xrays.groups["sex"].count(sex) for sex in "MF"} == {"M": 491, "F": 509}
     assert {*xrays.groups["age"]} == {"<40", "40-59", "60-79", "80+"}
     assert math.isclose(float(xrays.images.float().mean()), 130, abs_tol=25)
+
+
+def _deep_list(tmp_path, *pictures):
+    """A plain list of 16-bit X-rays."""
+    for number, values in enumerate(pictures):
+        Image.fromarray(np.asarray(values, np.uint16)).save(tmp_path / f"{number}.png")
+    rows = [f"{number}.png,p{number},{number % 2}" for number in range(len(pictures))]
+    (tmp_path / "deep.csv").write_text("\n".join(["image,patient,Edema", *rows]))
+    return tmp_path / "deep.csv"
+
+
+@pytest.mark.parametrize(("bits", "said"), [(8, True), (10, True), (12, True), (14, True), (16, False)])
+def test_values_of_fewer_bits_in_16_bit_files_are_read_in_their_own_range(tmp_path, bits, said):
+    ramp = np.linspace(0, (1 << bits) - 1, 64).round().reshape(8, 8)
+    xrays = read_xrays(_deep_list(tmp_path, ramp, ramp[::-1]), size=8)
+    expected = np.floor(ramp / (1 << bits) * 256)
+    assert np.abs(xrays.images[0, 0].numpy() - expected).max() <= 1
+    assert any(f"{bits}-bit values in 16-bit files" in remark for remark in xrays.remarks) == said
+
+
+def test_a_dark_x_ray_stays_dark_among_others(tmp_path):
+    dark, bright = np.full((8, 8), 400), np.full((8, 8), 4000)
+    xrays = read_xrays(_deep_list(tmp_path, dark, bright, dark), size=8, folder=tmp_path / "kept")
+    assert xrays.images.float().mean((1, 2, 3)).tolist() == [25, 250, 25]
+    assert "3 X-rays hold 12-bit values" in xrays.remarks[1]
+    again = read_xrays(tmp_path / "deep.csv", size=8, folder=tmp_path / "kept")
+    assert again.remarks == xrays.remarks
+
+
+def test_nearly_black_sets_are_told(tmp_path):
+    stray = np.full((8, 8), 300)
+    stray[0, 0] = 65535  # a marker that was burnt in
+    remarks = read_xrays(_deep_list(tmp_path, stray, stray), size=8).remarks
+    assert "nearly black" in remarks[-1]
+    grey = read_xrays(_deep_list(tmp_path, stray + 9000, stray), size=8).remarks
+    assert not any("nearly black" in remark for remark in grey)
+
+
+@pytest.mark.parametrize(
+    ("uncertain", "labels", "words"),
+    [
+        (None, [1, 0, math.nan], "unknown"),
+        ("ones", [1, 0, 1], "present"),
+        ("zeros", [1, 0, 0], "absent"),
+        ("mixed", [1, 0, 1], "present for Edema"),
+    ],
+)
+def test_doubt_in_a_plain_list_is_unknown_unless_asked_and_counted(tmp_path, uncertain, labels, words):
+    rows = ["0.png,a,1,1", "1.png,b,0,0", "2.png,c,-1,0"]
+    for number in range(3):
+        Image.new("L", (8, 8), 90).save(tmp_path / f"{number}.png")
+    (tmp_path / "list.csv").write_text("\n".join(["image,patient,Edema,Consolidation", *rows]))
+    xrays = read_xrays(tmp_path / "list.csv", size=8, uncertain=uncertain)
+    edema = xrays.labels[:, xrays.classes.index("Edema")].tolist()
+    assert edema == pytest.approx(labels, nan_ok=True)
+    assert f"-1 (uncertain) stands 1 times and counts as {words}" in xrays.remarks[1]
+    assert "Consolidation 1 / 2 / 0" in xrays.remarks[0]

@@ -23,6 +23,7 @@ from fairveil.cli.fair_data import (
     Size,
     Task,
     TaskName,
+    UncertainFindings,
     Weights,
 )
 from fairveil.cli.reports import json_beside, write_json
@@ -80,6 +81,7 @@ def train(
     weights: Weights = None,
     seed: Annotated[int, typer.Option(min=0, max=2**31, help="Of everything drawn.")] = 0,
     device: Device = "cpu",
+    uncertain: UncertainFindings = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print what was made as JSON.")] = False,
 ) -> None:
     """Train one network under one intervention, save it, and say how it does for whom.
@@ -100,7 +102,9 @@ def train(
     chosen = _read(intervention, {option: value for option, value in given.items() if value is not None}, group)
     kept = out.with_name(f".{out.name}.data")
     try:
-        experiment, told_of = Asked(data, group, task, preset, epochs, size, face, weights, device).open(kept)
+        experiment, told_of = Asked(data, group, task, preset, epochs, size, face, weights, device, uncertain).open(
+            kept
+        )
     except FairveilError:
         shutil.rmtree(kept, ignore_errors=True)
         raise
@@ -206,6 +210,7 @@ def compare(
     ] = None,
     overwrite: Annotated[bool, typer.Option(help="Replace reports that are there already.")] = False,
     device: Device = "cpu",
+    uncertain: UncertainFindings = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print all of it as JSON.")] = False,
 ) -> None:
     """The generalisation card: did an intervention's fairness survive off the train set, and who paid for it.
@@ -220,7 +225,7 @@ def compare(
 
     machines = None if report is None else json_beside(report, overwrite=overwrite)
     check_device(device)
-    experiment, told_of = Asked(data, group, task, preset, epochs, size, face, weights, device).open(out)
+    experiment, told_of = Asked(data, group, task, preset, epochs, size, face, weights, device, uncertain).open(out)
     try:
         found = _compared(experiment, interventions, (better, worse), weight, seeds, out / "runs")
     except KeyboardInterrupt:

@@ -27,6 +27,15 @@ class TaskName(StrEnum):
     findings = "findings"
 
 
+class UncertainRule(StrEnum):
+    """What -1 counts as in lists of X-rays."""
+
+    mixed = "mixed"
+    zeros = "zeros"
+    ones = "ones"
+    ignore = "ignore"
+
+
 Data = Annotated[
     str,
     typer.Argument(
@@ -54,6 +63,13 @@ Weights = Annotated[
         help="torchvision's ImageNet weights of a DenseNet-121, to start from with --task findings --preset paper.",
     ),
 ]
+UncertainFindings = Annotated[
+    UncertainRule | None,
+    typer.Option(
+        "--uncertain",
+        help="What -1 counts as in lists of X-rays; by default mixed for CheXpert, ignore (unknown) for plain lists.",
+    ),
+]
 Device = Annotated[str, typer.Option(help="Where to train, as torch names it: cpu, cuda.")]
 
 
@@ -70,6 +86,7 @@ class Asked:
     face: TrainedFace
     weights: Path | None
     device: str
+    uncertain: UncertainRule | None = None
 
     def open(self, folder: Path) -> "tuple[FaceExperiment | XrayExperiment, str]":
         """The experiment, and what it is of in a sentence.
@@ -164,8 +181,14 @@ class Asked:
         with progress_bar() as progress:
             task = progress.add_task("reading X-rays", total=None)
             xrays = read_xrays(
-                self.data, size=size, folder=folder, on_image=lambda count: progress.update(task, completed=count)
+                self.data,
+                size=size,
+                folder=folder,
+                uncertain=None if self.uncertain is None else self.uncertain.value,
+                on_image=lambda count: progress.update(task, completed=count),
             )
+        for remark in xrays.remarks:
+            talk.print(Text(remark), soft_wrap=True)
         if xrays.left_out:
             reasons = ", ".join(f"{reason}: {count:,}" for reason, count in xrays.left_out.items())
             talk.print(Text(f"{sum(xrays.left_out.values()):,} rows are left out ({reasons})."))

@@ -18,7 +18,7 @@ from fairveil.data.folders import people_of
 from fairveil.data.labels import tidy_columns
 from fairveil.errors import FairveilError, clipped, did_you_mean, listed
 from fairveil.files import read_ordinary_file, sha256_of
-from fairveil.photos import find_photos, read_photo, shown
+from fairveil.photos import Photo, find_photos, read_photo, shown
 from fairveil.photos.formats import format_of_name
 
 _ODD = r"(^|/)\.{0,2}(/|$)|:"
@@ -223,10 +223,17 @@ class FaceTable:
         Raises:
             FairveilError: it is not there or cannot be read.
         """
+        return self.read(row).pixels
+
+    def read(self, row: int, *, grey_bits: int | None = 16) -> Photo:
+        """The photo of a row with all that its file says; see `decode_photo` for the bits of grey values.
+
+        Raises:
+            FairveilError: as `photo`.
+        """
         image = self.frame["image"][row]
-        if self.root.is_file():
-            return read_photo(_Member(self.root, image)).pixels
-        return read_photo(_as_written(self.root / image)).pixels
+        source = _Member(self.root, image) if self.root.is_file() else _as_written(self.root / image)
+        return read_photo(source, grey_bits=grey_bits)
 
 
 def _as_written(path: Path) -> Path:

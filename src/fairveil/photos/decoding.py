@@ -47,6 +47,7 @@ _PLAIN_MODES = {"1": "L", "La": "LA", "PA": "RGBA", "RGBa": "RGBA", "RGBX": "RGB
 _COLOUR_CHUNKS = {b"cHRM", b"gAMA", b"sRGB", b"cICP"}
 _SUBFILE_TYPE, _BITS, _PHOTOMETRIC, _IPTC, _DNG_VERSION = 254, 258, 262, 33723, 50706
 _PHOTOSHOP_IPTC = 0x0404
+_DEPTHS = (8, 10, 12, 14, 16)  # bits that devices give, X-ray machines often 12
 _SILENCE, _RAISED = Lock(), Lock()
 
 BYTES_PER_PIXEL = 60
@@ -69,6 +70,7 @@ class Photo:
         compression: "lossless" for such a WebP, Pillow's name of a TIFF's compression; else None.
         metadata: all that the file says, without thumbnails.
         notes: what was changed or left behind in reading, in sentences.
+        grey_bits: of 16-bit grey values, how many were taken to hold the picture; None for other photos.
         source: the file it came from, if from a file; never written onto.
     """
 
@@ -79,6 +81,7 @@ class Photo:
     compression: str | None = None
     metadata: Metadata = field(default_factory=Metadata)
     notes: tuple[str, ...] = ()
+    grey_bits: int | None = None
     source: Path | None = None
 
     def __post_init__(self) -> None:
@@ -90,13 +93,15 @@ class Photo:
             raise ValueError("pixels and alpha differ in size")
 
 
-def decode_photo(data: bytes, name: str, *, max_pixels: int) -> Photo:
+def decode_photo(data: bytes, name: str, *, max_pixels: int, grey_bits: int | None = 16) -> Photo:
     """Decode a photo.
 
     Args:
         data: the whole file.
         name: what to call it in sentences.
         max_pixels: how many pixels it may have; checked before any is decoded.
+        grey_bits: how many bits of 16-bit grey values hold the picture, the others being 0; None for the fewest of 8,
+            10, 12, 14 and 16 that hold its brightest pixel.
 
     Raises:
         FairveilError: it is empty, damaged, too large, animated, or of a kind that would lose something unseen.
@@ -112,7 +117,7 @@ def decode_photo(data: bytes, name: str, *, max_pixels: int) -> Photo:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with _pillow_allows(max_pixels):
-                return _decode(data, format, name, max_pixels)
+                return _decode(data, format, name, max_pixels, grey_bits)
     except FairveilError:
         raise
     except Image.DecompressionBombError as error:
@@ -124,7 +129,7 @@ def decode_photo(data: bytes, name: str, *, max_pixels: int) -> Photo:
         raise FairveilError(f"{name} begins like a {format} but is damaged or cut short: get it anew.") from error
 
 
-def _decode(data: bytes, format: Format, name: str, max_pixels: int) -> Photo:
+def _decode(data: bytes, format: Format, name: str, max_pixels: int, grey_bits: int | None) -> Photo:
     if format == "WEBP" and (pixels := _pixels_of_webp(data)) > max_pixels:
         raise FairveilError(_too_large(name, pixels, max_pixels))  # its decoder takes memory for the canvas at once
     refuse_bombs(data, format, name)
@@ -147,10 +152,13 @@ def _decode(data: bytes, format: Format, name: str, max_pixels: int) -> Photo:
         if space is not None and not space.is_srgb and not metadata.icc_profile:
             metadata = replace(metadata, icc_profile=space.profile())
         plain: Image.Image = image
+        used: int | None = None
         if bits > 8:
             notes += (f"{name} had {bits} bits a channel; the protected photo has 8.",)
             if image.mode.startswith("I;16"):
-                plain = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+                values = np.asarray(image)
+                used = grey_bits or next(depth for depth in _DEPTHS if int(values.max()) < 1 << depth)
+                plain = Image.fromarray(np.minimum(values >> (used - 8), 255).astype(np.uint8))
             elif format == "PNG" and data[25] == 4:  # Pillow knows no 16-bit grey with alpha and makes it colour
                 plain = image.convert("LA")
         if image.mode == "CMYK":
@@ -169,6 +177,7 @@ def _decode(data: bytes, format: Format, name: str, max_pixels: int) -> Photo:
         compression=_compression(data, info, format),
         metadata=metadata,
         notes=notes,
+        grey_bits=used,
     )
 
 

@@ -26,7 +26,7 @@ MAX_PIXELS = 120_000_000
 _LONGEST_PATH = 4096  # characters, more than a file system takes
 
 
-def read_photo(source: Path | bytes | BinaryIO, *, max_pixels: int = MAX_PIXELS) -> Photo:
+def read_photo(source: Path | bytes | BinaryIO, *, max_pixels: int = MAX_PIXELS, grey_bits: int | None = 16) -> Photo:
     """Read a photo, upright, with its metadata.
 
     16-bit pictures are read with 8 bits and CMYK as sRGB, which `notes` of the result says.
@@ -34,6 +34,7 @@ def read_photo(source: Path | bytes | BinaryIO, *, max_pixels: int = MAX_PIXELS)
     Args:
         source: a file's path, its bytes, or an open file.
         max_pixels: how many pixels it may have, checked before any is decoded.
+        grey_bits: see `decode_photo`.
 
     Raises:
         FairveilError: there is no such file, it may not be read, or it is no photo that can be read whole.
@@ -41,11 +42,11 @@ def read_photo(source: Path | bytes | BinaryIO, *, max_pixels: int = MAX_PIXELS)
     # No photo is larger than this, and whatever is must not fill the memory.
     max_bytes = max(8 * max_pixels, 1 << 28)
     if isinstance(source, bytes):
-        return decode_photo(source, "The picture", max_pixels=max_pixels)
+        return decode_photo(source, "The picture", max_pixels=max_pixels, grey_bits=grey_bits)
     if not isinstance(source, Path):
         name = getattr(source, "name", None)
         name = shown(name) if isinstance(name, str) else "The picture"
-        return decode_photo(_limited(source, max_bytes, name), name, max_pixels=max_pixels)
+        return decode_photo(_limited(source, max_bytes, name), name, max_pixels=max_pixels, grey_bits=grey_bits)
     name = shown(source)
     try:
         data = read_ordinary_file(source, max_bytes)
@@ -53,7 +54,7 @@ def read_photo(source: Path | bytes | BinaryIO, *, max_pixels: int = MAX_PIXELS)
         raise FairveilError(f"{name} is not there.") from error
     except (OSError, ValueError) as error:
         raise FairveilError(f"{name} cannot be read: {_reason(error)}.") from error
-    return replace(decode_photo(data, name, max_pixels=max_pixels), source=source.absolute())
+    return replace(decode_photo(data, name, max_pixels=max_pixels, grey_bits=grey_bits), source=source.absolute())
 
 
 def check_target(photo: Photo, path: Path, saving: Saving) -> None:

@@ -1,6 +1,6 @@
 """What the cells of lists of X-rays mean: findings, ages, sexes."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Literal
@@ -13,6 +13,14 @@ from fairveil.errors import FairveilError
 from fairveil.photos import shown
 
 Uncertain = Literal["mixed", "zeros", "ones", "ignore"]
+
+MEANINGS: Mapping[Uncertain, str] = {
+    "mixed": "present for Edema and Atelectasis, absent for all others",
+    "zeros": "absent",
+    "ones": "present",
+    "ignore": "unknown",
+}
+"""What -1 counts as, in words."""
 
 AGE_EDGES = (40, 60, 80)
 """Years at which the bands of ages begin, after the first."""

@@ -32,6 +32,7 @@ class Xrays:
         patients: whose each is.
         groups: values of the group columns, one an image, by column; None where unknown.
         left_out: why rows of the data set gave no image, and how many each.
+        remarks: what was found and assumed in reading, in sentences.
 
     >>> black = torch.zeros(3, 1, 8, 8, dtype=torch.uint8)
     >>> labels = torch.tensor([[1.0], [0.0], [float("nan")]])
@@ -48,6 +49,7 @@ class Xrays:
     patients: tuple[str, ...]
     groups: Mapping[str, tuple[str | None, ...]] = field(default_factory=dict)
     left_out: Mapping[str, int] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse what does not fit together.
@@ -159,6 +161,7 @@ class Xrays:
             "patients": self.patients,
             "groups": dict(self.groups),
             "left_out": dict(self.left_out),
+            **({"remarks": self.remarks} if self.remarks else {}),
         }
         write_tensors(
             path,
@@ -185,6 +188,7 @@ class Xrays:
                 tuple(words["patients"]),
                 {column: tuple(values) for column, values in words["groups"].items()},
                 words["left_out"],
+                tuple(words.get("remarks", ())),
             )
 
 

@@ -1,7 +1,7 @@
 """Lists of X-rays in the layouts they are published in: where images are, whose, and with which findings."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, get_args
@@ -13,7 +13,7 @@ from torch import Tensor
 from fairveil.data.table import FaceTable, read_strings
 from fairveil.errors import FairveilError, did_you_mean
 from fairveil.photos import shown
-from fairveil.xrays.cells import Uncertain, age_bands, choose, read_labels, sexes, stack_labels, years
+from fairveil.xrays.cells import MEANINGS, Uncertain, age_bands, choose, read_labels, sexes, stack_labels, years
 from fairveil.xrays.images import FINDINGS
 
 Views = Literal["all", "frontal", "lateral"]
@@ -38,6 +38,7 @@ class Listing:
         labels: float32 (N, K): 1 where a finding is present, 0 where absent, NaN where unknown.
         classes: the K findings.
         left_out: why rows were left out, and how many each.
+        remarks: how many findings are present, absent, unknown and uncertain, in sentences.
     """
 
     table: FaceTable
@@ -45,6 +46,7 @@ class Listing:
     labels: Tensor
     classes: tuple[str, ...]
     left_out: dict[str, int]
+    remarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +76,7 @@ def list_xrays(
     path: Path,
     *,
     findings: Sequence[str] | None = None,
-    uncertain: Uncertain = "mixed",
+    uncertain: Uncertain | None = None,
     views: Views = "all",
     groups: Sequence[str] | None = None,
 ) -> Listing:
@@ -83,7 +85,7 @@ def list_xrays(
     Raises:
         FairveilError: as `read_xrays`, for all that can be known without opening an image.
     """
-    for what, given, known in (("uncertain", uncertain, Uncertain), ("views", views, Views)):
+    for what, given, known in (("uncertain", uncertain or "mixed", Uncertain), ("views", views, Views)):
         if given not in get_args(known):
             raise FairveilError(f"{what} is {given!r}: choose from {', '.join(get_args(known))}.")
     if findings is not None and not findings:
@@ -100,8 +102,22 @@ def list_xrays(
             f"{', '.join(frame.columns[:20])}."
         )
     asked = None if findings is None else tuple(dict.fromkeys(findings))
-    rows = reader(path, frame, asked, uncertain)
-    return _listing(rows, views, groups)
+    rule: Uncertain = uncertain or ("ignore" if reader is _plain else "mixed")
+    rows = reader(path, frame, asked, rule)
+    listing = _listing(rows, views, groups)
+    return replace(listing, remarks=tuple(_counted(listing, frame, rule)))
+
+
+def _counted(listing: Listing, frame: pl.DataFrame, rule: Uncertain) -> Iterator[str]:
+    """How often each finding is present, absent and unknown, and what became of -1."""
+    counts = []
+    for finding, column in zip(listing.classes, listing.labels.T, strict=True):
+        present, absent = int((column == 1).sum()), int((column == 0).sum())
+        counts.append(f"{finding} {present:,} / {absent:,} / {len(column) - present - absent:,}")
+    yield f"Present / absent / unknown: {'; '.join(counts)}."
+    columns = [frame[finding].cast(pl.Float32, strict=False) for finding in listing.classes if finding in frame.columns]
+    if doubtful := sum(int((column == -1).sum()) for column in columns):
+        yield f"-1 (uncertain) stands {doubtful:,} times and counts as {MEANINGS[rule]} (uncertain: {rule})."
 
 
 def _list_at(path: Path) -> Path:

@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import fields
-from io import BytesIO
+from io import SEEK_END, BytesIO
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import IO
@@ -22,8 +22,10 @@ from fairveil.xrays.cells import Uncertain
 from fairveil.xrays.images import Xrays
 from fairveil.xrays.layouts import Listing, Views, list_xrays
 
-_KEY_FORMAT = "fairveil xrays 1"
+_KEY_FORMAT = "fairveil xrays 2"
 _LUMINANCE = (0.299, 0.587, 0.114)
+_NEARLY_BLACK = 8  # of 255, on average
+_LOOKED_AT = 500  # X-rays of a set
 
 
 def read_xrays(
@@ -31,7 +33,7 @@ def read_xrays(
     *,
     findings: Sequence[str] | None = None,
     size: int = 256,
-    uncertain: Uncertain = "mixed",
+    uncertain: Uncertain | None = None,
     views: Views = "all",
     groups: Sequence[str] | None = None,
     folder: Path | None = None,
@@ -44,8 +46,9 @@ def read_xrays(
     - Any CSV with the columns image (or file), patient, and a column a finding with 1, 0, -1 for uncertain, or nothing.
 
     Images are below the folder of the list, or in the tar archive beside it that is called like it. Each is read in 8
-    bits of grey and brought to the size as a whole, whatever its aspect, as in section 6.9.1. What is not mentioned in
-    CheXpert counts as absent; an empty cell of a plain list is unknown. Images that cannot be read, or of whose
+    bits of grey (of 16-bit files those that hold the brightest pixel of the set, often 12) and brought to the size as
+    a whole, whatever its aspect, as in section 6.9.1. What is not mentioned in CheXpert counts as absent; an empty
+    cell of a plain list, and -1, are unknown. Images that cannot be read, or of whose
     findings or patient nothing is known, are left out and counted.
 
     Args:
@@ -54,7 +57,8 @@ def read_xrays(
             list those of them that it has.
         size: side of the images in pixels.
         uncertain: what -1 counts as: "zeros" as absent, "ones" as present, "ignore" as unknown, "mixed" as present for
-            Edema and Atelectasis and absent for all others, as in the code of section 6.3.2 (jfhealthcare/Chexpert).
+            Edema and Atelectasis and absent for all others, as in the code of section 6.3.2 (jfhealthcare/Chexpert). By
+            default "mixed" for CheXpert and "ignore" for plain lists.
         views: whether only frontal or lateral images are read.
         groups: columns of groups; by default sex (M, F), age (<40, 40-59, 60-79, 80+) and, but for plain lists, view
             (PA, AP, lateral). Sex and age of plain lists are brought to the same values.
@@ -71,16 +75,16 @@ def read_xrays(
     listing = list_xrays(Path(path), findings=findings, uncertain=uncertain, views=views, groups=groups)
     if folder is None:
         memory = BytesIO()
-        rows = _write_pixels(listing, memory, size, on_image)
-        return _xrays(listing, rows, torch.frombuffer(memory.getbuffer(), dtype=torch.uint8), size)
+        rows, remarks = _write_pixels(listing, memory, size, on_image)
+        return _xrays(listing, rows, remarks, torch.frombuffer(memory.getbuffer(), dtype=torch.uint8), size)
 
     def read(target: Path) -> None:
         with NamedTemporaryFile(dir=target.parent) as pixels:  # there may be more of them than memory holds
-            rows = _write_pixels(listing, pixels, size, on_image)
+            rows, remarks = _write_pixels(listing, pixels, size, on_image)
             pixels.flush()
             mapped = torch.from_file(pixels.name, size=len(rows) * size**2, dtype=torch.uint8)
             target.unlink()  # its name was kept for it
-            _xrays(listing, rows, mapped, size).write(target)
+            _xrays(listing, rows, remarks, mapped, size).write(target)
 
     try:
         return Xrays.read(make_files(folder, {f"{_key(listing, size)}.safetensors": read})[0])
@@ -88,13 +92,19 @@ def read_xrays(
         raise FairveilError(f"{shown(folder)} cannot be written to: {error.strerror or error}.") from error
 
 
-def _write_pixels(listing: Listing, pixels: IO[bytes], size: int, on_image: Callable[[int], None]) -> list[int]:
-    """Write images one after another, size · size bytes each; gives the rows they are of."""
-    rows = []
+def _write_pixels(
+    listing: Listing, pixels: IO[bytes], size: int, on_image: Callable[[int], None]
+) -> tuple[list[int], tuple[str, ...]]:
+    """Write images one after another, size · size bytes each; gives the rows they are of, and what was found."""
+    rows: list[int] = []
+    depths: dict[int, int] = {}  # of 16-bit files, by the place of the image
     reason = ""
     for row in range(len(listing.table)):
         try:
-            pixels.write(_square(listing.table.photo(row), size).numpy().tobytes())
+            photo = listing.table.read(row, grey_bits=None)
+            pixels.write(_square(photo.pixels, size).numpy().tobytes())
+            if photo.grey_bits is not None:
+                depths[len(rows)] = photo.grey_bits
             rows.append(row)
         except FairveilError as error:
             reason = reason or str(error)
@@ -103,7 +113,18 @@ def _write_pixels(listing: Listing, pixels: IO[bytes], size: int, on_image: Call
         raise FairveilError(
             f"None of the {len(listing.table)} X-rays of {listing.table.name} can be read. The first: {reason}"
         )
-    return rows
+    deepest = max(depths.values(), default=16)
+    for place, depth in depths.items():
+        if depth < deepest:  # dark by itself: one range for all
+            pixels.seek(place * size**2)
+            photo = listing.table.read(rows[place], grey_bits=deepest)
+            pixels.write(_square(photo.pixels, size).numpy().tobytes())
+    pixels.seek(0, SEEK_END)
+    if deepest == 16:
+        return rows, ()
+    return rows, (
+        f"{len(depths):,} X-rays hold {deepest}-bit values in 16-bit files: read as 0 to {(1 << deepest) - 1:,}.",
+    )
 
 
 def _square(photo: Tensor, size: int) -> Tensor:
@@ -117,10 +138,16 @@ def _square(photo: Tensor, size: int) -> Tensor:
     return resized[0, 0].round().clamp(0, 255).byte()
 
 
-def _xrays(listing: Listing, rows: list[int], pixels: Tensor, size: int) -> Xrays:
+def _xrays(listing: Listing, rows: list[int], remarks: tuple[str, ...], pixels: Tensor, size: int) -> Xrays:
     """Images, uint8 (M · size · size,), with what is known of their M rows."""
     kept = listing.table.frame[rows]
     unreadable = len(listing.table) - len(rows)
+    brightness = float(pixels.view(len(rows), -1)[:: max(len(rows) // _LOOKED_AT, 1)].float().mean())
+    if brightness < _NEARLY_BLACK:
+        remarks += (
+            f"The X-rays of {listing.table.name} are nearly black ({brightness:.1f} of 255 on average): a network "
+            "learns little from them. Are their values those of another range?",
+        )
     return Xrays(
         pixels.view(-1, 1, size, size),
         listing.labels[rows],
@@ -130,6 +157,7 @@ def _xrays(listing: Listing, rows: list[int], pixels: Tensor, size: int) -> Xray
         tuple(kept["identity"]),
         {column: tuple(kept[column]) for column in listing.table.groups},
         listing.left_out | ({"not readable": unreadable} if unreadable else {}),
+        (*listing.remarks, *remarks),
     )
 
 
