@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
-from typing import Literal
 
 from fairveil.errors import FairveilError
 from fairveil.executors import Executor, why_ended
@@ -11,6 +10,7 @@ from fairveil.faces.recognizers import Recognizer
 from fairveil.photos import Saving, shown
 from fairveil.protection.folders import Job, Outcome, protect_file
 from fairveil.protection.lowkey import LowKey
+from fairveil.protection.protecting import FaceChoice
 from fairveil.sharing import is_seen
 
 
@@ -22,7 +22,7 @@ def protect_spread(
     saving: Saving,
     executor: Executor,
     *,
-    faces: Literal["all", "largest"] = "all",
+    faces: FaceChoice = "all",
     seed: int = 0,
 ) -> Iterator[tuple[Job, Outcome | FairveilError]]:
     """Protect photos as `protect_file` does, each somewhere.
@@ -70,7 +70,7 @@ def _protect(
     job: Job,
     settings: LowKey,
     saving: Saving,
-    faces: Literal["all", "largest"],
+    faces: FaceChoice,
     seed: int,
 ) -> Outcome:
     recognizers, detector = tools
