@@ -60,6 +60,52 @@ def test_a_photo_is_protected_and_the_original_is_left_alone(fairveil, photo, tm
     assert protected.tobytes() != Image.open(photo).tobytes()
 
 
+def test_a_face_given_by_hand_is_protected_and_measured(fairveil, photo, tmp_path):
+    frame = "300,300,90,120"
+    target = tmp_path / "out" / "portrait.jpg"
+    code, out, err = fairveil("protect", photo, "-o", tmp_path / "out", "--steps", 1, "--face", frame)
+    assert code == 0, err
+    assert "portrait.jpg: 2 faces" in out and f"In the frame {frame} the detector sees no face." in out
+    changed = np.asarray(Image.open(target)) != np.asarray(Image.open(photo))
+    assert changed[300:420, 300:390].mean() > 0.3
+    code, out, err = fairveil("check", photo, target)  # which knows the frame from what was noted
+    assert code == 0, err
+    assert "Face 2 of 2" in out and "This face was framed by hand" in out
+    code, out, _ = fairveil("check", photo, target, "--face", "40,380,64,80", "--json")
+    assert [face.get("by_hand", False) for face in json.loads(out)["faces"]] == [False, True]
+
+
+def test_faces_can_be_those_given_by_hand_alone(fairveil, photo, tmp_path):
+    code, out, err = fairveil(
+        *("protect", photo, "-o", tmp_path / "out", "--steps", 1, "--faces", "none"),
+        *("--face", "300,300,90,120", "--face", "40,380,64,80"),
+    )
+    assert code == 0, err
+    assert "portrait.jpg: 2 faces" in out
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "words"),
+    [
+        (["--face", "1,2,3"], 2, "'1,2,3' is no frame: write left, top, width and height"),
+        (["--face", "a,2,3,4"], 2, "is no frame"),
+        (["--faces", "none"], 2, "goes with --face only"),
+        (["--face", "500,500,90,90"], 1, "lies outside of the photo, of 512×512 pixels"),
+        (["--face", "100,100,10,10"], 1, "is too small"),
+    ],
+)
+def test_frames_that_make_no_sense_are_refused(fairveil, photo, tmp_path, options, code, words):
+    ended, _, err = fairveil("protect", photo, "-o", tmp_path / "out", "--steps", 1, *options)
+    assert ended == code and words in " ".join(err.replace("│", " ").split())
+    assert not _photos(tmp_path / "out")
+
+
+def test_a_frame_belongs_to_one_photo(fairveil, photo, tmp_path):
+    (photo.parent / "other.jpg").write_bytes(photo.read_bytes())
+    code, _, err = fairveil("protect", photo.parent, "-o", tmp_path / "out", "--face", "300,300,90,120")
+    assert code == 1 and "in one photo, but 2 are to be protected" in err
+
+
 def test_folders_keep_their_structure_and_a_bad_file_does_not_stop_the_rest(fairveil, photo, tmp_path):
     (photo.parent / "a").mkdir()
     (photo.parent / "a" / "broken.jpg").write_bytes(photo.read_bytes()[:2000])

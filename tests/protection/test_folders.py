@@ -6,6 +6,7 @@ import pytest
 from PIL import Image
 
 from fairveil.errors import FairveilError
+from fairveil.faces.by_hand import FacesByHand
 from fairveil.faces.recognizers import Recognizer
 from fairveil.photos import Saving, read_photo
 from fairveil.protection import folders
@@ -153,6 +154,18 @@ def test_the_same_again_is_not_done_again(protect_photo, job):
     again = protect_photo(saving=Saving(overwrite=True))  # overwriting is no other recipe
     assert (again.status, again.entry) == ("done before", first.entry)
     assert (job.target.read_bytes(), job.target.stat().st_mtime_ns) == made
+
+
+def test_other_frames_make_a_new_photo_and_a_guess_is_noted(protect_photo, job):
+    protect_photo()
+    by_hand = FacesByHand(((150, 150, 45, 60),), "all")
+    with pytest.raises(FairveilError, match="protected with other settings"):
+        protect_photo(faces=by_hand)
+    framed = protect_photo(faces=by_hand, saving=Saving(overwrite=True))
+    assert framed.status == "protected" and len(framed.entry.record.faces) == 2
+    assert any("In the frame 150,150,45,60 the detector sees no face" in note for note in framed.entry.notes)
+    assert protect_photo(faces=by_hand).status == "done before"
+    assert entry_of(job.target) == framed.entry
 
 
 @pytest.mark.parametrize(

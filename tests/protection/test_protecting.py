@@ -4,7 +4,9 @@ import torch
 from PIL import Image
 
 from fairveil.errors import FairveilError
+from fairveil.faces.by_hand import FacesByHand
 from fairveil.faces.canvas import view_of_face
+from fairveil.faces.detection import Detector
 from fairveil.protection.lowkey import PRESETS, LowKey
 from fairveil.protection.protecting import ProtectionRecord, protect
 from fairveil.protection.verification import verify
@@ -17,7 +19,7 @@ def protect_quickly(needs_models, detector, tiny_recognizers):
     needs_models("lpips-alexnet")
 
     def run(picture, settings=QUICK, **keywords):
-        return protect(picture, settings, recognizers=tiny_recognizers, detector=detector, **keywords)
+        return protect(picture, settings, recognizers=tiny_recognizers, **{"detector": detector, **keywords})
 
     return run
 
@@ -149,6 +151,47 @@ def test_faces_found_before_can_be_given(protect_quickly, detector, two_faces):
     protected, _ = protect_quickly(two_faces, faces=found[1:])
     assert np.array_equal(protected[:, :400], two_faces[:, :400])
     assert not np.array_equal(protected[:, 520:], two_faces[:, 520:])
+
+
+def test_a_face_that_the_detector_misses_is_protected_in_the_frame_that_is_given(protect_quickly, detector, two_faces):
+    left, top, right, bottom = (
+        detector.detect([torch.from_numpy(two_faces).permute(2, 0, 1)])[0].boxes[0].int().tolist()
+    )
+    frame = (left, top, right - left, bottom - top)
+    choosy = Detector(detector.pnet, detector.rnet, detector.onet, minimum_face=300)
+    protected, record = protect_quickly(two_faces, faces=[frame], detector=choosy)
+    assert np.array_equal(protected[:, 520:], two_faces[:, 520:])
+    assert (protected[top:bottom, left:right] != two_faces[top:bottom, left:right]).any(2).mean() > 0.5
+    assert [(face.by_hand, face.landmarks_seen) for face in record.faces] == [(frame, True)]
+    assert ProtectionRecord.model_validate_json(record.model_dump_json()) == record
+    expected, _ = protect_quickly(two_faces, faces="largest")
+    assert np.abs(protected.astype(int) - expected).mean() < 0.5 * np.abs(two_faces.astype(int) - expected).mean()
+
+
+def test_frames_and_faces_found_are_protected_together(protect_quickly, two_faces):
+    wall = (540, 300, 80, 100)
+    protected, record = protect_quickly(two_faces, faces=FacesByHand((wall,), "largest"))
+    assert (record.faces_found, [face.by_hand for face in record.faces]) == (2, [None, wall])
+    assert [face.landmarks_seen for face in record.faces] == [True, False]
+    assert (protected[300:400, 540:620] != two_faces[300:400, 540:620]).any(2).mean() > 0.5
+    _, alone = protect_quickly(two_faces, faces=FacesByHand((wall,)))
+    assert (alone.faces_found, len(alone.faces)) == (2, 1)
+
+
+def test_what_is_written_of_faces_that_were_found_is_as_before_there_were_frames(protect_quickly, portrait):
+    _, record = protect_quickly(portrait)
+    assert not {"by_hand", "landmarks_seen"} & record.faces[0].model_dump().keys()
+
+
+@pytest.mark.parametrize("faces", [[], [(1, 2, 3)], "everyone", 7, [("a", 1, 2, 3)], [(float("inf"), 0, 50, 50)]])
+def test_faces_that_nobody_can_make_out_are_refused(protect_quickly, portrait, faces):
+    with pytest.raises(FairveilError, match="frames \\(left, top, width, height\\) in pixels, not "):
+        protect_quickly(portrait, faces=faces)
+
+
+def test_a_frame_outside_of_the_photo_is_refused(protect_quickly, portrait):
+    with pytest.raises(FairveilError, match=r"500,500,100,100 .*outside of the photo, of 512×512 pixels"):
+        protect_quickly(portrait, faces=np.array([[500, 500, 100, 100]]))
 
 
 def test_the_whole_photo_can_be_the_canvas(protect_quickly, portrait):

@@ -8,6 +8,7 @@ from PIL import Image
 from rich.console import Console
 
 from fairveil.errors import FairveilError
+from fairveil.faces.by_hand import with_frames
 from fairveil.faces.recognizers import Recognizer
 from fairveil.protection.verification import CONDITIONS, Receipt, verify
 from fairveil.report.receipt import receipt_tables
@@ -71,6 +72,17 @@ def test_faces_found_before_are_measured_alone_and_every_look_is_told(photo, cha
     whole = verify(two, two_changed, tiny_recognizers, detector=detector)
     assert len(whole.faces) == 2 and receipt.faces == whole.faces[1:]
     assert looks == [(1, 2), (2, 2)]
+
+
+def test_a_face_framed_by_hand_is_measured_and_said_to_be_one(photo, changed, detector, tiny_recognizers):
+    wall = (300, 300, 90, 120)
+    faces = with_frames(photo, detector.detect([photo])[0], [wall], detector)
+    receipt = verify(photo, changed, tiny_recognizers, detector=detector, faces=faces)
+    assert [(face.by_hand, face.found) for face in receipt.faces] == [(False, True), (True, False)]
+    assert receipt.faces[1].box == (299.5, 299.5, 389.5, 419.5)
+    assert receipt.faces[1].quality.lpips > 0
+    assert Receipt.model_validate_json(receipt.model_dump_json()) == receipt
+    assert "by_hand" not in receipt.faces[0].model_dump()
 
 
 def test_the_receipt_is_dated_cautious_and_survives_json(photo, changed, detector, tiny_recognizers):

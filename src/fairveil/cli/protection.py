@@ -17,14 +17,19 @@ from fairveil.cli.terminal import named_path, progress_bar, results, talk
 from fairveil.errors import FairveilError
 
 if TYPE_CHECKING:  # torch takes seconds to import: --help should not wait for it
+    from torch import Tensor
+
+    from fairveil.faces.by_hand import Frame, FramedFaces
     from fairveil.faces.detection import Detector
     from fairveil.faces.recognizers import Recognizer
     from fairveil.photos import Saving
-    from fairveil.protection.folders import Job, Outcome
+    from fairveil.protection.folders import Entry, Job, Outcome
     from fairveil.protection.lowkey import LowKey
-    from fairveil.protection.protecting import ProtectionRecord
+    from fairveil.protection.protecting import FaceChoice, ProtectionRecord
     from fairveil.protection.verification import Receipt, ReceiptFile
 
+
+_FRAME = "X,Y,WIDTH,HEIGHT"
 
 MaxMegapixels = Annotated[
     int,
@@ -42,6 +47,7 @@ class WhichFaces(StrEnum):
 
     all = "all"
     largest = "largest"
+    none = "none"
 
 
 def protect(
@@ -60,7 +66,13 @@ def protect(
     recognizer: Annotated[
         list[str] | None, typer.Option(help="Attack this one: a name of the zoo or an ONNX file; repeatable.")
     ] = None,
-    faces: Annotated[WhichFaces, typer.Option(help="Which faces to protect.")] = WhichFaces.all,
+    faces: Annotated[
+        WhichFaces, typer.Option(help="Which of the faces that are found to protect; none goes with --face only.")
+    ] = WhichFaces.all,
+    face: Annotated[
+        list[str] | None,
+        typer.Option(metavar=_FRAME, help="Protect the face in this frame too, where it was missed; repeatable."),
+    ] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Fewer is faster and weaker.")] = None,
     max_lpips: Annotated[
         float | None, typer.Option(min=0.0001, help="Quality budget: LPIPS stays at or below it.")
@@ -120,6 +132,8 @@ def protect(
 
     A photo without a face keeps its pixels, but loses location and serial numbers too.
 
+    --face 310,120,80,100 says that a face lies in a frame of 80 × 100 pixels, 310 from the left and 120 from the top.
+
     Example: fairveil protect holiday/ portrait.jpg -o protected/ --report
     """
     from fairveil.faces.detection import Detector
@@ -135,6 +149,7 @@ def protect(
         keep_metadata=keep_metadata,
         overwrite=overwrite,
     )
+    choice = _choice(faces, _frames(face))
     settings = _settings(
         strength,
         steps=steps,
@@ -148,6 +163,10 @@ def protect(
     jobs = [replace(job, max_pixels=max_megapixels * 10**6) for job in jobs]
     if passed_over:
         talk.print(Text(_told_of_passed_over(passed_over)), soft_wrap=True)
+    if face and len(jobs) > 1:
+        raise FairveilError(
+            f"--face says where a face lies in one photo, but {len(jobs)} are to be protected: name that photo alone."
+        )
     onnx = OnnxOptions(mean, scale, channels, size, output)
     ensemble = load_recognizers(recognizer, everything=False, onnx=onnx)
     detector = Detector.pretrained(minimum_face=SMALLEST_FACE)
@@ -155,7 +174,7 @@ def protect(
     without_report: list[Path] = []
     address = cluster_address(ray, ray_address)
     work = _protect_all(
-        jobs, settings, ensemble, detector, saving, faces=faces.value, seed=seed, workers=workers, address=address
+        jobs, settings, ensemble, detector, saving, faces=choice, seed=seed, workers=workers, address=address
     )
     try:
         for job, outcome in work:
@@ -203,6 +222,14 @@ def check(
     recognizer: Annotated[
         list[str] | None, typer.Option(help="Ask only this one: a name of the zoo or an ONNX file; repeatable.")
     ] = None,
+    face: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar=_FRAME,
+            help="Measure the face in this frame of the original too; repeatable. By default the frames that `protect` "
+            "was given.",
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the receipt as JSON.")] = False,
     report: Annotated[
         Path | None, typer.Option(metavar="FILE", parser=named_path, help="Write the receipt as one HTML page.")
@@ -224,7 +251,14 @@ def check(
     onnx = OnnxOptions(mean, scale, channels, size, output)
     recognizers = load_recognizers(recognizer, everything=True, onnx=onnx)
     receipt = _report(
-        report, original, protected, recognizers, probe or [], overwrite=overwrite, max_pixels=max_megapixels * 10**6
+        report,
+        original,
+        protected,
+        recognizers,
+        probe or [],
+        frames=_frames(face),
+        overwrite=overwrite,
+        max_pixels=max_megapixels * 10**6,
     )
     if as_json:
         typer.echo(receipt.model_dump_json(indent=1))
@@ -241,7 +275,7 @@ def _protect_all(
     detector: "Detector",
     saving: "Saving",
     *,
-    faces: Literal["all", "largest"],
+    faces: "FaceChoice",
     seed: int,
     workers: int | None,
     address: str | None,
@@ -288,9 +322,11 @@ def _report(
     *,
     overwrite: bool,
     max_pixels: int,
+    frames: "tuple[Frame, ...]" = (),
     detector: "Detector | None" = None,
 ) -> "Receipt":
     """Verify a protected photo, and write the page if one is asked for."""
+    from fairveil.faces.detection import Detector
     from fairveil.faces.zoo import DEFAULT_ENSEMBLE
     from fairveil.photos import read_photo, replaceable, shown
     from fairveil.protection.folders import entry_of
@@ -308,6 +344,7 @@ def _report(
         talk.print(
             Text(f"Nothing is noted of how {shown(protected)} was made: taken as the default ensemble."), soft_wrap=True
         )
+    detector = detector or Detector.pretrained()
     receipt = verify(
         before,
         after,
@@ -315,6 +352,7 @@ def _report(
         attacked=entry.record.recognizers if entry else DEFAULT_ENSEMBLE,
         probes={shown(name): read(path).pixels for name, path in named_probes.items()},
         detector=detector,
+        faces=_framed(before, entry, frames, detector),
     )
     files = [_file("original", original), _file("protected", protected)]
     files += [_file("probe", path, shown(name)) for name, path in named_probes.items()]
@@ -322,6 +360,18 @@ def _report(
     if page is not None:
         write_receipt(page, receipt, before, after, title=shown(original.name), overwrite=overwrite)
     return receipt
+
+
+def _framed(
+    original: "Tensor", entry: "Entry | None", frames: "tuple[Frame, ...]", detector: "Detector"
+) -> "FramedFaces | None":
+    """The faces of the original with those in frames, given now or to `protect`; None where there are no frames."""
+    from fairveil.faces.by_hand import FacesByHand
+    from fairveil.protection.protecting import choose_faces
+
+    if not frames and entry:
+        frames = tuple(face.by_hand for face in entry.record.faces if face.by_hand)
+    return choose_faces(original, FacesByHand(frames, "all"), detector)[1] if frames else None
 
 
 def _told_apart(photos: list[Path]) -> dict[str, Path]:
@@ -345,6 +395,32 @@ def _told_of_passed_over(passed_over: list[tuple[Path, str]]) -> str:
     named = ", ".join(f"{shown(path)} ({reason})" for path, reason in passed_over[:5])
     more = f", and {len(passed_over) - 5} more" if len(passed_over) > 5 else ""
     return f"Passed over {len(passed_over)} in the folders given: {named}{more}."
+
+
+def _frames(given: list[str] | None) -> "tuple[Frame, ...]":
+    """Frames as a person writes them: left, top, width and height in pixels."""
+    frames = []
+    for text in given or []:
+        try:
+            left, top, width, height = (int(number) for number in text.split(","))
+        except ValueError:
+            raise typer.BadParameter(
+                f"{text!r} is no frame: write left, top, width and height in whole pixels, like 310,120,80,100.",
+                param_hint="--face",
+            ) from None
+        frames.append((left, top, width, height))
+    return tuple(frames)
+
+
+def _choice(faces: WhichFaces, frames: "tuple[Frame, ...]") -> "FaceChoice":
+    """Which faces to protect; what is written of it without frames is as it was before there were any."""
+    from fairveil.faces.by_hand import FacesByHand
+
+    if frames:
+        return FacesByHand(frames, faces.value)
+    if faces is WhichFaces.none:
+        raise typer.BadParameter("none goes with --face only: without it nothing is protected.", param_hint="--faces")
+    return "largest" if faces is WhichFaces.largest else "all"
 
 
 def _known_format(name: str) -> str:

@@ -11,6 +11,7 @@ on their own: what they find is added to what was found without them, of which n
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 
 import torch
 import torch.nn.functional as F
@@ -26,6 +27,8 @@ _OUT = 6  # pixels by which windows reach out of the photo at the most: half a w
 # What is put around the photo. The networks were trained with black around it. For a face that the border cuts, gray,
 # which they read as 0, finds more than black, repeated or mirrored pixels, and mirrors give faces with four eyes.
 _BLACK, _GRAY = 0, 128
+_SCALES, _SHIFTS = (0.75, 1.0, 1.25), (-0.125, 0.0, 0.125)  # of the squares about a box that a person drew
+_SAME_PLACE = 0.3  # intersection over union of that box and of a face in it
 _SAME_FACE = 0.5  # share of the smaller box, from which a face at the border is one that was found without it
 # Bounds on memory: pixels of a batch of photos, of a strip under P-net, and crops under R-net or O-net at a time.
 _BATCH_PIXELS, _STRIP_PIXELS, _CROPS = 1 << 22, 1 << 18, 256
@@ -127,26 +130,53 @@ class Detector:
         Raises:
             FairveilError: a photo is not of shape (3, H, W), or neither bytes nor floats.
         """
-        for position, photo in enumerate(photos):
-            if photo.ndim != 3 or len(photo) != 3:
-                raise FairveilError(
-                    f"Photo {position} has shape {tuple(photo.shape)}; "
-                    "the detector takes RGB photos of shape (3, height, width)."
-                )
-            if photo.dtype != torch.uint8 and not photo.is_floating_point():
-                raise FairveilError(
-                    f"Photo {position} is of type {photo.dtype}; the detector takes uint8 or floats in [0, 1]."
-                )
+        _check(photos)
         found: dict[int, Faces] = {}
         for positions in _batches(photos):
             batch = torch.stack([_as_bytes(photos[position]) for position in positions])
             found.update(zip(positions, self._detect(batch), strict=True))
         return [found[position] for position in range(len(photos))]
 
+    @torch.no_grad()
+    def look_at(self, photo: Tensor, boxes: Tensor) -> Faces:
+        """The likeliest face in each box, however unlikely it is, as R-net and O-net see it in squares about there.
+
+        Args:
+            photo: RGB, of shape (3, H, W), uint8 or floats in [0, 1].
+            boxes: x0, y0, x1, y1 with pixel centers at integers, shape (N, 4), as a person draws them: the squares
+                tried are up to a quarter larger and smaller, and shifted by up to an eighth.
+
+        Returns:
+            A face per box, in the order of the boxes. Its score is 0 where nothing overlaps the box by more than 0.3.
+
+        Raises:
+            FairveilError: the photo is not of shape (3, H, W), or neither bytes nor floats.
+        """
+        _check([photo])
+        if not len(boxes):
+            return Faces(boxes, boxes[:, 0], boxes.new_zeros(0, 5, 2))
+        self._move_to(photo.device)
+        levels, drawn = _halvings(_as_bytes(photo)[None]), boxes + 0.5
+        squares = torch.cat([_about(square(drawn), *change) for change in product(_SCALES, _SHIFTS, _SHIFTS)])
+        which = torch.zeros(len(squares), dtype=torch.long, device=photo.device)
+        _, offsets = _look(self.rnet, levels, squares, which, RefinementNet.SIZE, _GRAY)
+        squares = square(regress(squares, offsets))
+        scores, offsets, landmarks = _look(self.onet, levels, squares, which, OutputNet.SIZE, _GRAY)
+        landmarks = squares[:, None, :2] + landmarks * sides(squares)[:, None]
+        faces = regress(squares, offsets)
+        there = overlaps(faces, drawn).view(-1, len(drawn), len(drawn)).diagonal(dim1=1, dim2=2) > _SAME_PLACE
+        scores = scores.view(-1, len(drawn)) * there  # (tries, N)
+        best, tried = scores.max(0)
+        chosen = tried * len(drawn) + torch.arange(len(drawn), device=photo.device)
+        return Faces(faces[chosen] - 0.5, best, landmarks[chosen] - 0.5)
+
+    def _move_to(self, device: torch.device) -> None:
+        for net in (self.pnet, self.rnet, self.onet):
+            net.to(device)
+
     def _detect(self, photos: Tensor) -> list[Faces]:
         """The cascade on photos of one size: (B, 3, H, W) bytes."""
-        for net in (self.pnet, self.rnet, self.onet):
-            net.to(photos.device)
+        self._move_to(photos.device)
         levels = _halvings(photos)
         within, at_border = self._propose(levels)
         boxes, photo, scores, landmarks = self._judge(levels, within, _BLACK)
@@ -207,6 +237,27 @@ class Detector:
         kept = (scores > self.thresholds[2]).nonzero().flatten()
         kept = kept[suppress(boxes[kept], scores[kept], photo[kept], 0.7, of_smaller=True)]
         return boxes[kept], photo[kept], scores[kept], landmarks[kept]
+
+
+def _check(photos: Sequence[Tensor] | Tensor) -> None:
+    """Refuse what is no photo."""
+    for position, photo in enumerate(photos):
+        if photo.ndim != 3 or len(photo) != 3:
+            raise FairveilError(
+                f"Photo {position} has shape {tuple(photo.shape)}; "
+                "the detector takes RGB photos of shape (3, height, width)."
+            )
+        if photo.dtype != torch.uint8 and not photo.is_floating_point():
+            raise FairveilError(
+                f"Photo {position} is of type {photo.dtype}; the detector takes uint8 or floats in [0, 1]."
+            )
+
+
+def _about(squares: Tensor, scale: float, right: float, down: float) -> Tensor:
+    """Squares (N, 4), scaled about their centers and shifted by shares of their sides."""
+    centers, halves = (squares[:, :2] + squares[:, 2:]) / 2, sides(squares) / 2
+    centers = centers + 2 * halves * squares.new_tensor([right, down])
+    return torch.cat([centers - scale * halves, centers + scale * halves], 1)
 
 
 def pyramid_scales(

@@ -13,6 +13,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from fairveil.errors import FairveilError
+from fairveil.faces.by_hand import GUESSED
 from fairveil.faces.detection import Detector
 from fairveil.faces.recognizers import Recognizer
 from fairveil.files import atomic_path, move_into_place, sha256_of
@@ -29,7 +30,7 @@ from fairveil.photos import (
 )
 from fairveil.photos.formats import format_named, format_of_content, suffix_fits, suffix_for
 from fairveil.protection.lowkey import LowKey
-from fairveil.protection.protecting import ProtectionRecord, protect_pixels
+from fairveil.protection.protecting import FaceChoice, ProtectionRecord, protect_pixels
 from fairveil.sharing import claimed
 
 LEDGER = ".fairveil"
@@ -158,7 +159,7 @@ def protect_file(
     detector: Detector,
     saving: Saving,
     *,
-    faces: Literal["all", "largest"] = "all",
+    faces: FaceChoice = "all",
     seed: int = 0,
     on_step: Callable[[int, int], None] = lambda done, total: None,
 ) -> Outcome:
@@ -190,7 +191,7 @@ def protect_file(
                     source=shown(job.source.name),
                     target=shown(job.target.name),
                     target_sha256=sha256_of(staged),
-                    notes=(*_misnamed(job, photo), *photo.notes, *notes),
+                    notes=(*_misnamed(job, photo), *photo.notes, *notes, *_guessed(work.record)),
                     record=work.seen(read_photo(staged, max_pixels=job.max_pixels).pixels) if changed else work.record,
                 )
                 with atomic_path(ledger, overwrite=True) as temporary:
@@ -207,7 +208,7 @@ def done_before(
     recognizers: Sequence[Recognizer],
     saving: Saving,
     *,
-    faces: Literal["all", "largest"] = "all",
+    faces: FaceChoice = "all",
     seed: int = 0,
 ) -> Outcome | None:
     """What `protect_file` gives for a photo that was done before, without decoding it; None for any other."""
@@ -232,7 +233,7 @@ def entry_of(protected: Path) -> Entry | None:
 
 
 def _ledger(
-    job: Job, settings: LowKey, recognizers: Sequence[Recognizer], saving: Saving, faces: str, seed: int
+    job: Job, settings: LowKey, recognizers: Sequence[Recognizer], saving: Saving, faces: FaceChoice, seed: int
 ) -> Path:
     """The file that remembers a photo made so; its name depends on all that the protected photo depends on."""
     # A name alone does not tell a recogniser: a file may be replaced, and framed in another way.
@@ -281,6 +282,12 @@ def _misnamed(job: Job, photo: Photo) -> tuple[str, ...]:
     if suffix_fits(job.source, photo.format):
         return ()
     return (f"{shown(job.source.name)} holds a {photo.format}, whatever its name says.",)
+
+
+def _guessed(record: ProtectionRecord) -> tuple[str, ...]:
+    """What to say of frames in which nothing but the person saw a face."""
+    frames = [face.by_hand for face in record.faces if face.by_hand and not face.landmarks_seen]
+    return tuple(GUESSED.format(",".join(map(str, frame))) for frame in frames)
 
 
 @contextmanager

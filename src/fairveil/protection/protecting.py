@@ -11,11 +11,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from fairveil.errors import FairveilError
 from fairveil.faces.boxes import overlaps
+from fairveil.faces.by_hand import SAME_FACE_OVERLAP, FacesByHand, Frame, FramedFaces, check_frames, with_frames
 from fairveil.faces.canvas import Canvas, view_of_face
 from fairveil.faces.detection import Detector, Faces
 from fairveil.faces.recognizers import Recognizer, check_names
@@ -32,8 +33,8 @@ FACES_AT_ONCE = 4
 SMALLEST_FACE = 40
 """Faces below this many pixels are left alone: their landmarks are too uncertain to protect, or to recognise, them."""
 
-SAME_FACE_OVERLAP = 0.3
-"""Intersection over union from which a box in the protected photo is the face of a box in the original."""
+FaceChoice = Literal["all", "largest"] | FacesByHand
+"""Which faces of a photo to protect: every face found, only the largest, or faces framed by hand."""
 
 Picture = TypeVar("Picture", Image.Image, NDArray[np.uint8], Tensor)
 
@@ -44,6 +45,8 @@ class FaceRecord(BaseModel):
     Attributes:
         box: x0, y0, x1, y1 in photo pixels.
         detection_score: the detector's confidence, 0 to 1.
+        by_hand: left, top, width and height of the frame by which a person gave the face; None if it was found.
+        landmarks_seen: whether the detector's networks see landmarks in that frame; else they were guessed from it.
         steps: how many steps were taken.
         lpips: LPIPS (AlexNet) of the face's canvas.
         change: mean ΔE of the face's canvas (see `perceptual.delta_e`); None in records of older versions.
@@ -55,6 +58,9 @@ class FaceRecord(BaseModel):
 
     box: tuple[float, float, float, float]
     detection_score: float
+    # These two came later, and are written only where they are not the default: older records stay valid.
+    by_hand: Frame | None = Field(None, exclude_if=lambda frame: frame is None)
+    landmarks_seen: bool = Field(True, exclude_if=lambda seen: seen)
     steps: int
     lpips: float
     change: float | None = None
@@ -69,7 +75,7 @@ class ProtectionRecord(BaseModel):
         settings: of the attack.
         recognizers: the names of the ensemble.
         seed: of the starting noise.
-        faces: one record per protected face, largest first.
+        faces: one record per protected face: those found, largest first, then those framed by hand.
         faces_found: how many faces the detector found in all.
         seconds: what it took, without reading and writing.
     """
@@ -90,7 +96,7 @@ def protect(
     strength: str | LowKey = "medium",
     *,
     recognizers: Sequence[Recognizer] | None = None,
-    faces: Literal["all", "largest"] | Faces = "all",
+    faces: FaceChoice | Sequence[Frame] | Faces = "all",
     detector: Detector | None = None,
     seed: int = 0,
     on_step: Callable[[int, int], None] = lambda done, total: None,
@@ -102,7 +108,9 @@ def protect(
             not changed.
         strength: the name of a preset (see `PRESETS`), or settings of your own.
         recognizers: the ensemble to attack; by default `DEFAULT_ENSEMBLE` of the zoo.
-        faces: every face found, only the largest, or faces that were found before.
+        faces: every face found, only the largest, or faces that were found before; or frames (left, top, width, height)
+            in pixels around the faces to protect, for those that the detector misses. `FacesByHand` takes frames and
+            faces found together.
         detector: finds the faces; by default MTCNN for faces of 40 pixels and more.
         seed: of the starting noise; the same seed gives the same picture.
         on_step: called with (steps done, steps in all) as the work goes on.
@@ -113,8 +121,8 @@ def protect(
         back unchanged, with a record that has no faces.
 
     Raises:
-        FairveilError: an unknown strength or choice of faces, a picture of another kind, recognisers of one name, or
-            one that gives no usable vectors.
+        FairveilError: an unknown strength or choice of faces, a frame outside of the picture or too small, a picture of
+            another kind, recognisers of one name, or one that gives no usable vectors.
     """
     photo = pixels_of(picture, "protect")
     work = protect_pixels(
@@ -195,7 +203,7 @@ def protect_pixels(
     strength: str | LowKey,
     *,
     recognizers: Sequence[Recognizer] | None = None,
-    faces: Literal["all", "largest"] | Faces = "all",
+    faces: FaceChoice | Sequence[Frame] | Faces = "all",
     detector: Detector | None = None,
     seed: int = 0,
     on_step: Callable[[int, int], None] = lambda done, total: None,
@@ -205,8 +213,8 @@ def protect_pixels(
     Raises:
         FairveilError: as `protect`.
     """
-    if not isinstance(faces, Faces) and faces not in ("all", "largest"):
-        raise FairveilError(f"faces is 'all', 'largest', or faces found before, not {faces!r}.")
+    if not isinstance(faces, Faces | FacesByHand | str) or (isinstance(faces, str) and faces not in ("all", "largest")):
+        faces = _frames_given(faces)
     if recognizers is not None:
         if not recognizers:
             raise FairveilError("There is no recogniser to attack: give one or more, or None for the default ensemble.")
@@ -215,14 +223,18 @@ def protect_pixels(
     started = time.perf_counter()
     with one_thread() as cores:  # so that the same seed gives the same photo on any number of cores
         if isinstance(faces, Faces):
-            found = chosen = faces
+            found, choice = faces, FramedFaces.of(faces)
         else:
             detector = detector or Detector.pretrained(minimum_face=SMALLEST_FACE)
-            found = detector.detect([photo])[0]
-            chosen = found if faces == "all" else found[:1]
+            found, choice = choose_faces(photo, faces, detector)
+        chosen = choice.faces
         if recognizers is None:
             recognizers = [load_recognizer(name) for name in DEFAULT_ENSEMBLE] if len(chosen) else []
         pixels, records = _perturb(photo, chosen, recognizers, settings, seed, cores, on_step)
+    records = [
+        record.model_copy(update={"by_hand": frame, "landmarks_seen": seen})
+        for record, frame, seen in zip(records, choice.frames, choice.seen, strict=True)
+    ]
     return Protection(
         photo,
         pixels,
@@ -239,6 +251,33 @@ def protect_pixels(
             seconds=time.perf_counter() - started,
         ),
     )
+
+
+def choose_faces(photo: Tensor, choice: FaceChoice, detector: Detector) -> tuple[Faces, FramedFaces]:
+    """The faces found in a photo (3, H, W), uint8, and those of them, or framed by hand, that a choice takes.
+
+    Raises:
+        FairveilError: a frame is too small, or not at least half of it lies on the photo.
+    """
+    by_hand = choice if isinstance(choice, FacesByHand) else FacesByHand((), choice)
+    check_frames(by_hand.frames, width=photo.shape[2], height=photo.shape[1])  # before the work rather than after it
+    found = detector.detect([photo])[0]
+    beside = found[: {"all": len(found), "largest": 1, "none": 0}[by_hand.beside]]
+    return found, with_frames(photo, beside, by_hand.frames, detector)
+
+
+def _frames_given(faces: Any) -> FacesByHand:
+    """Frames as a caller writes them."""
+    try:
+        frames = tuple((round(x), round(y), round(width), round(height)) for x, y, width, height in faces)
+    except (TypeError, ValueError, OverflowError):
+        frames = ()
+    if not frames:
+        raise FairveilError(
+            "faces is 'all', 'largest', faces found before, or frames (left, top, width, height) in pixels, "
+            f"not {faces!r}."
+        )
+    return FacesByHand(frames)
 
 
 def _perturb(

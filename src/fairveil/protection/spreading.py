@@ -16,6 +16,7 @@ from fairveil.faces.recognizers import Recognizer
 from fairveil.photos import Saving, shown
 from fairveil.protection.folders import Job, Outcome, protect_file
 from fairveil.protection.lowkey import LowKey
+from fairveil.protection.protecting import FaceChoice
 from fairveil.sharing import is_seen
 
 FEWEST = 4
@@ -36,7 +37,7 @@ def protect_spread(
     saving: Saving,
     executor: Executor,
     *,
-    faces: Literal["all", "largest"] = "all",
+    faces: FaceChoice = "all",
     seed: int = 0,
     on_step: Callable[[int, int, int], None] = lambda number, done, total: None,
 ) -> Iterator[tuple[Job, Outcome | FairveilError]]:
@@ -122,7 +123,7 @@ def _protect(
     job: Job,
     settings: LowKey,
     saving: Saving,
-    faces: Literal["all", "largest"],
+    faces: FaceChoice,
     seed: int,
     on_step: Callable[[int, int], None] | None,
 ) -> Outcome:

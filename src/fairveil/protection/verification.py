@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, computed_field
 from torch import Tensor
 
 from fairveil.errors import FairveilError
+from fairveil.faces.by_hand import FramedFaces
 from fairveil.faces.canvas import CONTEXT, Canvas, view_of_face
 from fairveil.faces.detection import Detector, Faces
 from fairveil.faces.recognizers import Recognizer, check_names
@@ -91,6 +92,7 @@ class FaceReceipt(BaseModel):
     Attributes:
         box: x0, y0, x1, y1 in pixels of the original.
         found: whether the detector still finds the face in the protected photo.
+        by_hand: whether a person framed the face, since the detector did not find it in the original either.
         quality: how much the face and its surroundings changed.
         against_itself: the protected face against the original one, under every condition.
         against_probes: by the probe's name, the protected face against the closest face of that photo.
@@ -100,6 +102,8 @@ class FaceReceipt(BaseModel):
 
     box: tuple[float, float, float, float]
     found: bool
+    # It came later, and is written only where it is not the default: older receipts stay valid.
+    by_hand: bool = Field(False, exclude_if=lambda by_hand: not by_hand)
     quality: Quality
     against_itself: tuple[Comparison, ...]
     against_probes: dict[str, tuple[Comparison, ...]]
@@ -160,7 +164,7 @@ def verify(
     attacked: Collection[str] = (),
     probes: Mapping[str, Picture] | None = None,
     detector: Detector | None = None,
-    faces: Faces | None = None,
+    faces: Faces | FramedFaces | None = None,
     on_look: Callable[[int, int], None] = lambda done, total: None,
 ) -> Receipt:
     """Measure what a protection achieved and what it cost.
@@ -173,7 +177,8 @@ def verify(
         attacked: names of those the attack used; all others count as held out.
         probes: other photos of the same people, by name, likewise.
         detector: finds the faces; by default MTCNN for faces of 24 pixels and more.
-        faces: those of the original to measure, as they were found before; by default all that are found.
+        faces: those of the original to measure, as they were found before, or some of them framed by hand; by default
+            all that are found.
         on_look: called with (looks done, looks in all) as the work goes on; each recogniser has one at each face.
 
     Raises:
@@ -190,7 +195,9 @@ def verify(
             f"{now.shape[2]}×{now.shape[1]}: compare a photo with its own protected version, same size."
         )
     detector = detector or Detector.pretrained()
-    before = detector.detect([was])[0] if faces is None else faces
+    faces = detector.detect([was])[0] if faces is None else faces
+    choice = faces if isinstance(faces, FramedFaces) else FramedFaces.of(faces)
+    before = choice.faces
     after = detector.detect([now])[0]
     if not len(before):
         raise FairveilError("No face was found in the original photo, so there is nothing to recognise in it.")
@@ -204,6 +211,7 @@ def verify(
             was,
             now,
             before[[i]],
+            choice.frames[i] is not None,
             after,
             recognizers,
             attacked,
@@ -284,6 +292,7 @@ def _verify_face(
     original: Tensor,
     protected: Tensor,
     face: Faces,
+    by_hand: bool,
     faces_after: Faces,
     recognizers: Sequence[Recognizer],
     attacked: Collection[str],
@@ -317,6 +326,7 @@ def _verify_face(
     return FaceReceipt(
         box=tuple(face.boxes[0].tolist()),
         found=found,
+        by_hand=by_hand,
         quality=quality_of_face(original, protected, face.landmarks[0]),
         against_itself=tuple(itself),
         against_probes={name: tuple(comparisons) for name, comparisons in against.items()},

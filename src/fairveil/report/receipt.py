@@ -30,8 +30,8 @@ def receipt_tables(receipt: Receipt) -> Iterable[RenderableType]:
         yield Text(remark, "bold")
     for number, face in enumerate(receipt.faces, start=1):
         yield Text(_title(number, face, len(receipt.faces)))
-        if not face.found:
-            yield Text("The detector no longer finds this face in the protected photo: compared where it was.")
+        if sentence := _where_compared(face):
+            yield Text(sentence)
         rows = _by_recognizer(face.against_itself).items()
         yield _table(
             face.conditions, [(same[0], [_verdict(c.similarity, c.matches) for c in same]) for _, same in rows]
@@ -86,6 +86,7 @@ def write_receipt(
             amplification=AMPLIFICATION,
             faces=[(face, _pictures(face, original, protected)) for face in receipt.faces],
             by_recognizer=_by_recognizer,
+            where_compared=_where_compared,
         )
     )
     write_page(page, html, overwrite=overwrite)
@@ -97,6 +98,15 @@ def _title(number: int, face: FaceReceipt, count: int) -> str:
     color = "" if quality.delta_e is None else f", ΔE {quality.delta_e:.2f} ({quality.delta_chroma:.2f} of it color)"
     change = f"LPIPS {quality.lpips:.3f} (VGG {quality.lpips_vgg:.3f}), SSIM {quality.ssim:.3f}{noise}{color}"
     return f"Face {number} of {count} against its original: {change}"
+
+
+def _where_compared(face: FaceReceipt) -> str:
+    """What to say of a face that was not found in the protected photo."""
+    if face.found:
+        return ""
+    if face.by_hand:
+        return "This face was framed by hand, and the detector does not find it: compared where it was."
+    return "The detector no longer finds this face in the protected photo: compared where it was."
 
 
 def _by_recognizer(comparisons: Iterable[Comparison]) -> dict[str, list[Comparison]]:

@@ -22,6 +22,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
 from fairveil.errors import FairveilError
+from fairveil.faces.by_hand import SMALLEST_FRAME
 from fairveil.protection.protecting import SMALLEST_FACE
 from fairveil.web.guard import Endpoint, Guard, browser_cookie, browser_of, is_loopback
 from fairveil.web.limits import Limits
@@ -36,16 +37,21 @@ _LOOK, _PULSE = 0.15, 2.0  # seconds between looks for news of a page, and betwe
 _LONGEST_MESSAGE = 64_000  # bytes of what the page asks for, but for photos
 
 
+_Pixels = Annotated[int, Field(ge=0, le=1_000_000)]
+
+
 class VeilRequest(BaseModel):
     """What a page asks to be done.
 
     Attributes:
         strength: by name.
         faces: which faces of which photos, by the photos' ids.
+        frames: for some of these photos, left, top, width and height in pixels of frames around faces that were missed.
     """
 
     strength: str
     faces: dict[str, list[Annotated[int, Field(ge=0)]]] = Field(min_length=1)
+    frames: dict[str, Annotated[list[tuple[_Pixels, _Pixels, _Pixels, _Pixels]], Field(max_length=100)]] = {}
 
 
 class Site:
@@ -126,6 +132,7 @@ class Site:
                 "too_large": self.limits.too_large("{name}"),
                 "too_many": self.limits.too_many("{name}"),
                 "smallest_face": SMALLEST_FACE,
+                "smallest_frame": SMALLEST_FRAME,
                 "at_home": is_loopback(self.endpoint.host),
             }
         )
@@ -176,7 +183,7 @@ class Site:
             raise HTTPException(422, "This is not what the page asks for: reload it.") from None
         if self.tabs.full():
             raise FairveilError(self.limits.full())
-        self.studio.veil(tab, asked.faces, asked.strength)
+        self.studio.veil(tab, asked.faces, asked.strength, asked.frames)
         return JSONResponse({"version": tab.version})
 
     async def _stop(self, request: Request) -> Response:

@@ -9,9 +9,11 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from threading import Event
+from types import MappingProxyType
 from typing import Self
 
 from fairveil.errors import FairveilError
+from fairveil.faces.by_hand import GUESSED, Frame, check_frames, with_frames
 from fairveil.faces.detection import Detector
 from fairveil.faces.recognizers import Recognizer
 from fairveil.faces.zoo import DEFAULT_ENSEMBLE, ZOO, load_recognizer
@@ -93,16 +95,24 @@ class Studio:
             photo.stage = Stage.looking
         self._looking.put(tab.id, self._attempt(tab, photo, self._look))
 
-    def veil(self, tab: Tab, choice: Mapping[str, Sequence[int]], strength: str) -> None:
+    def veil(
+        self,
+        tab: Tab,
+        choice: Mapping[str, Sequence[int]],
+        strength: str,
+        frames: Mapping[str, Sequence[Frame]] = MappingProxyType({}),
+    ) -> None:
         """Veil the faces chosen in each photo, when its turn comes; a photo without any loses its metadata only.
 
         Args:
             tab: whose photos they are.
             choice: which faces of which photos, by the photos' ids.
             strength: by name.
+            frames: around more faces of these photos, which the person framed by hand.
 
         Raises:
-            FairveilError: there is no such photo, face or strength, a photo is not ready, or others are being veiled.
+            FairveilError: there is no such photo, face or strength, a frame is too small or outside of its photo, a
+                photo is not ready, or others are being veiled.
         """
         if strength not in self.tools.strengths:
             raise FairveilError(f"There is no strength {strength!r}: choose one of {', '.join(self.tools.strengths)}.")
@@ -110,19 +120,24 @@ class Studio:
             if tab.working():
                 raise FairveilError("Photos of this page are being veiled already: wait until they are done, or stop.")
             photos = [tab.photos.get(id) for id in choice]
+            if not frames.keys() <= choice.keys():
+                raise FairveilError("A face was framed in a photo that is not to be veiled: reload the page.")
             for photo, chosen in zip(photos, choice.values(), strict=True):
                 if photo is None or photo.stage not in (Stage.ready, Stage.done) or photo.faces is None:
                     raise FairveilError("One of these photos is not ready: wait until its faces were found.")
                 if not all(0 <= face < len(photo.faces) for face in chosen):
                     raise FairveilError(f"{photo.name} has no such face: reload the page.")
+                assert photo.size is not None  # since its faces were found
+                check_frames(frames.get(photo.id, ()), width=photo.size[0], height=photo.size[1])
             tab.run_began = None
             for photo in tab.photos.values():  # those of earlier runs do not count into the time left
                 photo.weight = 0.0
             for photo, chosen in zip(filter(None, photos), choice.values(), strict=True):
                 # Its own event: one that an earlier attempt still looks at must stay set.
                 photo.stage, photo.progress, photo.problem, photo.stop = Stage.waiting, 0.0, None, Event()
-                photo.weight = len(chosen) or _WITHOUT_FACE
-                work = partial(self._veil, chosen=tuple(sorted(set(chosen))), strength=strength)
+                drawn = tuple(frames.get(photo.id, ()))
+                photo.weight = len(chosen) + len(drawn) or _WITHOUT_FACE
+                work = partial(self._veil, chosen=tuple(sorted(set(chosen))), frames=drawn, strength=strength)
                 self._veiling.put(tab.id, self._attempt(tab, photo, work))
 
     def close(self) -> None:
@@ -175,7 +190,16 @@ class Studio:
             photo.size = (read.pixels.shape[2], read.pixels.shape[1])
             photo.faces, photo.stage = faces, Stage.ready
 
-    def _veil(self, tab: Tab, photo: UploadedPhoto, stop: Event, *, chosen: tuple[int, ...], strength: str) -> None:
+    def _veil(
+        self,
+        tab: Tab,
+        photo: UploadedPhoto,
+        stop: Event,
+        *,
+        chosen: tuple[int, ...],
+        frames: tuple[Frame, ...],
+        strength: str,
+    ) -> None:
         def move(stage: Stage, progress: float) -> None:
             with tab.changing():
                 if stop.is_set():
@@ -188,7 +212,7 @@ class Studio:
         folder = photo.folder / f"run{number}"
         folder.mkdir()
         try:
-            result = self._result(photo, chosen, strength, folder, move)
+            result = self._result(photo, chosen, frames, strength, folder, move)
             with tab.changing():
                 move(Stage.done, 1.0)
                 earlier, photo.result = photo.result, result
@@ -202,13 +226,17 @@ class Studio:
         self,
         photo: UploadedPhoto,
         chosen: tuple[int, ...],
+        frames: tuple[Frame, ...],
         strength: str,
         folder: Path,
         move: Callable[[Stage, float], None],
     ) -> Result:
         """Veil, save, and measure on what was saved."""
         assert photo.faces is not None  # or it would not be here
-        read, faces = self._read(photo), photo.faces[list(chosen)]
+        read = self._read(photo)
+        framed = with_frames(read.pixels, photo.faces[list(chosen)], frames, self.tools.detector)
+        faces, found = framed.faces, len(photo.faces)
+        chosen += tuple(found + frames.index(frame) for frame in framed.frames if frame)
         file = folder / f"protected{suffix_for(read.format)}"
         if chosen:
             work = protect_pixels(
@@ -225,6 +253,8 @@ class Studio:
         (folder / "after.jpg").write_bytes(picture_of(finished))
         for face, box in zip(chosen, faces.boxes, strict=True):
             (folder / f"after-{face}.jpg").write_bytes(picture_of_face(finished, box))
+            if face >= found:
+                (folder / f"before-{face}.jpg").write_bytes(picture_of_face(read, box))
         receipts: tuple[FaceReceipt, ...] = ()
         if chosen:
             move(Stage.measuring, _ATTACK_SHARE)
@@ -234,7 +264,7 @@ class Studio:
                 self.tools.judges,
                 attacked=[recognizer.name for recognizer in self.tools.ensemble],
                 detector=self.tools.detector,
-                faces=faces,
+                faces=framed,
                 on_look=lambda done, total: move(Stage.measuring, _ATTACK_SHARE + (1 - _ATTACK_SHARE) * done / total),
             )
             write_receipt(folder / "receipt.html", receipt, read.pixels, finished.pixels, title=photo.name)
@@ -245,7 +275,15 @@ class Studio:
             name=protected_name(photo.name, read.format),
             strength=strength,
             chosen=chosen,
-            notes=tuple(note.replace(str(file), photo.name) for note in (*read.notes, *notes)),
+            frames=frames,
+            notes=(
+                *(note.replace(str(file), photo.name) for note in (*read.notes, *notes)),
+                *(
+                    GUESSED.format(f"of face {face + 1}")
+                    for face, seen in zip(chosen, framed.seen, strict=True)
+                    if not seen
+                ),
+            ),
             receipts=receipts,
         )
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 
+from fairveil.faces.by_hand import Frame
 from fairveil.faces.detection import Faces
 from fairveil.protection.verification import FaceReceipt
 
@@ -37,7 +38,8 @@ class Result:
         file: the protected photo.
         name: what it is called when it is downloaded.
         strength: how strongly it was veiled.
-        chosen: which of its faces were.
+        chosen: which of its faces were; those framed by hand are numbered after those found, in the order of `frames`.
+        frames: around faces that the person framed by hand.
         notes: what there is to say about reading and writing it, in sentences.
         receipts: what was measured, face by face in the order of `chosen`.
     """
@@ -47,6 +49,7 @@ class Result:
     name: str
     strength: str
     chosen: tuple[int, ...]
+    frames: tuple[Frame, ...]
     notes: tuple[str, ...]
     receipts: tuple[FaceReceipt, ...]
 
@@ -112,8 +115,12 @@ def _shown_result(result: Result) -> dict[str, Any]:
         "name": result.name,
         "strength": result.strength,
         "chosen": result.chosen,
+        "frames": result.frames,
         "notes": result.notes,
-        "faces": [{"found": receipt.found, "answers": _answers(receipt)} for receipt in result.receipts],
+        "faces": [
+            {"found": receipt.found, "by_hand": receipt.by_hand, "answers": _answers(receipt)}
+            for receipt in result.receipts
+        ],
     }
 
 

@@ -1,15 +1,13 @@
 // A card for each photo: its faces to choose from, and what became of it.
 
-/** An element with properties and children; names of attributes that are no properties have a dash. */
-function make(tag, properties = {}, ...children) {
-  const element = document.createElement(tag);
-  for (const [name, value] of Object.entries(properties)) {
-    if (name.includes("-") || name === "for" || name === "role") element.setAttribute(name, value);
-    else element[name] = value;
-  }
-  element.append(...children);
-  return element;
-}
+import { make } from "/page/elements.js";
+import { DrawnFrame, drawOn } from "/page/frames.js";
+
+const MIDDLE = 0.3; // of the photo's shorter side: the height of a frame that a button puts in the middle
+
+const HOW =
+  "Drag a frame onto its face, from the chin to the forehead, and its corner to resize it. On the keyboard, arrow keys " +
+  "move it, Shift and an arrow key resize it, and Delete removes it. With a mouse, frames can be drawn on the photo.";
 
 export const count = (number, thing) => `${number} ${thing}${number === 1 ? "" : "s"}`;
 
@@ -17,6 +15,8 @@ export const count = (number, thing) => `${number} ${thing}${number === 1 ? "" :
 export class Card {
   constructor(photo, server, onChoice, onProblem) {
     Object.assign(this, { photo, server, onChoice, chosen: new Set(photo.faces.keys()), shape: "" });
+    this.drawn = []; // frames that the person made, in the order of their numbers
+    this.drawing = false; // whether the photo with its frames is shown although there is a result to compare
     this.status = make("p", { className: "quiet" });
     this.bar = make("progress", { max: 1, "aria-label": `Progress of ${photo.name}` });
     this.body = make("div", { className: "body" });
@@ -33,10 +33,25 @@ export class Card {
 
   /** Whether anything would come of veiling it now. */
   wants(strength) {
-    const { stage, result } = this.photo;
+    const { stage, result, faces } = this.photo;
     if (stage === "ready") return true;
-    const same = result && result.chosen.length === this.chosen.size && result.chosen.every((face) => this.chosen.has(face));
-    return stage === "done" && !(same && (result.strength === strength || !this.chosen.size));
+    const earlier = result?.chosen.filter((face) => face < faces.length);
+    const same =
+      result &&
+      earlier.length === this.chosen.size &&
+      earlier.every((face) => this.chosen.has(face)) &&
+      JSON.stringify(result.frames) === JSON.stringify(this.frames);
+    return stage === "done" && !(same && (result.strength === strength || !this.count));
+  }
+
+  /** Frames to veil that the person made, each as left, top, width and height. */
+  get frames() {
+    return this.drawn.filter((frame) => frame.chosen).map((frame) => frame.box);
+  }
+
+  /** How many faces are to be veiled. */
+  get count() {
+    return this.chosen.size + this.frames.length;
   }
 
   update(photo) {
@@ -50,8 +65,17 @@ export class Card {
     const shape = `${photo.faces.length} ${photo.result?.run} ${photo.size}`;
     if (shape !== this.shape && photo.size) {
       this.shape = shape;
-      this.body.replaceChildren(photo.result ? this.#comparison() : this.#framed(), this.#side());
+      this.drawing = false;
+      this.#show();
     }
+    this.#lock();
+  }
+
+  #show() {
+    this.body.replaceChildren(this.photo.result && !this.drawing ? this.#comparison() : this.#framed(), this.#side());
+  }
+
+  #lock() {
     // Not `disabled`, which would take the keyboard's place away.
     for (const control of this.body.querySelectorAll(".faces :is(input, button)")) control.setAttribute("aria-disabled", this.working);
   }
@@ -64,8 +88,8 @@ export class Card {
     if (stage === "measuring") return "Asking who still recognises it …";
     if (stage === "done" && !result.chosen.length) return "Done: location, serial numbers and the like are taken out.";
     if (stage === "done") return `Done: ${count(result.chosen.length, "face")} veiled.`;
-    if (!faces.length) return "No face was found. If there is one, it stays as it is. Location and the like can be taken out.";
-    return `${count(faces.length, "face")} found. Is one missing? It stays as it is.`;
+    if (!faces.length) return "No face was found. If there is one, frame it by hand, or it stays as it is. Location and the like can be taken out.";
+    return `${count(faces.length, "face")} found. Is one missing? Frame it by hand, or it stays as it is.`;
   }
 
   #picture(run, name) {
@@ -84,7 +108,7 @@ export class Card {
   #framed() {
     const picture = this.#space("picture", make("img", { loading: "lazy", src: this.#picture("original", "before"), alt: this.photo.name }));
     const [width, height] = this.photo.size;
-    this.frames = this.photo.faces.map(([x0, y0, x1, y1], face) => {
+    this.marks = this.photo.faces.map(([x0, y0, x1, y1], face) => {
       const frame = make("label", { className: "frame", for: this.#idOf(face) }, make("b", {}, String(face + 1)));
       const [left, top] = [Math.max(0, x0), Math.max(0, y0)];
       frame.style.left = `${(100 * left) / width}%`;
@@ -93,7 +117,8 @@ export class Card {
       frame.style.height = `${(100 * (Math.min(height, y1) - top)) / height}%`;
       return frame;
     });
-    picture.append(...this.frames);
+    picture.append(...this.marks, ...this.drawn.map((frame) => frame.element));
+    if (this.#hasRoom()) drawOn(picture, this.photo.size, () => this.working, ([x, y]) => this.#add([x, y, 0, 0]));
     return picture;
   }
 
@@ -113,20 +138,21 @@ export class Card {
     );
     slider.oninput = () => frame.style.setProperty("--cut", `${slider.value}%`);
     const views = make("div", { className: "views", role: "group", "aria-label": `What to compare of ${name}` });
-    const show = (ending, pressed) => {
-      before.src = this.#picture("original", `before${ending}`);
+    const show = (ending, pressed, drawn) => {
+      before.src = this.#picture(drawn ? result.run : "original", `before${ending}`);
       after.src = this.#picture(result.run, `after${ending}`);
       frame.classList.toggle("close", ending !== "");
       for (const button of views.children) button.setAttribute("aria-pressed", button === pressed);
     };
-    const choices = [["", "Whole photo"], ...result.chosen.map((face) => [`-${face}`, `Face ${face + 1}`])];
-    for (const [ending, words] of choices) {
+    const drawnFrom = this.photo.faces.length;
+    const choices = [["", "Whole photo", false], ...result.chosen.map((face) => [`-${face}`, `Face ${face + 1}`, face >= drawnFrom])];
+    for (const [ending, words, drawn] of choices) {
       const button = make("button", { "aria-label": `${words} of ${name}, before and after` }, words);
-      button.onclick = () => show(ending, button);
+      button.onclick = () => show(ending, button, drawn);
       views.append(button);
     }
-    show("", views.firstChild);
-    this.frames = [];
+    show("", views.firstChild, false);
+    this.marks = [];
     return make("div", {}, frame, result.chosen.length ? views : "");
   }
 
@@ -134,7 +160,8 @@ export class Card {
     const side = make("div", {});
     const { result, id, name } = this.photo;
     if (result) {
-      side.append(...result.faces.map((face, place) => verdict(face, result.chosen[place], this.photo.faces.length)));
+      const faces = this.photo.faces.length + result.frames.length;
+      side.append(...result.faces.map((face, place) => verdict(face, result.chosen[place], faces)));
       for (const note of result.notes) side.append(make("p", { className: "quiet" }, note));
       const file = make("a", { className: "button main", href: this.server.file(id, result.run), download: result.name, "aria-label": `Download photo ${result.name}` }, "Download photo");
       const actions = make("div", { className: "actions" }, file);
@@ -143,15 +170,98 @@ export class Card {
       }
       side.append(actions);
     }
-    if (this.photo.faces.length) side.append(this.#choice());
+    if (this.photo.faces.length || this.#hasRoom()) side.append(this.#choice());
     return side;
+  }
+
+  /** Whether the photo is large enough for a face to be framed in it. */
+  #hasRoom() {
+    return Math.min(...this.photo.size) >= this.server.smallest_frame;
+  }
+
+  /** A new frame, and a place for it among the faces. */
+  #add(box) {
+    const { size, name } = this.photo;
+    const on = { change: () => this.#changed(), remove: (frame) => this.#remove(frame), locked: () => this.working };
+    const frame = new DrawnFrame(box, { size, name, smallest: this.server.smallest_frame }, on);
+    this.drawn.push(frame);
+    this.body.querySelector(".picture").append(frame.element);
+    this.#renew();
+    return frame;
+  }
+
+  #addInTheMiddle() {
+    if (this.photo.result && !this.drawing) {
+      this.drawing = true;
+      this.#show();
+    }
+    const [width, height] = this.photo.size;
+    const high = MIDDLE * Math.min(width, height);
+    const aside = this.drawn.length * 0.2 * high; // so that none hides another
+    const frame = this.#add([(width - 0.75 * high) / 2 + aside, (height - high) / 2 + aside, 0.75 * high, high]);
+    frame.element.focus({ preventScroll: true });
+    frame.element.scrollIntoView({ block: "nearest" });
+  }
+
+  #remove(frame) {
+    this.drawn.splice(this.drawn.indexOf(frame), 1);
+    frame.element.remove();
+    this.#renew();
+    this.body.querySelector(".add").focus();
+  }
+
+  /** The faces to choose from, made anew where there are more or fewer of them. */
+  #renew() {
+    const choice = this.#choice();
+    this.body.querySelector(".faces").replaceWith(choice);
+    this.#lock();
+    this.onChoice();
+  }
+
+  #changed() {
+    for (const frame of this.drawn) frame.sketch?.();
+    this.onChoice();
+  }
+
+  /** What lies in a frame, small, as it was before. */
+  #sketch(frame) {
+    const canvas = make("canvas", { width: 96, height: 96 });
+    const whole = make("img", { src: this.#picture("original", "before") });
+    frame.sketch = () => {
+      if (!whole.naturalWidth) return;
+      const scale = whole.naturalWidth / this.photo.size[0];
+      const [left, top, width, height] = frame.box.map((length) => length * scale);
+      const side = Math.max(width, height);
+      const context = canvas.getContext("2d");
+      context.clearRect(0, 0, 96, 96);
+      context.drawImage(whole, left + (width - side) / 2, top + (height - side) / 2, side, side, 0, 0, 96, 96);
+    };
+    whole.onload = frame.sketch;
+    return canvas;
+  }
+
+  #drawnChoice(frame, place) {
+    const { name, faces } = this.photo;
+    frame.count(faces.length + place + 1);
+    const words = `Face ${frame.number}`;
+    const box = make("input", { type: "checkbox", checked: frame.chosen, "aria-label": `${words} of ${name}, framed by hand` });
+    box.onclick = (event) => {
+      if (this.working) event.preventDefault();
+    };
+    box.onchange = () => {
+      frame.choose(box.checked);
+      this.onChoice();
+    };
+    const remove = make("button", { type: "button", "aria-label": `Remove frame of face ${frame.number} of ${name}` }, "Remove frame");
+    remove.onclick = () => this.working || this.#remove(frame);
+    return make("div", { className: "drawn" }, make("label", {}, box, this.#sketch(frame), words), remove);
   }
 
   #choice() {
     const { name } = this.photo;
     const boxes = this.photo.faces.map((_, face) => {
       const box = make("input", { type: "checkbox", id: this.#idOf(face), checked: this.chosen.has(face), "aria-label": `Face ${face + 1} of ${name}` });
-      const mark = () => this.frames[face]?.classList.toggle("off", !box.checked);
+      const mark = () => this.marks[face]?.classList.toggle("off", !box.checked);
       box.onclick = (event) => {
         if (this.working) event.preventDefault();
       };
@@ -172,9 +282,19 @@ export class Card {
         }
       };
     }
+    boxes.push(...this.drawn.map((frame, place) => this.#drawnChoice(frame, place)));
     if (boxes.length > 2) boxes.push(all, none);
+    if (this.#hasRoom()) boxes.push(this.#frameButton());
     const legend = this.photo.result ? "Faces to veil, if it is done again" : "Faces to veil";
-    return make("fieldset", { className: "faces" }, make("legend", {}, legend, make("span", { className: "unseen" }, ` in ${name}`)), ...boxes);
+    const choice = make("fieldset", { className: "faces" }, make("legend", {}, legend, make("span", { className: "unseen" }, ` in ${name}`)), ...boxes);
+    if (this.drawn.length) choice.append(make("p", { className: "quiet" }, HOW));
+    return choice;
+  }
+
+  #frameButton() {
+    const button = make("button", { type: "button", className: "add", "aria-label": `Frame a missed face in ${this.photo.name}` }, "Frame a missed face");
+    button.onclick = () => this.working || this.#addInTheMiddle();
+    return button;
   }
 
   #idOf(face) {
@@ -185,7 +305,7 @@ export class Card {
 /** Who still recognises a face, in words and as bars against each program's threshold. */
 function verdict(face, number, faces) {
   const title = faces > 1 ? `Who still recognises face ${number + 1}?` : "Who still recognises the face?";
-  const found = face.found ? "" : " The face is not even found any more.";
+  const found = face.found || face.by_hand ? "" : " The face is not even found any more.";
   return make(
     "section",
     { className: "verdict" },

@@ -70,11 +70,12 @@ async function veil() {
   if (at("veil").getAttribute("aria-disabled") === "true") return;
   dismiss();
   const faces = Object.fromEntries(wanted().map((card) => [card.photo.id, [...card.chosen]]));
+  const frames = Object.fromEntries(wanted().map((card) => [card.photo.id, card.frames]));
   run = new Map(wanted().map(({ photo }) => [photo.id, photo.result?.run]));
   awaited = Infinity;
   refresh();
   try {
-    awaited = (await server.veil(strength(), faces)).version;
+    awaited = (await server.veil(strength(), faces, frames)).version;
   } catch (problem) {
     awaited = 0;
     run = null;
@@ -142,11 +143,11 @@ function refresh() {
   at("key").hidden = !latest.photos.some((photo) => photo.result?.chosen.length);
   const looking = uploads > 0 || [...arrived].some((id) => (cards.get(id)?.photo.stage ?? "looking") === "looking");
   const chosen = wanted();
-  const faces = chosen.reduce((sum, card) => sum + card.chosen.size, 0);
+  const faces = chosen.reduce((sum, card) => sum + card.count, 0);
   at("veil").textContent = busy()
     ? "Veiling …"
     : faces
-      ? `Veil ${count(faces, "face")} in ${count(chosen.filter((card) => card.chosen.size).length, "photo")}`
+      ? `Veil ${count(faces, "face")} in ${count(chosen.filter((card) => card.count).length, "photo")}`
       : chosen.length
         ? `Take location and the like out of ${count(chosen.length, "photo")}`
         : looking

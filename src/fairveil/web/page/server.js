@@ -29,7 +29,7 @@ export async function openTab() {
         throw problem;
       }
     },
-    veil: (strength, faces) => ask("POST", `${home}/veil`, JSON.stringify({ strength, faces })),
+    veil: (strength, faces, frames) => ask("POST", `${home}/veil`, JSON.stringify({ strength, faces, frames })),
     stop: () => ask("POST", `${home}/stop`),
     remove: (photo) => ask("DELETE", `${home}/photos/${photo}`),
     picture: (photo, run, name) => `${home}/photos/${photo}/${run}/${name}.jpg`,
