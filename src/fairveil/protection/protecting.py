@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -213,7 +213,7 @@ def protect_pixels(
         chosen = found if faces == "all" else found[:1]
     if recognizers is None:
         recognizers = [load_recognizer(name) for name in DEFAULT_ENSEMBLE] if len(chosen) else []
-    pixels, records = _perturb(photo, chosen, recognizers, settings, seed, on_step)
+    pixels, records = perturb_faces(photo, chosen, recognizers, settings, seed, on_step)
     return Protection(
         photo,
         pixels,
@@ -232,15 +232,50 @@ def protect_pixels(
     )
 
 
-def _perturb(
+class OnCanvas(Protocol):
+    """What settings of any attack say of the canvas it works on and of how long it takes; see `LowKey`."""
+
+    @property
+    def steps(self) -> int:
+        """How many steps are taken."""
+
+    @property
+    def canvas(self) -> Literal["face", "photo"]:
+        """A square around each face, or the whole photo."""
+
+    @property
+    def canvas_size(self) -> int:
+        """Side of the face canvas in pixels, at the most."""
+
+    @property
+    def margin(self) -> float:
+        """Side of the face canvas over the side of the standard aligned crop."""
+
+
+def perturb_faces(
     photo: Tensor,
     faces: Faces,
     recognizers: Sequence[Recognizer],
-    settings: LowKey,
+    settings: OnCanvas,
     seed: int,
-    on_step: Callable[[int, int], None],
+    on_step: Callable[[int, int], None] = lambda done, total: None,
+    *,
+    by: Callable[..., Trace] = attack,
 ) -> tuple[Tensor, list[FaceRecord]]:
-    """Attack every face on its canvas and put the results together on a copy of the photo."""
+    """Attack every face on its canvas and put the results together on a copy of the photo.
+
+    Args:
+        photo: uint8, (3, H, W).
+        faces: those to protect.
+        recognizers: the ensemble to attack.
+        settings: of the attack.
+        seed: of the starting noise.
+        on_step: called with (steps done, steps in all) as the work goes on.
+        by: the attack, called as `lowkey.attack` is.
+
+    Returns:
+        The photo after the attack, uint8, (3, H, W), and a record of each face.
+    """
     batches = _batches(photo, faces, settings)
     total = len(batches) * settings.steps
     grey = bool((photo[0] == photo[1]).all() and (photo[0] == photo[2]).all())
@@ -252,7 +287,7 @@ def _perturb(
     protected = photo.clone()
     records: list[FaceRecord] = []
     for number, (canvases, members) in enumerate(batches):
-        trace = attack(
+        trace = by(
             torch.stack([canvas.cut(photo) for canvas in canvases]),
             torch.stack([canvas.to_canvas(points) for canvas, points in _pairs(canvases, members.landmarks)]),
             recognizers,
@@ -269,7 +304,7 @@ def _perturb(
     return protected, records
 
 
-def _batches(photo: Tensor, faces: Faces, settings: LowKey) -> list[tuple[list[Canvas], Faces]]:
+def _batches(photo: Tensor, faces: Faces, settings: OnCanvas) -> list[tuple[list[Canvas], Faces]]:
     """Canvases and the faces they show, in batches that share a canvas size."""
     if not len(faces):
         return []
