@@ -74,7 +74,7 @@ def test_the_runtime_study_says_how_long_each_method_takes_and_what_it_achieves(
     settings = study.presets["smoke"]
     with executor() as where:
         records = run_study(study, settings, shared_store, where, preset="smoke")
-    assert [record.failure for record in records] == [None] * 5
+    assert [record.failure for record in records] == [None] * 8
     ours, published = study.tables(settings, results_of(study, settings, shared_store))
     assert [name for name, _ in ours.rows] == list(settings.methods)
     assert all(cell.measured for _, cells in ours.rows for cell in cells)
@@ -227,7 +227,7 @@ def test_plots_join_rows_that_differ_in_strength_only():
     assert [figure.caption.split(":")[0] for figure in figures] == left_out
     by_line = [variations._but_for_strength(trial) for trial in costs]
     joined = [trial.name for trial, line in zip(costs, by_line, strict=True) if by_line.count(line) > 1]
-    assert joined == ["ours, low", "ours, medium", "ours, high", "ours, α 0.05"]
+    assert joined == ["ours, low", "ours, medium", "ours, high", "ours, α 0.05", "Fawkes, mid", "Fawkes, high"]
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from typing import Any
 from fairveil.faces.zoo import DEFAULT_ENSEMBLE
 from fairveil.protection.lowkey import PRESETS, LowKey
 from fairveil.studies.lowkey import transfer, variations
+from fairveil.studies.lowkey.fawkes import MODES, Fawkes
 from fairveil.studies.lowkey.people import People, resolve
 from fairveil.studies.lowkey.rows import Row, run_row
 from fairveil.studies.lowkey.transfer import CLEAN, FAST, Transfer, smoke, tiny
@@ -65,6 +66,7 @@ def _matrix(
     paper: People,
     *,
     beside: LowKey | None = None,
+    fawkes: Mapping[str, Fawkes] = MappingProxyType({}),
     **small: Any,
 ) -> Study[Transfer, Row]:
     """A study of attackers against defenders."""
@@ -75,9 +77,9 @@ def _matrix(
         question=question,
         source=source,
         presets={
-            "smoke": smoke(attack),
-            "small": Transfer(people=people, attack=attack, beside=beside, **small),
-            "paper": Transfer(people=paper, attack=literal, beside=beside and LITERAL),
+            "smoke": smoke(attack, fawkes),
+            "small": Transfer(people=people, attack=attack, beside=beside, fawkes=dict(fawkes), **small),
+            "paper": Transfer(people=paper, attack=literal, beside=beside and LITERAL, fawkes=dict(fawkes)),
         },
         trials=transfer.trials,
         run=run_row,
@@ -148,6 +150,8 @@ def _published_size(variation: Variation) -> Variation:
     trained = {name: _TIMES * getattr(variation, name) for name in ("adapted_on", "retrained_on")}
     if variation.attack is None:
         return variation.model_copy(update=trained)
+    if isinstance(variation.attack, Fawkes):  # it has the published size
+        return variation.model_copy(update=trained)
     smoothing = "both" if variation.attack.smoothing == "alternate" else variation.attack.smoothing
     attack = variation.attack.model_copy(update={"smoothing": smoothing, "mirror": True, "canvas": "photo"})
     return variation.model_copy(update=trained | {"attack": attack})
@@ -167,6 +171,8 @@ CHAPTER_3: tuple[Study[Any, Any], ...] = (
         People(),
         FAST,
         FACESCRUB,
+        fawkes={"Fawkes, high": MODES["high"]},
+        fawkes_on=_ONE,
     ),
     _matrix(
         "lowkey-second-dataset",
@@ -269,6 +275,7 @@ CHAPTER_3: tuple[Study[Any, Any], ...] = (
                 f"literal, α {alpha}": Variation(attack=LowKey(alpha=alpha, canvas="photo"))
                 for alpha in (0.05, 0.08, 0.2)
             },
+            **{f"Fawkes, {name}": Variation(attack=MODES[name]) for name in ("mid", "high")},
             "ours, medium, 1 recogniser": Variation(attack=PRESETS["medium"], recognizers=_WITHOUT_DLIB[:1]),
             "ours, medium, 2 recognisers": Variation(attack=PRESETS["medium"], recognizers=_WITHOUT_DLIB[1:]),
         },
