@@ -76,7 +76,7 @@ def test_the_runtime_study_says_how_long_each_method_takes_and_what_it_achieves(
     settings = study.presets["smoke"]
     with executor() as where:
         records = run_study(study, settings, shared_store, where, preset="smoke")
-    assert [record.failure for record in records] == [None] * 5
+    assert [record.failure for record in records] == [None] * 8
     ours, published = study.tables(settings, results_of(study, settings, shared_store))
     assert [name for name, _ in ours.rows] == list(settings.methods)
     assert all(cell.measured for _, cells in ours.rows for cell in cells)
@@ -235,7 +235,9 @@ def test_plots_join_rows_that_differ_in_strength_only():
     by_line = [variations._but_for_strength(trial) for trial in costs]
     joined = [trial.name for trial, line in zip(costs, by_line, strict=True) if by_line.count(line) > 1]
     families = ("dlib", "FaceRes", "MobileFaceNet")
-    assert joined == [f"{name}, without {family}" for family in families for name in ("low", "medium", "high")]
+    ours = [f"{name}, without {family}" for family in families for name in ("low", "medium", "high")]
+    fawkes = [f"Fawkes, {name}, without {family}" for family in families for name in ("mid", "high")]
+    assert joined == [*ours, *fawkes]
 
 
 def test_a_defender_is_left_out_only_where_none_of_its_family_was_attacked():

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -230,7 +230,9 @@ def protect_pixels(
         chosen = choice.faces
         if recognizers is None:
             recognizers = [load_recognizer(name) for name in DEFAULT_ENSEMBLE] if len(chosen) else []
-        pixels, records = _perturb(photo, chosen, recognizers, settings, seed, cores, on_step)
+        apart = generator_of(photo, seed) if settings.apart else None
+        by = partial(attack, apart=apart, cores=cores)
+        pixels, records = perturb_faces(photo, chosen, recognizers, settings, seed, on_step, by=by)
     records = [
         record.model_copy(update={"by_hand": frame, "landmarks_seen": seen})
         for record, frame, seen in zip(records, choice.frames, choice.seen, strict=True)
@@ -280,21 +282,54 @@ def _frames_given(faces: Any) -> FacesByHand:
     return FacesByHand(frames)
 
 
-def _perturb(
+class OnCanvas(Protocol):
+    """What settings of any attack say of the canvas it works on and of how long it takes; see `LowKey`."""
+
+    @property
+    def steps(self) -> int:
+        """How many steps are taken."""
+
+    @property
+    def canvas(self) -> Literal["face", "photo"]:
+        """A square around each face, or the whole photo."""
+
+    @property
+    def canvas_size(self) -> int:
+        """Side of the face canvas in pixels, at the most."""
+
+    @property
+    def margin(self) -> float:
+        """Side of the face canvas over the side of the standard aligned crop."""
+
+
+def perturb_faces(
     photo: Tensor,
     faces: Faces,
     recognizers: Sequence[Recognizer],
-    settings: LowKey,
+    settings: OnCanvas,
     seed: int,
-    cores: int,
-    on_step: Callable[[int, int], None],
+    on_step: Callable[[int, int], None] = lambda done, total: None,
+    *,
+    by: Callable[..., Trace] = attack,
 ) -> tuple[Tensor, list[FaceRecord]]:
-    """Attack every face on its canvas and put the results together on a copy of the photo."""
+    """Attack every face on its canvas and put the results together on a copy of the photo.
+
+    Args:
+        photo: uint8, (3, H, W).
+        faces: those to protect.
+        recognizers: the ensemble to attack.
+        settings: of the attack.
+        seed: of the starting noise.
+        on_step: called with (steps done, steps in all) as the work goes on.
+        by: the attack, called as `lowkey.attack` is.
+
+    Returns:
+        The photo after the attack, uint8, (3, H, W), and a record of each face.
+    """
     batches = _batches(photo, faces, settings)
     total = len(batches) * settings.steps
     grey = bool((photo[0] == photo[1]).all() and (photo[0] == photo[2]).all())
     generator = torch.Generator().manual_seed(seed)
-    apart = generator_of(photo, seed) if settings.apart else None
 
     def advance(before: int, steps: int) -> None:
         on_step(before + steps, total)
@@ -302,7 +337,7 @@ def _perturb(
     protected = photo.clone()
     records: list[FaceRecord] = []
     for number, (canvases, members) in enumerate(batches):
-        trace = attack(
+        trace = by(
             torch.stack([canvas.cut(photo) for canvas in canvases]),
             torch.stack([canvas.to_canvas(points) for canvas, points in _pairs(canvases, members.landmarks)]),
             recognizers,
@@ -310,8 +345,6 @@ def _perturb(
             window=torch.stack([canvas.window(photo) for canvas in canvases]).to(photo.device),
             grey=grey,
             generator=generator,
-            apart=apart,
-            cores=cores,
             on_step=partial(advance, number * settings.steps),
         )
         for canvas, perturbation in zip(canvases, trace.perturbation, strict=True):
@@ -321,7 +354,7 @@ def _perturb(
     return protected, records
 
 
-def _batches(photo: Tensor, faces: Faces, settings: LowKey) -> list[tuple[list[Canvas], Faces]]:
+def _batches(photo: Tensor, faces: Faces, settings: OnCanvas) -> list[tuple[list[Canvas], Faces]]:
     """Canvases and the faces they show, in batches that share a canvas size."""
     if not len(faces):
         return []

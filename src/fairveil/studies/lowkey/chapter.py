@@ -9,6 +9,7 @@ from typing import Any
 from fairveil.faces.zoo import DEFAULT_ENSEMBLE, FAMILIES
 from fairveil.protection.lowkey import APART, PRESETS, LowKey
 from fairveil.studies.lowkey import transfer, variations
+from fairveil.studies.lowkey.fawkes import MODES, Fawkes
 from fairveil.studies.lowkey.people import People, resolve
 from fairveil.studies.lowkey.rows import Row, run_row
 from fairveil.studies.lowkey.transfer import CLEAN, FAST, Transfer, smoke, tiny
@@ -88,6 +89,7 @@ def _matrix(
     paper: People,
     *,
     beside: LowKey | None = None,
+    fawkes: Mapping[str, Fawkes] = MappingProxyType({}),
     **small: Any,
 ) -> Study[Transfer, Row]:
     """A study of attackers against defenders."""
@@ -98,9 +100,9 @@ def _matrix(
         question=question,
         source=source,
         presets={
-            "smoke": smoke(attack),
-            "small": Transfer(people=people, attack=attack, beside=beside, **small),
-            "paper": Transfer(people=paper, attack=literal, beside=beside and LITERAL),
+            "smoke": smoke(attack, fawkes),
+            "small": Transfer(people=people, attack=attack, beside=beside, fawkes=dict(fawkes), **small),
+            "paper": Transfer(people=paper, attack=literal, beside=beside and LITERAL, fawkes=dict(fawkes)),
         },
         trials=transfer.trials,
         run=run_row,
@@ -169,7 +171,7 @@ def _rows(
 def _published_size(variation: Variation) -> Variation:
     """A row as the dissertation would have run it, but for what it varies; defenders who train have far more photos."""
     trained = {name: _TIMES * getattr(variation, name) for name in ("adapted_on", "retrained_on", "purified_on")}
-    if variation.attack is None or variation.attack.step_rule != "sign":  # ours, whose canvas is the face
+    if not isinstance(variation.attack, LowKey) or variation.attack.step_rule != "sign":  # Fawkes, or on faces only
         return variation.model_copy(update=trained)
     smoothing = "both" if variation.attack.smoothing == "alternate" else variation.attack.smoothing
     attack = variation.attack.model_copy(update={"smoothing": smoothing, "mirror": True, "canvas": "photo"})
@@ -190,6 +192,8 @@ CHAPTER_3: tuple[Study[Any, Any], ...] = (
         People(),
         FAST,
         FACESCRUB,
+        fawkes={"Fawkes, high": MODES["high"]},
+        fawkes_on=_ONE,
     ),
     _matrix(
         "lowkey-second-dataset",
@@ -303,6 +307,11 @@ CHAPTER_3: tuple[Study[Any, Any], ...] = (
             "literal, α 0.2, without FaceRes": Variation(
                 attack=LITERAL.model_copy(update={"alpha": 0.2}), recognizers=_without("FaceRes")
             ),
+            **{
+                f"Fawkes, {name}, without {family}": Variation(attack=MODES[name], recognizers=_without(family))
+                for family in ("dlib", "FaceRes", "MobileFaceNet")
+                for name in ("mid", "high")
+            },
         },
         figures=partial(variations.frontier_figures, left_out=True),
         small={"people": MANY},

@@ -27,6 +27,9 @@ from fairveil.studies.lowkey.alterations import ALTERATIONS, HANDLING
 SYNTHETIC = "synthetic"
 """The name that stands for generated faces where a data set is asked for."""
 
+PHOTOS_OF_CANDIDATE = 5
+"""How many photos of a person stand for somebody whom Fawkes may imitate; its program fetches ten."""
+
 
 class People(BaseModel):
     """A few users of LowKey among a larger population of non-users (section 3.4).
@@ -114,9 +117,7 @@ def cast(people: People, cache: Path | None = None) -> Cast:
     Raises:
         FairveilError: the data set cannot be had, or has too few people with enough photos.
     """
-    table = _source(people)
-    if people.drop_duplicates:
-        table, _ = drop_near_duplicates(table, hashes=_hashes(table, cache))
+    table = _population(people, cache)
     order = _shuffled(table, people.seed)
     if people.probe_photos is None:
         _, probes = split_probes(table, seed=people.seed)
@@ -148,6 +149,39 @@ def cast(people: People, cache: Path | None = None) -> Cast:
     if people.photos_of_stranger is not None:
         rest = rest.filter(pl.col("place") < people.photos_of_stranger)
     return Cast(*(table.take(sorted(part["row"].to_list())) for part in (shown, of_users.filter("probe"), rest)))
+
+
+def candidates(people: People, count: int, cache: Path | None = None) -> FaceTable:
+    """Strangers whose faces Fawkes may move the users' photos towards, with a few photos each.
+
+    They are strangers who are not in the gallery, as far as there are any with enough photos: where the gallery holds
+    everybody (`strangers` None), its last strangers by lot. For generated people, others are generated.
+
+    Args:
+        people: the users and the gallery.
+        count: how many candidates, at the most.
+        cache: as for `cast`.
+
+    Raises:
+        FairveilError: as `cast`, or nobody but the users has photos.
+    """
+    if people.data == SYNTHETIC:
+        return _generated(people, count, PHOTOS_OF_CANDIDATE, people.seed + 1)
+    chosen = cast(people, cache)
+    users = chosen.protected.frame["identity"].implode()
+    table = _population(people, cache)
+    others = _shuffled(table, people.seed).filter(~pl.col("identity").is_in(users))
+    if not len(others):
+        raise FairveilError(f"{table.name} has nobody but the users: Fawkes needs others to move their photos towards.")
+    in_gallery = pl.col("identity").is_in(chosen.strangers.frame["identity"].implode())
+    by_preference = (
+        others.group_by("identity")
+        .agg(enough=pl.len() >= PHOTOS_OF_CANDIDATE, lot=pl.col("lot").first(), known=in_gallery.first())
+        .sort(["enough", "known", "lot"], descending=[True, False, True])
+    )
+    names = by_preference["identity"].head(count).implode()
+    rows = others.filter(pl.col("identity").is_in(names) & (pl.col("place") < PHOTOS_OF_CANDIDATE))["row"]
+    return table.take(sorted(rows.to_list()))
 
 
 def altered(table: FaceTable, alterations: Sequence[str]) -> FaceTable:
@@ -207,15 +241,25 @@ class Altered(FaceTable):
 _EVERY = {**ALTERATIONS, **HANDLING}
 
 
+def _population(people: People, cache: Path | None) -> FaceTable:
+    """The photos that count."""
+    table = _source(people)
+    return drop_near_duplicates(table, hashes=_hashes(table, cache))[0] if people.drop_duplicates else table
+
+
 def _source(people: People) -> FaceTable:
     if people.data != SYNTHETIC:
         return open_table(people.data)
-    faces = SyntheticFaces(
-        identities=people.protected + (20 if people.strangers is None else people.strangers),
-        per_identity=(people.gallery_photos or 4) + (people.probe_photos or 2),
-        size=people.synthetic_size,
-        seed=people.seed,
+    return _generated(
+        people,
+        people.protected + (20 if people.strangers is None else people.strangers),
+        (people.gallery_photos or 4) + (people.probe_photos or 2),
+        people.seed,
     )
+
+
+def _generated(people: People, identities: int, photos: int, seed: int) -> FaceTable:
+    faces = SyntheticFaces(identities=identities, per_identity=photos, size=people.synthetic_size, seed=seed)
     return replace(
         faces.table(), name=f"{SYNTHETIC}-{hashlib.sha256(faces.model_dump_json().encode()).hexdigest()[:12]}"
     )

@@ -2,22 +2,29 @@
 
 import hashlib
 import json
+from collections.abc import Sequence
 from functools import cache, partial
 from pathlib import Path
+from typing import Self
 
 import polars as pl
 import torch
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from torch import Tensor
 
 from fairveil.data import FaceTable
-from fairveil.faces.detection import Detector
+from fairveil.faces.detection import Detector, Faces
 from fairveil.faces.embedding import MINIMUM_FACE, WhichFace, faces_that_count, fingerprint
+from fairveil.faces.recognizers import Recognizer
 from fairveil.faces.zoo import load_recognizer
 from fairveil.photos import as_image
 from fairveil.protection.lowkey import LowKey
-from fairveil.protection.protecting import protect
+from fairveil.protection.protecting import perturb_faces, protect
 from fairveil.protection.verification import Quality, quality_of_face
 from fairveil.sharing import make_files
+from fairveil.studies.lowkey.fawkes import Fawkes, cloak
+from fairveil.studies.lowkey.people import People
+from fairveil.studies.lowkey.targets import Target, targets_of
 from fairveil.studies.workbench import Workbench
 
 _FORMAT = 1  # raised when the same photo and attack would give another protected photo
@@ -29,15 +36,33 @@ class Attack(BaseModel):
 
     Attributes:
         recognizers: names of the ensemble that is attacked.
-        settings: of LowKey.
+        settings: of LowKey, or of Fawkes.
         seed: of the starting noise.
+        people: whose strangers Fawkes moves photos towards; LowKey needs nobody.
+
+    Raises:
+        ValueError: Fawkes without people, or LowKey with them.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     recognizers: tuple[str, ...]
-    settings: LowKey
+    settings: LowKey | Fawkes
     seed: int = 0
+    # It came later, and is written only where it is not the default: older records and photos stay valid.
+    people: People | None = Field(None, exclude_if=lambda people: people is None)
+
+    @model_validator(mode="after")
+    def _has_targets(self) -> Self:
+        if isinstance(self.settings, Fawkes) != (self.people is not None):
+            raise ValueError("Fawkes needs the people whose strangers it moves photos towards, and LowKey has none")
+        return self
+
+    @classmethod
+    def of(cls, settings: LowKey | Fawkes, recognizers: Sequence[str], people: People, seed: int) -> Self:
+        """An attack on recognizers for the users among some people, whom only Fawkes has to know."""
+        known = people if isinstance(settings, Fawkes) else None
+        return cls(recognizers=tuple(recognizers), settings=settings, seed=seed, people=known)
 
 
 def protected_photos(table: FaceTable, attack: Attack, faces: WhichFace, bench: Workbench) -> FaceTable:
@@ -50,13 +75,16 @@ def protected_photos(table: FaceTable, attack: Attack, faces: WhichFace, bench: 
         bench: where networks run and photos are kept; what is there is not made again, and processes share the work.
     """
     networks = [fingerprint(load_recognizer(name)) for name in attack.recognizers]
+    targets = targets_for(table, attack, bench)
     content = json.dumps([_FORMAT, attack.model_dump(mode="json"), networks, faces], sort_keys=True)
     folder = bench.cache / "protected" / hashlib.sha256(content.encode()).hexdigest()[:16]
-    images = [f"{content_name(table, row)}.png" for row in range(len(table))]
+    images = [f"{content_name(table, row, targets[row])}.png" for row in range(len(table))]
     make_files(
         folder,
         {
-            image: partial(_protect, table=table, row=row, attack=attack, faces=faces, device=bench.device)
+            image: partial(
+                _protect, table=table, row=row, attack=attack, faces=faces, device=bench.device, target=targets[row]
+            )
             for row, image in enumerate(images)
         },
     )
@@ -79,19 +107,65 @@ def detector_for(faces: WhichFace) -> Detector | None:
     return None if faces == "aligned" else Detector.pretrained(minimum_face=MINIMUM_FACE)
 
 
-def content_name(table: FaceTable, row: int) -> str:
+def targets_for(table: FaceTable, attack: Attack, bench: Workbench) -> Sequence[Target | None]:
+    """For each photo the one that Fawkes moves it towards; None where LowKey protects."""
+    if not isinstance(attack.settings, Fawkes) or attack.people is None:
+        return [None] * len(table)
+    ensemble = [load_recognizer(name).to(bench.device) for name in attack.recognizers]
+    return targets_of(table, ensemble, attack.people, attack.settings.candidates, bench)
+
+
+def content_name(table: FaceTable, row: int, target: Target | None = None) -> str:
     """The name of a photo's protected version: by what it shows, since paths mean another photo tomorrow."""
     photo = table.photo(row)
     content = f"{table.frame['image'][row]} {tuple(photo.shape)}".encode() + photo.contiguous().numpy().tobytes()
+    for features in target.features if target else ():
+        content += features.contiguous().numpy().tobytes()
     return hashlib.sha256(content).hexdigest()[:20]
 
 
-def _protect(target: Path, *, table: FaceTable, row: int, attack: Attack, faces: WhichFace, device: str) -> None:
+def _protect(
+    path: Path,
+    *,
+    table: FaceTable,
+    row: int,
+    attack: Attack,
+    faces: WhichFace,
+    device: str,
+    target: Target | None,
+) -> None:
     photo = table.photo(row).to(device)
     found = faces_that_count(photo, detector_for(faces), faces)
     ensemble = [load_recognizer(name).to(device) for name in attack.recognizers]
-    after, _ = protect(photo, attack.settings, recognizers=ensemble, faces=found, seed=attack.seed)
-    as_image(after.cpu()).save(target, "PNG")
+    after = attacked(photo, found, ensemble, attack.settings, seed=attack.seed, target=target)
+    as_image(after.cpu()).save(path, "PNG")
+
+
+def attacked(
+    photo: Tensor,
+    faces: Faces,
+    recognizers: Sequence[Recognizer],
+    settings: LowKey | Fawkes,
+    *,
+    seed: int,
+    target: Target | None = None,
+) -> Tensor:
+    """A photo, uint8, (3, H, W), after an attack on its faces.
+
+    Args:
+        photo: as it was.
+        faces: those to protect.
+        recognizers: the ensemble to attack.
+        settings: of LowKey, or of Fawkes, which leaves the photo as it is without a target.
+        seed: of the starting noise.
+        target: whom Fawkes moves the faces towards.
+    """
+    if isinstance(settings, LowKey):
+        return protect(photo, settings, recognizers=recognizers, faces=faces, seed=seed)[0]
+    if target is None:
+        return photo
+    cloaked, _ = perturb_faces(photo, faces, recognizers, settings, seed, by=partial(cloak, targets=target.features))
+    return cloaked
 
 
 @torch.no_grad()

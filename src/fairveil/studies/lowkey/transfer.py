@@ -1,6 +1,6 @@
 """Attacker against defender: tables 3.2 and 3.5."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from statistics import mean
 from typing import Annotated
 
@@ -13,6 +13,7 @@ from fairveil.protection.lowkey import LowKey
 from fairveil.report.plots import heat_map
 from fairveil.report.study import Figure
 from fairveil.report.tables import Cell, Table, Unit, pivot
+from fairveil.studies.lowkey.fawkes import Fawkes
 from fairveil.studies.lowkey.people import SYNTHETIC, People
 from fairveil.studies.lowkey.protected import Attack
 from fairveil.studies.lowkey.rows import RANKS, Row, ranks_of
@@ -47,6 +48,8 @@ class Transfer(BaseModel):
         defenders: recognisers that look for the users.
         attack: settings of LowKey.
         beside: other settings, to which the first ensemble's photos are protected for comparison.
+        fawkes: settings of Fawkes, the baseline, by the row's name.
+        fawkes_on: recognisers that Fawkes attacks together.
         gallery_photos: how many of each user's photos stay in the gallery; None for all that `people` chooses. Unlike
             fewer there, this changes neither the users nor their probes.
         seed: of the starting noise.
@@ -64,6 +67,8 @@ class Transfer(BaseModel):
     defenders: tuple[DefenderName, ...] = tuple(ZOO)
     attack: LowKey = FAST
     beside: LowKey | None = None
+    fawkes: dict[str, Fawkes] = {}
+    fawkes_on: tuple[RecognizerName, ...] = DEFAULT_ENSEMBLE
     gallery_photos: int | None = Field(None, ge=1)
     seed: int = 0
 
@@ -73,14 +78,17 @@ CLEAN = "Clean"
 
 
 def attackers_of(settings: Transfer) -> dict[str, tuple[str, ...]]:
-    """Who is attacked in each row but the clean one, by the row's name."""
+    """Who is attacked in each row of LowKey, by the row's name."""
     return {name: (name,) for name in settings.attackers} | settings.ensembles
 
 
 def trials(settings: Transfer) -> list[Row]:
-    """One row a trial: photos as they were, each recogniser attacked alone, each ensemble."""
+    """One row a trial: photos as they were, Fawkes, each recogniser attacked alone, each ensemble."""
     people = settings.people
-    attacks: dict[str, Attack | None] = {CLEAN: None} | {
+    baselines = {
+        name: Attack.of(mode, settings.fawkes_on, people, settings.seed) for name, mode in settings.fawkes.items()
+    }
+    attacks: dict[str, Attack | None] = {CLEAN: None, **baselines} | {
         name: Attack(recognizers=attacked, settings=settings.attack, seed=settings.seed)
         for name, attacked in attackers_of(settings).items()
     }
@@ -156,21 +164,20 @@ def _cost_units(measured: Sequence[Measurement]) -> tuple[Unit, ...]:
 
 def summary(settings: Transfer, results: Results[Row], published: Mapping[str, str]) -> Table:
     """Means over kinds of attacker and defender: what can be compared across different sets of recognisers."""
-    attacked = attackers_of(settings)
+    attacked = attackers_of(settings) | dict.fromkeys(settings.fawkes, settings.fawkes_on)
     ours: dict[str, dict[str, list[float]]] = {}
     for one in by_row(results):
         compared = one.labels["attacker"] == CLEAN or one.labels["attacker"] in attacked
         if compared and one.labels.get("metric") in published and one.labels["group"] == "all":
-            kind = _kind(one.labels["attacker"], one.labels["defender"], attacked)
+            kind = _kind(one.labels["attacker"], one.labels["defender"], attacked, settings.fawkes)
             ours.setdefault(kind, {}).setdefault(one.labels["metric"], []).append(one.value)
     theirs: dict[str, dict[str, list[float]]] = {}
     ensemble = ("IR-152A", "IR-152C", "RN-152A", "RN-152C")
     for metric, number in published.items():
         table = published_table(number)
-        members = {name: (name,) for name in table.columns} | {"Ensemble": ensemble}
+        members = {name: (name,) for name in table.columns} | {"Ensemble": ensemble, "Fawkes": ()}
         for (row, column), value in table.values.items():
-            if row != "Fawkes":
-                theirs.setdefault(_kind(row, column, members), {}).setdefault(metric, []).append(value)
+            theirs.setdefault(_kind(row, column, members, ("Fawkes",)), {}).setdefault(metric, []).append(value)
     kinds = [kind for kind in _KINDS if kind in ours or kind in theirs]
     rows = tuple(
         (kind, tuple(_mean(side.get(kind, {}).get(metric)) for metric in published for side in (ours, theirs)))
@@ -187,13 +194,23 @@ def summary(settings: Transfer, results: Results[Row], published: Mapping[str, s
     )
 
 
-_KINDS = ("clean", "one recogniser, attacked", "one recogniser, another", "ensemble, attacked", "ensemble, left out")
+_KINDS = (
+    "clean",
+    "Fawkes, attacked",
+    "Fawkes, another",
+    "one recogniser, attacked",
+    "one recogniser, another",
+    "ensemble, attacked",
+    "ensemble, left out",
+)
 
 
-def _kind(attacker: str, defender: str, attacked: Mapping[str, Sequence[str]]) -> str:
+def _kind(attacker: str, defender: str, attacked: Mapping[str, Sequence[str]], fawkes: Collection[str]) -> str:
     if attacker == CLEAN:
         return "clean"
     members = attacked[attacker]
+    if attacker in fawkes:
+        return "Fawkes, attacked" if defender in members else "Fawkes, another"
     if len(members) == 1:
         return "one recogniser, attacked" if defender in members else "one recogniser, another"
     return "ensemble, attacked" if defender in members else "ensemble, left out"
@@ -227,7 +244,21 @@ def figures(settings: Transfer, results: Results[Row]) -> list[Figure]:
 
 def differences(settings: Transfer) -> list[str]:
     """What differs from section 3.4."""
-    return differences_of(settings.people, settings.attack, settings.gallery_photos)
+    said = differences_of(settings.people, settings.attack, settings.gallery_photos)
+    return [*said, *(differences_of_fawkes(settings.people) if settings.fawkes else ())]
+
+
+def differences_of_fawkes(people: People) -> list[str]:
+    """What differs from the Fawkes of tables 3.2 and 3.5, for users among these people."""
+    said = [
+        "Fawkes: its objective, optimizer and modes (version 0.3) written anew, on recognizers of our zoo; the "
+        "dissertation ran the authors' program with the program's own network, which was none of the defenders."
+    ]
+    if people.data != SYNTHETIC and people.strangers is None:
+        said.append(
+            "Fawkes' targets: people whose photos are in the gallery too, since it holds everybody of the data."
+        )
+    return said
 
 
 def differences_of(people: People, attack: LowKey, gallery_photos: int | None = None) -> list[str]:
@@ -253,7 +284,7 @@ def differences_of(people: People, attack: LowKey, gallery_photos: int | None = 
         )
     if attack.smoothing != "both" or not attack.mirror:
         said.append("Attack: smoothing in turns and no mirrored face (a quarter of the work), on the face alone.")
-    said.append("Fawkes and the commercial services are not run; where published, their figures are shown.")
+    said.append("The commercial services are not run; where published, their figures are shown.")
     return said
 
 
@@ -278,17 +309,21 @@ def rehearsal(settings: Transfer) -> Transfer:
             "people": tiny(),
             "attack": settings.attack.model_copy(update=one_step),
             "beside": settings.beside and settings.beside.model_copy(update=one_step),
+            "fawkes": {name: mode.model_copy(update=one_step) for name, mode in settings.fawkes.items()},
             "gallery_photos": None,
         }
     )
 
 
-def smoke(attack: LowKey) -> Transfer:
+def smoke(attack: LowKey, fawkes: Mapping[str, Fawkes]) -> Transfer:
     """The smallest matrix: one recogniser and an ensemble of two, two steps."""
+    two_steps = {"steps": 2}
     return Transfer(
         people=tiny(),
         attackers=("mobilefacenet-192",),
         ensembles={"Ensemble": ("mobilefacenet-192", "mobileface")},
         defenders=("mobilefacenet-192", "mobileface"),
-        attack=attack.model_copy(update={"steps": 2}),
+        attack=attack.model_copy(update=two_steps),
+        fawkes={name: mode.model_copy(update=two_steps) for name, mode in fawkes.items()},
+        fawkes_on=("mobilefacenet-192", "mobileface"),
     )

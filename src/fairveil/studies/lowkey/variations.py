@@ -11,6 +11,7 @@ from fairveil.report.plots import Series, frontier
 from fairveil.report.study import Figure
 from fairveil.report.tables import Table, pivot
 from fairveil.studies.lowkey.aligners import Aligner
+from fairveil.studies.lowkey.fawkes import Fawkes
 from fairveil.studies.lowkey.people import People
 from fairveil.studies.lowkey.protected import Attack
 from fairveil.studies.lowkey.rows import Row
@@ -32,7 +33,7 @@ class Variation(BaseModel):
     Attributes:
         protected: whether photos are protected at all.
         recognizers: the ensemble that is attacked.
-        attack: settings of LowKey.
+        attack: settings of LowKey, or of Fawkes.
         defenders: recognisers that look for the users.
         gallery_photos: how many of each user's photos stay in the gallery.
         saved: see `Row`, as are the others.
@@ -51,7 +52,7 @@ class Variation(BaseModel):
 
     protected: bool = True
     recognizers: tuple[RecognizerName, ...] | None = None
-    attack: LowKey | None = None
+    attack: LowKey | Fawkes | None = None
     defenders: tuple[DefenderName, ...] | None = None
     gallery_photos: int | None = None
     saved: str = "none"
@@ -97,10 +98,11 @@ def trials(settings: Variations) -> list[Row]:
 
 
 def _row(settings: Variations, name: str, variation: Variation) -> Row:
-    attack = Attack(
-        recognizers=variation.recognizers or settings.recognizers,
-        settings=variation.attack or settings.attack,
-        seed=settings.seed,
+    attack = Attack.of(
+        variation.attack or settings.attack,
+        variation.recognizers or settings.recognizers,
+        settings.people,
+        settings.seed,
     )
     return Row(
         name=name,
@@ -200,7 +202,7 @@ def _point(row: Row, measurements: Sequence[Measurement], defender: str) -> _Poi
 
 def _but_for_strength(row: Row) -> str:
     """All that a row is, but for its name and for how strong its attack is."""
-    strength = {"steps", "step_size", "alpha", "chroma", "gradient_sigma"}
+    strength = {"steps", "step_size", "alpha", "chroma", "gradient_sigma", "learning_rate", "budget"}
     content = row.model_dump(exclude={"name": True, "attack": {"settings": strength}})
     return repr(sorted(content.items()))
 
