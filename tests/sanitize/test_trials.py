@@ -76,6 +76,10 @@ def test_defences_that_change_steps_cannot_be_fitted_to_a_head():
     with pytest.raises(FairveilError, match="noised cannot be tried where only a head is fitted"):
         head_only().learn(data, NOISED, seed=0)
     assert head_only().learn(data, defense("MaxUp-cutout", size=12, padding=1), seed=0).head.weight.isfinite().all()
+    published = defense("published-MaxUp-cutout", size=12, padding=1)  # a head is fitted to what training ends with
+    ends_with = Defense("end", published.objective.after)
+    heads = [head_only().learn(data, one, seed=0).head.weight for one in (published, ends_with)]
+    assert torch.equal(*heads)
 
 
 def test_a_trial_is_the_same_under_every_defence_and_is_not_run_twice(tmp_path):

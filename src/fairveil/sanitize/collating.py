@@ -71,6 +71,7 @@ def as_collate(augmentation: Augmentation, classes: int, *, seed: int = 0) -> Co
     Raises:
         FairveilError: what is given is a loss such as `MaxUp`, which needs the network, and so the training loop.
 
+    >>> from fairveil.sanitize import Mixup
     >>> pairs = [(torch.rand(3, 8, 8), number % 3) for number in range(6)]
     >>> images, soft = next(iter(torch.utils.data.DataLoader(pairs, 6, collate_fn=as_collate(Mixup(), classes=3))))
     >>> images.shape, soft.shape

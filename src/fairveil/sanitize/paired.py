@@ -52,7 +52,7 @@ def discordance(fell: int, rose: int, pairs: int, *, confidence: float = 0.95) -
 
     >>> lost = discordance(60, 20, 1000)
     >>> round(lost.value, 3), round(lost.low, 3), round(lost.high, 3)
-    (0.04, 0.022, 0.058)
+    (0.04, 0.022, 0.057)
     """
     down, up = (fell + 1) / (pairs + _ADDED), (rose + 1) / (pairs + _ADDED)
     reach = float(stats.norm.ppf((1 + confidence) / 2)) * np.sqrt((down + up - (down - up) ** 2) / (pairs + _ADDED))
