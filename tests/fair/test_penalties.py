@@ -107,7 +107,8 @@ def test_with_more_groups_those_furthest_apart_count():
 @pytest.mark.parametrize(
     ("groups", "held"), [([0, 0, 0], r"1 \(number 0\)"), ([-1, 1, 1], r"1 \(number 1\)"), ([-1, -1, -1], "none")]
 )
-def test_a_batch_that_lacks_a_group_is_refused_or_skipped_but_never_nan(groups, held):
+@pytest.mark.filterwarnings("error")
+def test_a_batch_that_lacks_a_group_is_told_of_refused_or_skipped_but_never_nan(groups, held):
     losses, groups = torch.tensor([0.1, 0.5, 0.6], requires_grad=True), torch.tensor(groups)
     calls = {
         "equal": lambda **more: equal_loss(losses, groups, 2, **more),
@@ -115,8 +116,12 @@ def test_a_batch_that_lacks_a_group_is_refused_or_skipped_but_never_nan(groups, 
         "impact": lambda **more: disparate_impact(losses, groups, 2, **more),
     }
     for call in calls.values():
-        with pytest.raises(FairveilError, match=f"Of 2 groups the batch holds {held}, so that none can be compared"):
-            call()
+        told = f"Of 2 groups the batch holds {held}, so that none can be compared"
+        with pytest.raises(FairveilError, match=told):
+            call(absent="refuse")
+        with pytest.warns(UserWarning, match=told) as warned:
+            assert call() == 0
+        assert len(warned) == 1 and warned[0].filename == __file__  # whoever asks is named
         value = call(absent="skip")
         assert value == 0
         (gradient,) = torch.autograd.grad(value, losses)
@@ -143,7 +148,19 @@ def test_min_max_over_labels_takes_the_mean_of_a_groups_known_ones():
     known = ~losses.isnan()
     assert worst_group_loss(losses, torch.tensor([0, 1]), 2, known=known) == 2.5
     with pytest.raises(FairveilError, match="no group is worst"):
-        worst_group_loss(torch.ones(2), torch.tensor([-1, -1]), 2)
+        worst_group_loss(torch.ones(2), torch.tensor([-1, -1]), 2, absent="refuse")
+
+
+def test_min_max_of_nobody_known_is_everybodys_mean_and_of_one_group_that_groups():
+    nobody = torch.tensor([-1, -1])
+    with pytest.warns(UserWarning, match="the mean loss of everybody counts instead"):
+        assert worst_group_loss(torch.tensor([1.0, 2.0]), nobody, 2) == 1.5
+    losses = torch.tensor([[1.0, torch.nan], [2.0, 6.0]], requires_grad=True)
+    value = worst_group_loss(losses, nobody, 2, known=~losses.isnan(), absent="skip")
+    assert value == 3
+    value.backward()
+    assert bool(losses.grad.isfinite().all())
+    assert worst_group_loss(torch.tensor([1.0, 2.0]), torch.tensor([1, -1]), 2) == 1
 
 
 @pytest.mark.parametrize(
@@ -154,7 +171,8 @@ def test_min_max_over_labels_takes_the_mean_of_a_groups_known_ones():
         (lambda: disparate_impact(torch.tensor([2.0, -1.0]), GROUPS[:2], 2), "sigmoid of logits"),
         (lambda: equal_loss(torch.rand(3), GROUPS[:2], 2), "do not fit"),
         (lambda: equal_loss(torch.rand(2), torch.tensor([0, 2]), 2), "are not 2 groups"),
-        (lambda: equal_loss(torch.rand(2), torch.tensor([0, 1]), 2, absent="no"), "choose from refuse, skip"),
+        (lambda: equal_loss(torch.rand(2), torch.tensor([0, 1]), 2, absent="no"), "choose from warn, skip, refuse"),
+        (lambda: worst_group_loss(torch.rand(2), torch.tensor([0, 1]), 2, absent="no"), "choose from warn, skip"),
     ],
 )
 def test_wrong_use_is_told(call, sentence):
@@ -167,6 +185,45 @@ def test_half_precision_and_the_losses_dtype_stay():
     assert group_means(torch.ones(2, dtype=torch.float64), torch.tensor([0, 1]), 2).means.dtype == torch.float64
 
 
+IN_FLOAT32 = {
+    "equal loss": lambda x, y, a: equal_loss(4 * x, a, 2),
+    "equalized odds": lambda x, y, a: equalized_odds(x, y, a, 2),
+    "disparate impact": lambda x, y, a: disparate_impact(x, a, 2),
+    "min-max": lambda x, y, a: worst_group_loss(4 * x, a, 2),
+    "equal loss, labels": lambda x, y, a: equal_loss(x[:, None].expand(-1, 3), a, 2),
+    "min-max, labels": lambda x, y, a: worst_group_loss(x[:, None].expand(-1, 3), a, 2),
+}
+
+
+@pytest.mark.parametrize("name", IN_FLOAT32)
+@pytest.mark.parametrize("half", [torch.bfloat16, torch.float16])
+def test_under_autocast_penalties_and_gradients_are_those_without(name, half):
+    x, groups = _drawn(601, seed=1).float(), torch.arange(601) % 2
+    y = (x > 0.4).float()
+    found = []
+    for enabled in (False, True):
+        leaf = x.clone().requires_grad_()
+        with torch.autocast("cpu", dtype=half, enabled=enabled):
+            value = IN_FLOAT32[name](leaf, y, groups)
+        value.backward()
+        found.append((value, leaf.grad))
+    (value, gradient), (cast, cast_gradient) = found
+    assert cast.dtype == torch.float32 and torch.equal(value, cast)
+    assert torch.equal(gradient, cast_gradient)
+
+
+@pytest.mark.parametrize("name", IN_FLOAT32)
+def test_numbers_of_half_precision_are_summed_and_counted_in_float32(name):
+    # 301 people and 300: bfloat16 counts no further than 256
+    x, groups = _drawn(601, seed=2).bfloat16(), torch.arange(601) % 2
+    y = (x > 0.4).bfloat16()
+    exact = IN_FLOAT32[name](x.double(), y.double(), groups)
+    assert IN_FLOAT32[name](x, y, groups).double().item() == pytest.approx(exact.item(), rel=2**-8)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = IN_FLOAT32[name](x.sigmoid(), y, groups)
+    assert found.item() == pytest.approx(IN_FLOAT32[name](x.sigmoid().double(), y.double(), groups).item(), abs=1e-6)
+
+
 def test_two_processes_give_the_penalties_and_gradients_of_one(tmp_path):
     launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=0", "--standalone"]
     script = HERE / "two_processes.py"
@@ -177,7 +234,9 @@ def test_two_processes_give_the_penalties_and_gradients_of_one(tmp_path):
 
     for name, penalty in two_processes.PENALTIES.items():
         network = two_processes.network()
-        value = penalty(network(two_processes.INPUTS)[:, 0].sigmoid(), two_processes.TARGETS, two_processes.GROUPS)
+        outputs = network(two_processes.INPUTS)[:, 0].sigmoid()
+        value = penalty(outputs, two_processes.TARGETS, two_processes.GROUPS, across_processes=True)
         value.backward()
         assert found[f"{name} value"] == pytest.approx(value.item(), abs=1e-7)
         assert torch.allclose(found[f"{name} gradient"], network.weight.grad, atol=1e-7), name
+        assert found[f"{name} alone"] == pytest.approx(two_processes.of_first(penalty).item(), abs=1e-7), name

@@ -1,5 +1,6 @@
 """Means over groups: what every penalty is made of, right where a group is absent and over several processes."""
 
+import warnings
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -9,16 +10,18 @@ from torch import Tensor
 
 from fairveil.errors import FairveilError
 
-Absent = Literal["refuse", "skip"]
-"""What to do with a batch in which fewer than two groups are: refuse it, or count its gap as none."""
+Absent = Literal["warn", "skip", "refuse"]
+"""What to do with a batch in which fewer than two groups are: count its gap as none, with a warning or without one, or
+refuse it. The last batch of an epoch may well be such a one; where all batches are, the penalty does nothing at all,
+which the warning is for: Python shows it once."""
 
 
 @dataclass(frozen=True)
 class GroupMeans:
-    """The mean of something within each of G groups, over the batches of all processes.
+    """The mean of something within each of G groups.
 
     Attributes:
-        means: (G,), or (G, K) for K labels each; zero where nobody is counted.
+        means: (G,), or (G, K) for K labels each, float32 at least; zero where nobody is counted.
         counts: how many each mean is over, of the same shape.
     """
 
@@ -43,11 +46,11 @@ class GroupMeans:
         """The lowest one; infinity where nobody is."""
         return self.means.masked_fill(~self.present, torch.inf).amin(0)
 
-    def gap(self, absent: Absent = "refuse") -> Tensor:
+    def gap(self, absent: Absent = "warn") -> Tensor:
         """The highest mean less the lowest: for two groups |m₀ − m₁|. Averaged over the labels that can be compared.
 
         Args:
-            absent: with fewer than two groups, for all labels: "refuse", or "skip", which gives zero.
+            absent: with fewer than two groups, for all labels: "warn" and "skip" give zero.
 
         Raises:
             FairveilError: fewer than two groups are there, and that is refused.
@@ -62,31 +65,46 @@ class GroupMeans:
         Raises:
             FairveilError: fewer than two groups are there, and that is refused; or there is no such choice.
         """
-        if absent not in get_args(Absent):
-            raise FairveilError(f"absent is {absent!r}: choose from {', '.join(get_args(Absent))}.")
+        check_absent(absent)
         compared = self.compared
-        if absent == "refuse" and not bool(compared.any()):
+        if absent != "skip" and not bool(compared.any()):
             there = self.present.flatten(1).any(1) if self.present.ndim > 1 else self.present
             numbers = there.nonzero().flatten().tolist()
             held = f"{len(numbers)} (number {' and '.join(map(str, numbers))})" if numbers else "none"
-            raise FairveilError(
-                f"Of {len(self.means)} groups the batch holds {held}, so that none can be compared: take larger "
-                "batches or such as hold all groups (`GroupStratified`), or skip such batches (absent='skip')."
+            why = f"Of {len(self.means)} groups the batch holds {held}, so that none can be compared"
+            mend = "take larger batches or such as hold all groups (`GroupStratified`), or skip such batches"
+            if absent == "refuse":
+                raise FairveilError(f"{why}: {mend} (absent='skip').")
+            warnings.warn(
+                f"{why}, and the gap of the batch counts as none. If this is not the last batch of an epoch, {mend} "
+                "without this warning (absent='skip').",
+                stacklevel=4,  # of who asks for a penalty
             )
         return compared
 
 
-def group_means(values: Tensor, groups: Tensor, group_count: int, *, known: Tensor | None = None) -> GroupMeans:
-    """Means of values within groups. Where processes train together, over the batches of all of them.
+def group_means(
+    values: Tensor,
+    groups: Tensor,
+    group_count: int,
+    *,
+    known: Tensor | None = None,
+    across_processes: bool = False,
+) -> GroupMeans:
+    """Means of values within groups.
 
-    Gradients then reach each process's own values as if it held the others' as well, so that averaging gradients over
-    processes, as data-parallel training does, gives the gradient of one process with the whole batch.
+    They are taken in float32 at least, whatever the values are and whatever autocast says: half precision would lose
+    counts above 256 and with them the gap.
 
     Args:
         values: of each sample, float (B,), or of each of its labels, (B, K).
         groups: int64 (B,), from 0 to G − 1; -1 for samples whose group is unknown, which do not count.
         group_count: G. A batch alone cannot say which groups it lacks.
         known: bool (B, K), which labels count; all by default.
+        across_processes: where processes train together, take the means over the batches of all of them. Every one of
+            them then has to call this at the same step, or the others wait for ever. Gradients reach each process's own
+            values as if it held the others' as well, so that averaging gradients over processes, as data-parallel
+            training does, gives the gradient of one process with the whole batch.
 
     Raises:
         FairveilError: shapes do not fit, or a group is out of range.
@@ -108,15 +126,38 @@ def group_means(values: Tensor, groups: Tensor, group_count: int, *, known: Tens
             f"Groups from {int(groups.min())} to {int(groups.max())} are not {group_count} groups: number them from 0, "
             "and give -1 to samples of no known group."
         )
-    member = (groups[:, None] == torch.arange(group_count, device=groups.device)).to(values.dtype)  # (B, G)
-    counted = torch.ones_like(values) if known is None else known.to(values.dtype)
-    # A value that does not count may be NaN, which zero times it still would be.
-    sums = member.T @ (values if known is None else torch.where(known, values, 0.0))
-    counts = member.T @ counted
-    if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
+    values = widened(values)
+    with torch.autocast(values.device.type, enabled=False):
+        member = (groups[:, None] == torch.arange(group_count, device=groups.device)).to(values.dtype)  # (B, G)
+        counted = torch.ones_like(values) if known is None else known.to(values.dtype)
+        # A value that does not count may be NaN, which zero times it still would be.
+        sums = member.T @ (values if known is None else torch.where(known, values, 0.0))
+        counts = member.T @ counted
+    if across_processes and dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
         sums = _SumOverProcesses.apply(sums)  # type: ignore[no-untyped-call]
         dist.all_reduce(counts)
     return GroupMeans(sums / counts.clamp_min(1), counts)
+
+
+def check_absent(absent: str) -> None:
+    """Refuse what is no choice of `Absent`.
+
+    Raises:
+        FairveilError: it is none.
+    """
+    if absent not in get_args(Absent):
+        raise FairveilError(f"absent is {absent!r}: choose from {', '.join(get_args(Absent))}.")
+
+
+def widened(values: Tensor) -> Tensor:
+    """The same numbers in float32, or in what they are in if that is more."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
+
+
+def narrowed(result: Tensor, like: Tensor) -> Tensor:
+    """A result in the type of what it was computed of; under autocast in full, as losses of torch's own are."""
+    kept = torch.is_autocast_enabled(like.device.type) or not like.is_floating_point()
+    return result if kept else result.to(like.dtype)
 
 
 class _SumOverProcesses(torch.autograd.Function):

@@ -3,7 +3,7 @@
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
@@ -35,6 +35,8 @@ class Outputs:
         logits: of binary labels, (B, K); None where the task is another.
         targets: of binary labels, 0 or 1, (B, K).
         known: which of them are known, bool (B, K).
+        across_processes: whether groups are compared over the batches of all processes that train together, each of
+            which then has to compare at the same step.
     """
 
     losses: Tensor
@@ -43,6 +45,11 @@ class Outputs:
     logits: Tensor | None = None
     targets: Tensor | None = None
     known: Tensor | None = None
+    across_processes: bool = False
+
+    def about(self) -> dict[str, Any]:
+        """What all penalties are told beside their numbers: a batch that lacks a group is counted by who trains."""
+        return {"known": self.known, "absent": "skip", "across_processes": self.across_processes}
 
     def mean_loss(self) -> Tensor:
         """L, over all samples and known labels."""
@@ -145,7 +152,7 @@ class EqualLoss(_Penalty):
 
     def penalty(self, outputs: Outputs) -> Tensor:
         """|L(a+) − L(a−)|."""
-        return equal_loss(outputs.losses, outputs.groups, outputs.group_count, known=outputs.known, absent="skip")
+        return equal_loss(outputs.losses, outputs.groups, outputs.group_count, **outputs.about())
 
 
 class EqualizedOdds(_Penalty):
@@ -157,9 +164,7 @@ class EqualizedOdds(_Penalty):
     def penalty(self, outputs: Outputs) -> Tensor:
         """Fpr + fnr."""
         probabilities, targets = outputs.labels()
-        return equalized_odds(
-            probabilities, targets, outputs.groups, outputs.group_count, known=outputs.known, absent="skip"
-        )
+        return equalized_odds(probabilities, targets, outputs.groups, outputs.group_count, **outputs.about())
 
 
 class DisparateImpact(_Penalty):
@@ -171,7 +176,7 @@ class DisparateImpact(_Penalty):
     def penalty(self, outputs: Outputs) -> Tensor:
         """Di, from −1 for groups alike to 0."""
         probabilities, _ = outputs.labels()
-        return disparate_impact(probabilities, outputs.groups, outputs.group_count, known=outputs.known, absent="skip")
+        return disparate_impact(probabilities, outputs.groups, outputs.group_count, **outputs.about())
 
 
 class MinMax(Intervention):
@@ -187,9 +192,7 @@ class MinMax(Intervention):
 
     def loss(self, outputs: Outputs, aside: Outputs | None = None) -> Tensor:
         """max{L(a+), L(a−)}; the mean loss where nobody's group is known."""
-        if not bool((outputs.groups >= 0).any()):
-            return outputs.mean_loss()
-        return worst_group_loss(outputs.losses, outputs.groups, outputs.group_count, known=outputs.known)
+        return worst_group_loss(outputs.losses, outputs.groups, outputs.group_count, **outputs.about())
 
 
 class GroupMargins(Intervention):

@@ -1,7 +1,7 @@
 """An intervention as the objective of the training loop."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -73,7 +73,8 @@ class FairObjective(nn.Module):
         return float(lacking / max(steps, 1))
 
     def _outputs(self, network: nn.Module, batch: Batch, groups: Groups, generator: torch.Generator) -> Outputs:
-        return self.task(network, batch, groups.numbers.to(batch.rows.device)[batch.rows], generator)
+        found = self.task(network, batch, groups.numbers.to(batch.rows.device)[batch.rows], generator)
+        return replace(found, across_processes=True)  # all processes take each step together
 
     def extra_repr(self) -> str:
         """What checkpoints tell objectives apart by, beside the task."""
