@@ -276,7 +276,7 @@ def test_pictures_too_small_for_a_face_come_back_as_they_were(protect_quickly, s
 
 
 def test_a_misspelt_choice_of_faces_is_refused(protect_quickly, portrait):
-    with pytest.raises(FairveilError, match="'all', 'largest', faces found before, or frames .*, not 'biggest'"):
+    with pytest.raises(FairveilError, match=r"'all', 'largest', faces found before, or frames .*, not 'biggest'"):
         protect_quickly(portrait, faces="biggest")
 
 
