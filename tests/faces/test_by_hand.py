@@ -41,7 +41,15 @@ def mean_error(landmarks: Tensor, expected: Tensor) -> float:
 
 @pytest.mark.parametrize(
     "drawn",
-    [{}, {"scale": 0.75}, {"scale": 1.3}, {"right": 0.2}, {"right": -0.2, "down": 0.1}, {"scale": 1.2, "down": -0.2}],
+    [
+        {},
+        {"scale": 0.75},
+        {"scale": 1.3},
+        {"scale": 2.0},
+        {"right": 0.2},
+        {"right": -0.2, "down": 0.1},
+        {"scale": 1.2, "down": -0.2},
+    ],
 )
 def test_the_face_in_a_frame_drawn_by_hand_has_its_own_landmarks(choosy, photo, truth, drawn) -> None:
     frame = frame_about(truth.boxes[0], **drawn)

@@ -221,6 +221,7 @@ def test_only_what_changed_is_done_again(folder, sought, tiny_recognizers, tmp_p
     assert again()[1] == both[:1]
     assert again(recognizers=tiny_recognizers[:1])[1] == both
     assert again(detector=Detector(sought.pnet, sought.rnet, sought.onet, minimum_face=60))[1] == both
+    assert again(detector=Detector(sought.pnet, sought.rnet, sought.onet, minimum_face=40, at_border=False))[1] == both
 
 
 def test_a_recogniser_of_the_same_name_is_known_by_its_weights_and_its_crop(tiny_recognizers):

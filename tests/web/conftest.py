@@ -87,8 +87,9 @@ class Visitor:
         status, _, answer = self.ask("PUT", f"{self.tab}/photos?name={name}", data)
         return status, json.loads(answer)
 
-    def veil(self, faces, strength="low"):
-        return self.ask("POST", f"{self.tab}/veil", json.dumps({"strength": strength, "faces": faces}).encode())
+    def veil(self, faces, strength="low", frames=None):
+        asked = {"strength": strength, "faces": faces, "frames": frames or {}}
+        return self.ask("POST", f"{self.tab}/veil", json.dumps(asked).encode())
 
     @contextmanager
     def listening(self):

@@ -7,6 +7,7 @@ import socket
 import threading
 import zipfile
 from contextlib import contextmanager
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fairveil.faces.detection import Detector
 from fairveil.photos import read_photo
 
 playwright = pytest.importorskip("playwright.sync_api", reason="the page is tested with playwright")
@@ -493,3 +495,157 @@ def test_another_site_in_the_same_browser_gets_nothing_and_changes_nothing(servi
     _veil(page)  # the link has not cut off the page that was there
     page.get_by_text("Download photo").wait_for(timeout=60_000)
     assert page.locator(".compare img").first.evaluate("image => image.decode().then(() => image.naturalWidth)") > 20
+
+
+# --- faces framed by hand
+
+
+@pytest.fixture
+def choosy(small_tools):
+    """Tools that miss the face of the portrait, which is not as large as they want."""
+    finder = small_tools.detector
+    return replace(small_tools, detector=Detector(finder.pnet, finder.rnet, finder.onet, minimum_face=200))
+
+
+def _on_photo(page, x, y):
+    """Where a pixel of the portrait, of 256 × 256, is on the screen."""
+    page.locator(".picture").scroll_into_view_if_needed()
+    box = page.locator(".picture").bounding_box()
+    return box["x"] + box["width"] * x / 256, box["y"] + box["height"] * y / 256
+
+
+def _frame(page, number=0):
+    """Left, top, width and height of a frame that was drawn, in pixels of the portrait."""
+    box, picture = page.locator(".frame.drawn").nth(number).bounding_box(), page.locator(".picture").bounding_box()
+    corner = {"x": picture["x"], "y": picture["y"], "width": 0, "height": 0}
+    return [256 / picture["width"] * (box[side] - from_) for side, from_ in corner.items()]
+
+
+def _drag(page, start, end):
+    page.mouse.move(*_on_photo(page, *start))
+    page.mouse.down()
+    page.mouse.move(*_on_photo(page, *end), steps=4)
+    page.mouse.up()
+
+
+def test_a_face_that_was_missed_is_framed_with_the_mouse_and_veiled(serving, person, photos, choosy, small_tools):
+    page = person(serving(tools=choosy).url)
+    _add(page, photos / "me.jpg")
+    assert "No face was found. If there is one, frame it by hand" in page.inner_text(".card")
+    x0, y0, x1, y1 = small_tools.detector.detect([read_photo(photos / "me.jpg").pixels])[0].boxes[0].tolist()
+    wide, high = x1 - x0, y1 - y0
+    _drag(page, (10, 20), (10 + wide / 2, 20 + high / 2))  # too small, and at the wrong place
+    assert _frame(page) == pytest.approx([10, 20, wide / 2, high / 2], abs=2)
+    _drag(page, (20, 30), (x0 + 10, y0 + 10))
+    assert _frame(page) == pytest.approx([x0, y0, wide / 2, high / 2], abs=2)
+    left, top, width, height = _frame(page)
+    _drag(page, (left + width, top + height), (x1, y1))
+    assert _frame(page) == pytest.approx([x0, y0, wide, high], abs=3)
+    assert page.locator(".faces .drawn canvas").evaluate(
+        "canvas => canvas.getContext('2d').getImageData(48, 48, 1, 1).data[3]"
+    )
+    assert page.inner_text("#veil") == "Veil 1 face in 1 photo"
+    _veil(page)
+    page.get_by_text("Download photo").wait_for(timeout=60_000)
+    assert "Done: 1 face veiled." in page.inner_text(".card")
+    assert "2 programs" in page.inner_text(".verdict p") and "not even found" not in page.inner_text(".verdict")
+    page.get_by_role("button", name="Face 1 of me.jpg, before and after").click()
+    for number in range(2):
+        image = page.locator(".compare img").nth(number)
+        assert image.evaluate("image => image.decode().then(() => image.naturalWidth)") > 20
+    _, data = _saved(page, page.get_by_text("Download photo").click)
+    _assert_protected(photos / "me.jpg", data, small_tools)
+    assert page.inner_text("#veil") == "Nothing left to veil"  # until another frame is made
+    page.get_by_role("button", name="Frame a missed face in me.jpg").click()
+    assert page.locator(".picture .drawn").count() == 2 and page.locator(".compare").count() == 0
+    assert page.inner_text("#veil") == "Veil 2 faces in 1 photo"
+    assert page.errors == []
+
+
+def test_a_frame_is_made_moved_resized_and_removed_with_the_keyboard(serving, person, photos):
+    page = person(serving().url, viewport={"width": 390, "height": 700})
+    _add(page, photos / "me.jpg")
+    page.get_by_role("button", name="Frame a missed face in me.jpg").press("Enter")
+    focused = "document.activeElement.className"
+    assert "drawn" in page.evaluate(focused) and _in_view(page.locator(".picture .drawn"))
+    left, top, width, height = _frame(page)
+    assert (left + width / 2, top + height / 2) == pytest.approx((128, 128), abs=1.5)
+    assert page.inner_text("#veil") == "Veil 2 faces in 1 photo"
+    scrolled = page.evaluate("scrollY")
+    for key in ("ArrowRight", "ArrowRight", "ArrowDown", "Shift+ArrowRight", "Shift+ArrowDown", "Shift+ArrowDown"):
+        page.keyboard.press(key)
+    assert page.evaluate("scrollY") == scrolled
+    assert _frame(page) == pytest.approx([left + 5.1, top + 2.6, width + 2.6, height + 5.1], abs=2)
+    for key, most in (("ArrowLeft", 60), ("ArrowUp", 60), ("Shift+ArrowLeft", 60), ("Shift+ArrowUp", 60)):
+        for _ in range(most):
+            page.keyboard.press(key)
+    assert _frame(page) == pytest.approx([0, 0, 32, 32], abs=0.6)  # within the photo, and no smaller than faces may be
+    for _ in range(110):
+        page.keyboard.press("Shift+ArrowRight")
+    assert _frame(page)[:3] == pytest.approx([0, 0, 256], abs=0.6)
+    assert "Frame of face 2 of me.jpg: 50 % from the left" in page.locator(".picture .drawn").get_attribute(
+        "aria-label"
+    )
+    page.keyboard.press("Delete")
+    assert page.locator(".picture .drawn").count() == 0
+    assert page.evaluate("document.activeElement.innerText") == "Frame a missed face"
+    assert page.inner_text("#veil") == "Veil 1 face in 1 photo"
+
+
+def test_frames_are_numbered_after_the_faces_found_and_can_be_left_out(serving, person, photos):
+    page = person(serving().url)
+    _add(page, photos / "twins.png")
+    for _ in range(2):
+        page.get_by_role("button", name="Frame a missed face").click()
+    assert page.locator(".picture .frame b").all_inner_texts() == ["1", "2", "3", "4"]
+    page.get_by_role("button", name="Remove frame of face 3").click()
+    assert page.locator(".picture .frame b").all_inner_texts() == ["1", "2", "3"]
+    page.get_by_role("button", name="None").click()
+    assert page.inner_text("#veil") == "Take location and the like out of 1 photo"
+    assert page.locator(".frame.off").count() == 3
+    page.get_by_label("Face 3 of twins.png, framed by hand").check()
+    assert page.inner_text("#veil") == "Veil 1 face in 1 photo"
+
+
+def test_a_finger_moves_a_frame_and_scrolls_elsewhere(serving, person, photos):
+    page = person(serving().url, viewport={"width": 390, "height": 700}, has_touch=True)
+    _add(page, photos / "me.jpg")
+    page.get_by_role("button", name="Frame a missed face").tap()
+    before = _frame(page)
+    session = page.context.new_cdp_session(page)
+
+    def swipe(start, end):
+        (x0, y0), (x1, y1) = _on_photo(page, *start), _on_photo(page, *end)
+        session.send("Input.dispatchTouchEvent", {"type": "touchStart", "touchPoints": [{"x": x0, "y": y0}]})
+        for share in (0.25, 0.5, 0.75, 1):
+            point = {"x": x0 + share * (x1 - x0), "y": y0 + share * (y1 - y0)}
+            session.send("Input.dispatchTouchEvent", {"type": "touchMove", "touchPoints": [point]})
+        session.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+
+    _on_photo(page, 0, 0)  # which brings it into view
+    scrolled = page.evaluate("scrollY")
+    swipe((128, 128), (158, 98))
+    assert _frame(page) == pytest.approx([before[0] + 30, before[1] - 30, *before[2:]], abs=2)
+    assert page.evaluate("scrollY") == scrolled
+    swipe((40, 200), (60, 100))
+    assert page.locator(".picture .drawn").count() == 1
+
+
+def test_frames_stay_as_they_are_while_the_photo_is_veiled(serving, person, photos):
+    page = person(serving().url)
+    _add(page, photos / "me.jpg")
+    page.get_by_role("button", name="Frame a missed face").click()
+    for _ in range(12):
+        page.keyboard.press("ArrowDown")
+    before = _frame(page)
+    _veil(page, "high")
+    page.wait_for_selector(".card progress[value]:not([value='0'])")
+    page.locator(".picture .drawn").press("ArrowLeft")
+    page.locator(".picture .drawn").press("Delete")
+    _drag(page, (128, 160), (40, 200))
+    _drag(page, (5, 5), (60, 60))
+    assert page.locator(".picture .drawn").count() == 1 and _frame(page) == pytest.approx(before, abs=0.1)
+    page.click("#stop")
+    page.wait_for_selector("#veil[aria-disabled=false]")
+    page.locator(".picture .drawn").press("Delete")
+    assert page.locator(".picture .drawn").count() == 0

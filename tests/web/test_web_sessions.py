@@ -162,7 +162,7 @@ def test_a_photo_that_is_removed_while_a_zip_is_made_is_left_out_of_it(tmp_path)
     for number in range(3):
         file = tmp_path / f"{number}.jpg"
         file.write_bytes(bytes([number]) * 1000)
-        results.append(Result(tmp_path, file, file.name, "low", (), (), ()))
+        results.append(Result(tmp_path, file, file.name, "low", (), (), (), ()))
     pieces = zipped(results)
     begun = next(pieces)
     results[1].file.unlink()
@@ -203,6 +203,48 @@ def test_of_a_photo_that_is_veiled_again_the_last_result_is_kept(veiled, eventua
         visitor.veil({photo["id"]: [0]})
         last = until(lambda state: _done(state) and state["photos"][0]["result"]["run"] != photo["result"]["run"])
     eventually(lambda: [run.name for run in running.base.rglob("run*")] == [last["photos"][0]["result"]["run"]])
+
+
+def test_a_face_framed_by_hand_is_veiled_and_measured_with_the_others(serving, portrait_jpeg):
+    visitor = serving().visitor().open()
+    visitor.upload(portrait_jpeg)
+    wall = [150, 150, 45, 60]
+    with visitor.listening() as until:
+        photo = until(_ready)["photos"][0]["id"]
+        assert visitor.veil({photo: [0]}, frames={photo: [wall]})[0] == 200
+        result = until(_done)["photos"][0]["result"]
+    assert (result["chosen"], result["frames"]) == ([0, 1], [wall])
+    assert [(face["found"], face["by_hand"]) for face in result["faces"]] == [(True, False), (False, True)]
+    assert any("In the frame of face 2 the detector sees no face" in note for note in result["notes"])
+    for name in ("before-1", "after-1"):
+        status, _, data = visitor.ask("GET", f"{visitor.tab}/photos/{photo}/{result['run']}/{name}.jpg")
+        assert status == 200 and data[:2] == b"\xff\xd8"
+
+
+@pytest.mark.parametrize(
+    ("frame", "status", "words"),
+    [
+        ([250, 0, 100, 100], 409, "outside of the photo, of 256×256 pixels"),
+        ([0, 0, 20, 90], 409, "too small"),
+        ([-1, 0, 50, 50], 422, "reload"),
+        ([0, 0, 50], 422, "reload"),
+        ([0, 0, 1e300, 50], 422, "reload"),
+        ([0, 0, "x", 50], 422, "reload"),
+    ],
+)
+def test_frames_that_make_no_sense_are_refused_and_nothing_is_begun(serving, portrait_jpeg, frame, status, words):
+    visitor = serving().visitor().open()
+    visitor.upload(portrait_jpeg)
+    with visitor.listening() as until:
+        photo = until(_ready)["photos"][0]["id"]
+        answer, _, body = visitor.veil({photo: [0]}, frames={photo: [[10, 10, 40, 40], frame]})
+        assert answer == status and words in json.loads(body)["problem"]
+        answer, _, body = visitor.veil({photo: [0]}, frames={"another": [[10, 10, 40, 40]]})
+        assert answer == 409 and "not to be veiled" in json.loads(body)["problem"]
+        answer, _, _ = visitor.veil({photo: [0]}, frames={photo: [[10, 10, 40, 40]] * 101})
+        assert answer == 422
+        visitor.upload(portrait_jpeg)  # of which there is news
+        assert until(lambda state: len(state["photos"]) == 2)["photos"][0]["stage"] == "ready"
 
 
 def test_while_photos_are_veiled_no_other_veil_begins(serving, portrait_jpeg, faceless_png):

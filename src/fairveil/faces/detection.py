@@ -27,8 +27,8 @@ _OUT = 6  # pixels by which windows reach out of the photo at the most: half a w
 # What is put around the photo. The networks were trained with black around it. For a face that the border cuts, gray,
 # which they read as 0, finds more than black, repeated or mirrored pixels, and mirrors give faces with four eyes.
 _BLACK, _GRAY = 0, 128
-_SCALES, _SHIFTS = (0.75, 1.0, 1.25), (-0.125, 0.0, 0.125)  # of the squares about a box that a person drew
-_SAME_PLACE = 0.3  # intersection over union of that box and of a face in it
+_SCALES, _SHIFTS = (0.5, 0.75, 1.0, 1.25), (-0.125, 0.0, 0.125)  # of the squares about a box that a person drew
+_SAME_PLACE = 0.5  # share of the smaller of that box and of the box of a face in it
 _SAME_FACE = 0.5  # share of the smaller box, from which a face at the border is one that was found without it
 # Bounds on memory: pixels of a batch of photos, of a strip under P-net, and crops under R-net or O-net at a time.
 _BATCH_PIXELS, _STRIP_PIXELS, _CROPS = 1 << 22, 1 << 18, 256
@@ -144,10 +144,10 @@ class Detector:
         Args:
             photo: RGB, of shape (3, H, W), uint8 or floats in [0, 1].
             boxes: x0, y0, x1, y1 with pixel centers at integers, shape (N, 4), as a person draws them: the squares
-                tried are up to a quarter larger and smaller, and shifted by up to an eighth.
+                tried are up to a quarter larger and up to half smaller, and shifted by up to an eighth.
 
         Returns:
-            A face per box, in the order of the boxes. Its score is 0 where nothing overlaps the box by more than 0.3.
+            A face per box, in the order of the boxes. Its score is 0 where none lies in the box by more than half.
 
         Raises:
             FairveilError: the photo is not of shape (3, H, W), or neither bytes nor floats.
@@ -164,7 +164,8 @@ class Detector:
         scores, offsets, landmarks = _look(self.onet, levels, squares, which, OutputNet.SIZE, _GRAY)
         landmarks = squares[:, None, :2] + landmarks * sides(squares)[:, None]
         faces = regress(squares, offsets)
-        there = overlaps(faces, drawn).view(-1, len(drawn), len(drawn)).diagonal(dim1=1, dim2=2) > _SAME_PLACE
+        shares = overlaps(faces, drawn, of_smaller=True).view(-1, len(drawn), len(drawn))
+        there = shares.diagonal(dim1=1, dim2=2) > _SAME_PLACE
         scores = scores.view(-1, len(drawn)) * there  # (tries, N)
         best, tried = scores.max(0)
         chosen = tried * len(drawn) + torch.arange(len(drawn), device=photo.device)
