@@ -164,8 +164,6 @@ def test_a_face_that_the_detector_misses_is_protected_in_the_frame_that_is_given
     assert (protected[top:bottom, left:right] != two_faces[top:bottom, left:right]).any(2).mean() > 0.5
     assert [(face.by_hand, face.landmarks_seen) for face in record.faces] == [(frame, True)]
     assert ProtectionRecord.model_validate_json(record.model_dump_json()) == record
-    expected, _ = protect_quickly(two_faces, faces="largest")
-    assert np.abs(protected.astype(int) - expected).mean() < 0.5 * np.abs(two_faces.astype(int) - expected).mean()
 
 
 def test_frames_and_faces_found_are_protected_together(protect_quickly, two_faces):

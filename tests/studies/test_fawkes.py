@@ -256,7 +256,7 @@ def test_fawkes_needs_people_and_lowkey_has_none_and_older_records_stay_valid():
 def test_a_photo_moved_towards_another_target_has_another_name():
     table = cast(GENERATED).protected
     names = {
-        protected_module._name(table, 0, target)
+        protected_module.content_name(table, 0, target)
         for target in (None, Target("a", (torch.ones(2),)), Target("a", (torch.zeros(2),)))
     }
     assert len(names) == 3

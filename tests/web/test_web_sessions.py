@@ -162,7 +162,7 @@ def test_a_photo_that_is_removed_while_a_zip_is_made_is_left_out_of_it(tmp_path)
     for number in range(3):
         file = tmp_path / f"{number}.jpg"
         file.write_bytes(bytes([number]) * 1000)
-        results.append(Result(tmp_path, file, file.name, "low", (), (), ()))
+        results.append(Result(tmp_path, file, file.name, "low", (), (), (), ()))
     pieces = zipped(results)
     begun = next(pieces)
     results[1].file.unlink()
