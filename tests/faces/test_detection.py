@@ -1,5 +1,9 @@
 """The cascade with its published weights on a real face, and its parts, which need no weights."""
 
+import os
+import tarfile
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -14,7 +18,9 @@ from fairveil.faces import detection
 from fairveil.faces.boxes import cut, overlaps, regress, square, suppress
 from fairveil.faces.detection import Detector, Faces, pyramid_scales
 from fairveil.faces.mtcnn import OutputNet, ProposalNet, RefinementNet
+from fairveil.photos import read_photo
 
+DATA = Path(os.environ.get("FAIRVEIL_DATA") or Path(__file__).parents[2].parent / "shared" / "data")
 # Read off the enlarged picture by hand: left eye, right eye, nose, left and right corner of the mouth.
 LANDMARKS = torch.tensor([[203.5, 101.0], [247.3, 103.3], [224.0, 127.5], [203.5, 140.0], [246.5, 140.5]])
 
@@ -179,6 +185,19 @@ def test_a_face_that_the_border_cuts_is_found_where_it_was(
     assert mean_error(faces.landmarks + torch.tensor([left, top]), found.landmarks) < 0.2
     blinkered = Detector(detector.pnet, detector.rnet, detector.onet, at_border=False)
     assert len(blinkered.detect([photo])[0]) == 0
+
+
+def test_the_largest_face_of_a_group_is_found_at_the_border(detector: Detector) -> None:
+    if not (DATA / "photos.tar").exists():
+        pytest.skip(f"photos.tar is not in {DATA}: set FAIRVEIL_DATA to the folder it is in.")
+    with tarfile.open(DATA / "photos.tar") as archive:
+        name = next(name for name in archive.getnames() if name.endswith("selfie-many-people.jpg"))
+        selfie = read_photo(archive.extractfile(name).read()).pixels
+    largest = detector.detect([selfie])[0][:1]
+    # Read off the picture by hand: his left eye, as seen in the picture, and that corner of his mouth.
+    seen = torch.tensor([[548.0, 384.0], [540.0, 492.0]])
+    assert float((largest.landmarks[0, [0, 3]] - seen).norm(dim=1).max()) < 30
+    assert largest.boxes[0, 2] > selfie.shape[2]
 
 
 def test_faces_that_are_found_without_the_border_stay_as_they_are(detector: Detector, astronaut: Tensor) -> None:
