@@ -182,6 +182,14 @@ def test_intervals_over_people_are_shown_and_not_dropped(comparison):
     assert any("intervals over people" in one.title for one in sections_of(wide)[1].tables)
 
 
+def test_where_nothing_is_seen_it_is_said_what_could_have_been(comparison):
+    told = reading(comparison, "equal-loss 1")
+    narrowing = comparison.narrowing("equal-loss 1", "test")
+    half = 100 * (narrowing.high - narrowing.low) / 2
+    assert f"As these runs spread, a change of more than {half:.1f} points there would have been told." in told
+    assert "would have been told" not in reading(comparison, "label-flipping M=0.3")
+
+
 def test_the_card_says_how_many_were_counted(comparison):
     table = count_table(comparison)
     assert [name for name, _ in table.rows] == ["train", "validation", "test"]

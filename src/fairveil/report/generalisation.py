@@ -156,7 +156,24 @@ def _verdict(comparison: Comparison, intervention: str) -> str:
         "cannot be told from none.",
         "too few": f"With fewer than {LEAST_SEEDS} runs nothing can be told.",
     }
-    return told[comparison.outcome(intervention)]
+    outcome = comparison.outcome(intervention)
+    unseen = outcome in ("not seen on the test", "no narrowing", "moved apart where fitted")
+    return told[outcome] + (_could_have_been_told(comparison, intervention) if unseen else "")
+
+
+def _could_have_been_told(comparison: Comparison, intervention: str) -> str:
+    """How large a change of the spread of groups on the test had to be for these runs to tell it from none."""
+    found = comparison.narrowing(intervention, "test")
+    if found.low is None or found.high is None:
+        return ""
+    return (
+        f" As these runs spread, a change of more than {_mean(_width(found), comparison)} there would have been told."
+    )
+
+
+def _width(one: Estimate) -> Estimate:
+    """Half of an interval, as a figure."""
+    return Estimate(((one.high or 0) - (one.low or 0)) / 2, None, None, one.runs)
 
 
 def gap_table(comparison: Comparison) -> Table:
