@@ -1,14 +1,20 @@
 import json
+from types import SimpleNamespace
 
+import polars as pl
 import pytest
 import torch
 from typer.testing import CliRunner
 
 from fairveil.cli import app
+from fairveil.cli.fair import _compared
 from fairveil.data.synthetic import SyntheticFaces
 from fairveil.errors import FairveilError
 from fairveil.faces.trained import load_trained, read_pedigree
+from fairveil.fair.experiments import Measured
 from fairveil.fair.findings import XrayExperiment
+from fairveil.fair.groups import groups_of
+from fairveil.fair.scores import SCORES
 from fairveil.fair.trained_findings import load_finder
 from fairveil.xrays import FINDINGS, SyntheticXrays
 
@@ -36,6 +42,10 @@ def test_a_comparison_is_printed_kept_and_written_as_a_page_with_json_beside_it(
     assert "With fewer than 3 runs nothing can be told." in page
     assert "Who gained and who paid" in page
     assert "levelled down" in page
+    assert "with intervals over people" in page and "Who was counted" in page
+    assert "means over " in page and told["findings"]
+    gap = told["interventions"][0]["splits"]["test"]["gap over people"]
+    assert gap["low"] < gap["value"] < gap["high"]
     # the same again trains nothing
     monkeypatch.setattr(XrayExperiment, "fit", lambda *_, **__: pytest.fail("trained again"))
     again = _run("--interventions", "min-max,label-flipping", "--seeds", "2")
@@ -138,6 +148,36 @@ def test_a_column_without_two_groups_is_told_before_any_photo_is_looked_at(
 def test_a_size_that_faces_are_not_generated_in_is_told_in_a_sentence(size):
     result = _train("--group", "shape", "--size", size, "-o", "model.safetensors")
     assert result.exit_code == 2 and "64 to 224 pixels" in result.output
+
+
+class AllAlike:
+    """An experiment in which every group of three has the same figure in every run."""
+
+    task, column, fingerprint = "findings", "tone", "all alike"
+    measures = dict.fromkeys(("train", "validation", "test"), "AUC")
+    groups = groups_of({"tone": ["warm", "cool", "dark"]}, "tone")
+    settings = SimpleNamespace(training=SimpleNamespace(epochs=1))
+
+    def measure(self, intervention, *, seed, told):
+        rows = [
+            (split, "AUC", label, "tone" if group else "", group, 0.5, None, None, 10, 10)
+            for split in self.measures
+            for label in ("A", "mean")
+            for group in ("", "warm", "cool", "dark")
+        ]
+        return Measured(pl.DataFrame(rows, schema=SCORES, orient="row"), 0.0)
+
+
+def test_where_all_groups_fare_alike_labels_flip_for_one_and_it_is_said_that_none_is_better_off(tmp_path, capsys):
+    found = _compared(AllAlike(), "label-flipping", (None, None), 1.0, 1, tmp_path)
+    assert found.interventions == ["label-flipping cool=0.05"]
+    assert found.ends == ("cool", "warm")
+    told = " ".join(capsys.readouterr().err.split())
+    assert "all groups of tone fare alike, so none is better off" in told
+    assert "done for warm" in told and "to cool" in told
+    named = _compared(AllAlike(), "label-flipping", ("dark", "warm"), 1.0, 1, tmp_path)
+    assert named.interventions == ["label-flipping dark=0.05"]
+    assert "fare alike" not in capsys.readouterr().err
 
 
 def test_nobody_is_better_and_worse_off_at_once():

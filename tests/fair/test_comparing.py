@@ -20,7 +20,7 @@ from fairveil.fair.interventions import (
     intervention,
 )
 from fairveil.fair.scores import SCORES
-from fairveil.report.generalisation import reading
+from fairveil.report.generalisation import card_record, count_table, people_tables, reading, sections_of
 
 # by intervention, split and group: what a run comes to, but for what its seed adds
 FIGURES = {
@@ -120,6 +120,101 @@ def test_what_carried_over_is_told_from_what_did_not(comparison):
         "label-flipping M=0.3": "carried over",
         "equal-loss 2 on holdout": "worse on the test",
     }
+
+
+def moved(comparison, intervention, split, group, by):
+    """The same with the figures of a group changed in all runs."""
+    theirs = (pl.col("intervention") == intervention) & (pl.col("split") == split) & (pl.col("group") == group)
+    value = pl.when(theirs).then(pl.col("value") + by).otherwise(pl.col("value"))
+    return replace(comparison, scores=comparison.scores.with_columns(value=value))
+
+
+def test_groups_that_move_apart_where_an_intervention_is_fitted_are_not_told_as_no_narrowing(comparison):
+    found = moved(comparison, "equal-loss 1", "train", "F", -0.4)  # on the test nothing changes
+    assert found.outcome("equal-loss 1") == "moved apart where fitted"
+    assert "Groups moved apart on the train set, which it is fitted to" in reading(found, "equal-loss 1")
+    worse = moved(found, "equal-loss 1", "test", "F", -0.4)
+    assert worse.outcome("equal-loss 1") == "worse on the test"
+    assert "and so they did on the train set, which it is fitted to" in reading(worse, "equal-loss 1")
+    closer = moved(comparison, "min-max", "train", "F", -0.4)
+    assert closer.outcome("min-max") == "only on the test"
+    assert "which they are not seen to do on the train set, where they moved apart" in reading(closer, "min-max")
+
+
+def test_groups_that_change_places_between_splits_are_told(comparison):
+    assert "ahead" not in reading(comparison, "min-max")
+    swapped = moved(moved(comparison, "baseline", "test", "F", 0.3), "min-max", "test", "F", 0.3)
+    assert swapped.ends == ("M", "F")  # by validation
+    assert "On the test it is F that is ahead at the baseline, by the means, and M behind." in reading(
+        swapped, "min-max"
+    )
+    turned = moved(comparison, "min-max", "test", "F", 0.3)
+    assert "With min-max, F is ahead on the test, by the means, and M behind." in reading(turned, "min-max")
+    record = next(one for one in card_record(turned)["interventions"] if one["name"] == "min-max")
+    assert record["splits"]["test"]["best and worst"] == ["F", "M"]
+
+
+def test_groups_that_fare_alike_are_two_and_told_to_be_alike(comparison):
+    level = replace(comparison, scores=comparison.scores.with_columns(value=pl.lit(0.5)))
+    assert (level.ends, level.tied, comparison.tied) == (("F", "M"), True, False)
+    assert "all groups of sex fare alike, so there is no better one" in reading(level, "min-max")
+    third = comparison.scores.filter(pl.col("group") == "F").with_columns(group=pl.lit("A"))
+    three = replace(comparison, scores=pl.concat([comparison.scores, third]))
+    assert three.ends[0] == "M" and three.ends[1] in ("A", "F")
+
+
+def with_people(comparison, half):
+    ends = {"low": pl.col("value") - half, "high": pl.col("value") + half}
+    return replace(comparison, scores=comparison.scores.with_columns(**ends))
+
+
+def test_intervals_over_people_are_shown_and_not_dropped(comparison):
+    assert list(people_tables(comparison)) == []  # there are none
+    found = with_people(comparison, 0.03)
+    gap = found.gap_over_people("baseline", "test")
+    assert gap.value == pytest.approx(0.1, abs=0.002)
+    assert gap.high - gap.value == pytest.approx((0.03**2 + 0.03**2) ** 0.5)
+    (table,) = people_tables(found)
+    men = dict(table.rows)["baseline"][2]
+    assert (men.value - men.low, men.high - men.value) == (pytest.approx(0.03), pytest.approx(0.03))
+    assert "cannot be told from none" not in reading(found, "equal-loss 1").partition("went")[0]
+    wide = with_people(comparison, 0.2)
+    assert "Over people, the gap of the baseline on the test" in reading(wide, "equal-loss 1")
+    assert any("intervals over people" in one.title for one in sections_of(wide)[1].tables)
+
+
+def test_where_nothing_is_seen_it_is_said_what_could_have_been(comparison):
+    told = reading(comparison, "equal-loss 1")
+    narrowing = comparison.narrowing("equal-loss 1", "test")
+    half = 100 * (narrowing.high - narrowing.low) / 2
+    assert f"As these runs spread, a change of more than {half:.1f} points there would have been told." in told
+    assert "would have been told" not in reading(comparison, "label-flipping M=0.3")
+
+
+def test_the_card_says_how_many_were_counted(comparison):
+    table = count_table(comparison)
+    assert [name for name, _ in table.rows] == ["train", "validation", "test"]
+    assert [cell.text for cell in dict(table.rows)["test"]] == ["10 (10)"] * 3
+
+
+def findings_of(comparison):
+    """A comparison of findings with areas for A and B, the latter not of women on the test."""
+    rows = comparison.scores.with_columns(measure=pl.lit("AUC"))
+    labelled = [rows.with_columns(label=pl.lit(label)) for label in ("A", "B", "mean")]
+    lacks = (pl.col("label") == "B") & (pl.col("split") == "test") & (pl.col("group") == "F")
+    counts = rows.with_columns(label=pl.lit("A"), measure=pl.lit("positives"), value=pl.lit(3.0))
+    scores = pl.concat([*labelled, counts]).filter(~(lacks & (pl.col("measure") == "AUC")))
+    measures = dict.fromkeys(("train", "validation", "test"), "AUC")
+    return replace(comparison, task="findings", measures=measures, scores=scores)
+
+
+def test_the_card_names_the_findings_that_its_means_are_over_and_counts_positives(comparison):
+    found = findings_of(comparison)
+    assert (found.findings, found.left_out) == (("A",), ("B",))
+    captions = " ".join(table.caption for table in sections_of(found)[1].tables)
+    assert "means over A; not over B, which not every group has on every split" in captions
+    assert card_record(found)["findings"] == ["A"]
+    assert [cell.text for cell in dict(count_table(found).rows)["A, test"]] == ["3 of 10 (10)"] * 3
 
 
 def test_what_narrows_on_the_test_alone_did_not_carry_over_from_anywhere(comparison):

@@ -6,7 +6,15 @@ import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
-from fairveil.fair.scores import SCORES, areas_under_curve, auc_scores, share_scores, subsets
+from fairveil.fair.scores import (
+    SCORES,
+    areas_under_curve,
+    auc_scores,
+    positive_scores,
+    share_scores,
+    shared_labels,
+    subsets,
+)
 
 SEX = ("F", "M") * 30
 AGE = ("old",) * 20 + ("young",) * 38 + (None,) * 2
@@ -77,8 +85,41 @@ def test_the_mean_of_groups_is_over_the_labels_that_all_of_them_have():
     assert scores.filter((pl.col("label") == "B") & (pl.col("group") == "F")).is_empty()
     for group in ("F", "M"):
         assert _row(scores, label="mean", group=group)["value"] == _row(scores, label="A", group=group)["value"]
-    both = [_row(scores, label=label, group="")["value"] for label in ("A", "B")]
-    assert _row(scores, label="mean", group="")["value"] == pytest.approx(sum(both) / 2)
+    # and that of everybody, which stands beside them, is over the same
+    assert _row(scores, label="mean", group="")["value"] == _row(scores, label="A", group="")["value"]
+    assert _row(scores, label="B", measure="AUC", group="")["value"] > 0  # which is told by itself
+
+
+def test_the_labels_of_means_are_those_that_all_groups_have_on_all_splits():
+    targets = (torch.rand(60, 3, generator=torch.Generator().manual_seed(1)) < 0.5).float()
+    elsewhere = targets.clone()
+    elsewhere[::2, 1] = 0  # there women never have B
+    columns = {"sex": SEX, "age": AGE}
+    parts = [(targets, PEOPLE, columns), (elsewhere, PEOPLE, columns)]
+    assert shared_labels(parts, "sex").tolist() == [True, False, True]
+    assert shared_labels(parts, "age").tolist() == [True, True, True]
+    few = torch.arange(60) < 4
+    rare = {"sex": tuple("X" if one else value for one, value in zip(few.tolist(), SEX, strict=True))}
+    targets[few] = 1  # of whom nothing is told, so that they take no label away
+    assert bool(shared_labels([(targets, PEOPLE, rare)], "sex").all())
+    shared = shared_labels(parts, "sex")
+    scores = auc_scores(torch.randn(60, 3), targets, "ABC", PEOPLE, columns, split="train", mean_over=shared)
+    for column, group in (("", ""), ("sex", "F"), ("sex", "M")):
+        areas = [_row(scores, label=one, measure="AUC", column=column, group=group)["value"] for one in "AC"]
+        found = _row(scores, label="mean", column=column, group=group)["value"]
+        assert found == pytest.approx(sum(areas) / 2)
+
+
+def test_positives_are_counted_of_everybody_and_of_every_group():
+    targets = torch.zeros(60, 1)
+    targets[[0, 1, 2, 10]] = 1
+    targets[:2] = torch.nan
+    scores = positive_scores(targets, ["A"], PEOPLE, {"sex": SEX, "age": AGE}, split="test")
+    assert scores.schema == SCORES
+    found = _row(scores, measure="positives", group="")
+    assert (found["value"], found["count"], found["people"]) == (2, 58, 29)
+    assert _row(scores, measure="positives", group="F")["value"] == 2
+    assert _row(scores, measure="positives", group="M")["value"] == 0
 
 
 def test_intervals_of_areas_take_patients_for_the_sample():

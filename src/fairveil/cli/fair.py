@@ -244,7 +244,11 @@ def compare(
             results.print(part)
     for name in found.interventions:
         results.print(Text(f"- {reading(found, name)}"), soft_wrap=True)
-    results.print("Intervals are over runs on the same people: they say nothing of other people.")
+    results.print(
+        "Intervals are over runs on the same people and say nothing of other people, but for those of the table whose "
+        "title says so.",
+        soft_wrap=True,
+    )
 
 
 def _compared(
@@ -280,9 +284,19 @@ def _compared(
             return Told(on_step=on_step)
 
         if better is None or worse is None:
-            best, worst = compare_all(experiment, [Baseline()], seeds=seeds, folder=folder, told=telling).ends
+            alone = compare_all(experiment, [Baseline()], seeds=seeds, folder=folder, told=telling)
+            best, worst = alone.ends
             better = better or (best if best != worse else worst)
             worse = worse or (worst if worst != better else best)
+            if alone.tied:
+                talk.print(
+                    Text(
+                        f"By the baseline all groups of {experiment.column} fare alike, so none is better off. What is "
+                        f"done for a group is done for {worse}, and what is done to the better one to {better}: name "
+                        "others with --worse and --better."
+                    ),
+                    soft_wrap=True,
+                )
         chosen = [Baseline(), *_chosen(experiment, names, better, worse, weight)]
         progress.update(bar, total=len(planned(experiment, chosen)) * seeds, completed=0)
         return compare_all(

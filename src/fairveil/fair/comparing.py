@@ -21,7 +21,10 @@ SPLITS = ("train", "validation", "test")
 LEAST_SEEDS = 3
 """Of fewer runs no interval is given."""
 
-_RESOLUTION = 1e-9  # what figures differ by through rounding alone
+RESOLUTION = 1e-9
+"""What figures differ by through rounding alone."""
+
+_DIGITS = 9  # likewise
 
 Outcome = Literal[
     "carried over",
@@ -29,6 +32,7 @@ Outcome = Literal[
     "not seen on the test",
     "worse on the test",
     "no narrowing",
+    "moved apart where fitted",
     "too few",
 ]
 
@@ -60,7 +64,7 @@ class Estimate:
     @property
     def told(self) -> bool:
         """Whether the interval is on one side of zero. Runs that all gave the same have none to speak of."""
-        if self.low is None or self.high is None or self.high - self.low < _RESOLUTION:
+        if self.low is None or self.high is None or self.high - self.low < RESOLUTION:
             return False
         return self.low > 0 or self.high < 0
 
@@ -135,10 +139,45 @@ class Comparison:
 
         Two different ones, however equal; of equals the one whose name comes first is the better one.
         """
-        first = "baseline" if "baseline" in self.baselines else next(iter(self.baselines.values()))
-        means = {group: self.value(first, "validation", group).value for group in self.groups}
-        best, *_, worst = sorted(sorted(means), key=lambda group: -means[group])
+        return self.ends_on(self.first_baseline, "validation")
+
+    @property
+    def first_baseline(self) -> str:
+        """The one on the whole train set, where it is there."""
+        return "baseline" if "baseline" in self.baselines else next(iter(self.baselines.values()))
+
+    def ends_on(self, intervention: str, split: str) -> tuple[str, str]:
+        """The groups that are best and worst off on a split by their means; of equals as for `ends`."""
+        means = {group: self.value(intervention, split, group).value for group in self.groups}
+        best, *_, worst = sorted(sorted(means), key=lambda group: -round(means[group], _DIGITS))
         return best, worst
+
+    @property
+    def tied(self) -> bool:
+        """Whether all groups fare alike at the baselines on validation, so that none is better off."""
+        best, worst = (self.value(self.first_baseline, "validation", group).value for group in self.ends)
+        return best - worst < RESOLUTION
+
+    @cached_property
+    def findings(self) -> tuple[str, ...]:
+        """What means are of: the findings that everybody and every group have on every split; none of recognisers."""
+        if self.task != "findings":
+            return ()
+        areas = self.scores.filter(
+            pl.col("column").is_in(["", self.column]), ~pl.col("label").is_in(["", MEAN]),
+        )  # fmt: skip
+        by_group: dict[tuple[str, str], set[str]] = {}
+        for split, measure, label, group in areas.select("split", "measure", "label", "group").unique().rows():
+            if split in SPLITS and measure == self.measures[split]:
+                by_group.setdefault((split, group), set()).add(label)
+        shared = set.intersection(*by_group.values()) if by_group else set()
+        return tuple(label for label in areas["label"].unique(maintain_order=True) if label in shared)
+
+    @cached_property
+    def left_out(self) -> tuple[str, ...]:
+        """Findings that were learned, and that means are not of."""
+        labels = self.scores["label"].unique(maintain_order=True).to_list()
+        return tuple(label for label in labels if label not in ("", MEAN, *self.findings) and self.findings)
 
     def value(
         self,
@@ -165,6 +204,33 @@ class Comparison:
     def gap(self, intervention: str, split: str, *, label: str | None = None) -> Estimate:
         """By how much the group best off at the baseline does better than the one worst off there, or less than 0."""
         return self.difference(intervention, split, *self.ends, label=label)
+
+    def over_people(self, intervention: str, split: str, group: str = "") -> Estimate | None:
+        """The mean over runs, with an interval that takes people for the sample; None where there is none.
+
+        Its ends are the means of those of the runs. They are right where runs err alike, and wide where they do not.
+        """
+        found = self._rows(intervention, split, group).drop_nulls(["low", "high"])
+        if not len(found):
+            return None
+        value, low, high = (float(found[column].to_numpy().mean()) for column in ("value", "low", "high"))
+        return Estimate(value, low, high, len(found))
+
+    def gap_over_people(self, intervention: str, split: str) -> Estimate | None:
+        """The gap, with an interval that takes people for the sample.
+
+        The two groups are of different people, so the distances of their intervals' ends add up in squares (MOVER;
+        Zou and Donner 2008).
+        """
+        best, worst = (self.over_people(intervention, split, group) for group in self.ends)
+        if best is None or worst is None:
+            return None
+        gap = best.value - worst.value
+        low, high = (
+            gap - float(np.hypot(best.value - _end(best.low), _end(worst.high) - worst.value)),
+            gap + float(np.hypot(_end(best.high) - best.value, worst.value - _end(worst.low))),
+        )
+        return Estimate(gap, low, high, min(best.runs, worst.runs))
 
     def change(
         self,
@@ -210,11 +276,13 @@ class Comparison:
         first, test = self.narrowing(intervention, self.fitted[intervention]), self.narrowing(intervention, "test")
         if first.low is None:
             return "too few"
-        bought = first.told and first.value > 0
+        bought, apart = first.told and first.value > 0, first.told and first.value < 0
         if test.told and test.value < 0:
             return "worse on the test"
         if test.told:
             return "carried over" if bought else "only on the test"
+        if apart:
+            return "moved apart where fitted"
         return "not seen on the test" if bought else "no narrowing"
 
     def levelled_down(self, intervention: str) -> LevelledDown:
@@ -241,7 +309,11 @@ class Comparison:
 
     def groups_of(self, column: str, split: str) -> list[str]:
         """The groups of a column that were scored on a split."""
-        found = self.scores.filter((pl.col("column") == column) & (pl.col("split") == split))
+        found = self.scores.filter(
+            (pl.col("column") == column)
+            & (pl.col("split") == split)
+            & (pl.col("measure") == self.measures.get(split, ""))
+        )
         return found["group"].unique(maintain_order=True).to_list()
 
     def by_seed(
@@ -264,7 +336,21 @@ class Comparison:
             label: of which; by default all of them.
             measure: by default that of the split.
         """
-        found = self.scores.filter(
+        found = self._rows(intervention, split, group, column=column, label=label, measure=measure)
+        return dict(zip(found["seed"], found["value"], strict=True))
+
+    def _rows(
+        self,
+        intervention: str,
+        split: str,
+        group: str = "",
+        *,
+        column: str | None = None,
+        label: str | None = None,
+        measure: str | None = None,
+    ) -> pl.DataFrame:
+        """The rows of each run; see `by_seed`."""
+        return self.scores.filter(
             (pl.col("intervention") == intervention)
             & (pl.col("split") == split)
             & (pl.col("measure") == (measure or self.measures[split]))
@@ -272,11 +358,15 @@ class Comparison:
             & (pl.col("column") == ((column or self.column) if group else ""))
             & (pl.col("group") == group)
         )
-        return dict(zip(found["seed"], found["value"], strict=True))
 
     @property
     def _overall(self) -> str:
         return MEAN if self.task == "findings" else ""
+
+
+def _end(end: float | None) -> float:
+    """The end of an interval that is there."""
+    return float("nan") if end is None else end
 
 
 def _differences(mine: dict[int, float], theirs: dict[int, float], confidence: float = 0.95) -> Estimate:

@@ -13,7 +13,7 @@ from fairveil.sharing import make_files
 from fairveil.training import Epoch
 from fairveil.version import __version__
 
-_FORMAT = 2  # raised when the same run would come to other scores
+_FORMAT = 3  # raised when the same run would come to other scores
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Networks that find what X-rays show, trained under an intervention, and how well they rank each group (6.3.2)."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -26,7 +27,7 @@ from fairveil.fair.interventions import (
     Task,
 )
 from fairveil.fair.objective import Aside, FairObjective
-from fairveil.fair.scores import LEAST_PEOPLE, MEAN, RESAMPLES, auc_scores, single_score
+from fairveil.fair.scores import LEAST_PEOPLE, MEAN, RESAMPLES, auc_scores, positive_scores, shared_labels, single_score
 from fairveil.training import NETWORKS, Batch, Training, build_network, shuffled, train
 from fairveil.training.batches import Batches, in_sequence
 from fairveil.training.checkpoints import weights_fingerprint
@@ -234,6 +235,17 @@ class XrayExperiment:
                           ("test", self.splits.test)):  # fmt: skip
             groups = groups_of(part.groups, self.column, self.groups.names)
             check_people(groups, part.patients, use, least=LEAST_PEOPLE)
+        if not bool(self.compared_findings.any()):
+            raise FairveilError(
+                f"No finding is both present and absent in every group of {self.column} on train, validation and test "
+                "alike, so that groups could not be compared: add patients, or findings that are less rare."
+            )
+
+    @cached_property
+    def compared_findings(self) -> Tensor:
+        """Which findings means are of, bool (K,): those that every group has on every split, present and absent."""
+        parts = self.splits.parts.values()
+        return shared_labels(((one.labels, _numbered(one.patients), one.groups) for one in parts), self.column)
 
     @property
     def task(self) -> Task:
@@ -296,19 +308,21 @@ class XrayExperiment:
     def score(self, network: nn.Module) -> pl.DataFrame:
         """Areas under the ROC curve, of every split, finding and group: rows of `fairveil.fair.scores.SCORES`.
 
-        There are also the values of the penalties (table 6.1), of everybody. On the train set, which is no sample of
-        anything else, areas have no intervals.
+        There are also counts of positives, and the values of the penalties (table 6.1), of everybody. On the train
+        set, which is no sample of anything else, areas have no intervals.
         """
         rows = []
         for split, xrays in self.splits.parts.items():
-            _, patients = np.unique(np.array(xrays.patients), return_inverse=True)
             logits, resamples = self._logits(network, xrays), 0 if split == "train" else RESAMPLES
             rows.append(
                 auc_scores(
-                    logits, xrays.labels, xrays.classes, torch.from_numpy(patients), xrays.groups, split=split,
-                    resamples=resamples,
+                    logits, xrays.labels, xrays.classes, _numbered(xrays.patients), xrays.groups, split=split,
+                    resamples=resamples, mean_over=self.compared_findings,
                 )
             )  # fmt: skip
+            rows.append(
+                positive_scores(xrays.labels, xrays.classes, _numbered(xrays.patients), xrays.groups, split=split)
+            )
             rows.append(self._penalty_scores(logits, xrays, split))
         return pl.concat(rows)
 
@@ -357,6 +371,11 @@ class XrayExperiment:
         batches = Batches(xrays, _TOGETHER, order=in_sequence, device=device)
         prepare = self.settings.preparation
         return torch.cat([network(prepare(batch.images)).cpu() for batch in batches.epoch(torch.Generator())])
+
+
+def _numbered(people: Sequence[str]) -> Tensor:
+    """People as numbers, int64 (N,)."""
+    return torch.from_numpy(np.unique(np.array(people), return_inverse=True)[1])
 
 
 def _presence_weights(labels: Tensor) -> Tensor:

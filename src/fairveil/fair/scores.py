@@ -1,6 +1,6 @@
 """How well a model does for each group and each intersection of groups, with intervals over people."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -40,6 +40,9 @@ figure with its 95 % interval, and how many samples and people it is of."""
 
 MEAN = "mean"
 """The label of an average over labels."""
+
+POSITIVES = "positives"
+"""The measure of how many samples have a label, of as many as its row counts: where few have, an area says little."""
 
 
 @dataclass(frozen=True)
@@ -137,11 +140,13 @@ def auc_scores(
     split: str,
     resamples: int = RESAMPLES,
     seed: int = 0,
+    mean_over: Tensor | None = None,
 ) -> pl.DataFrame:
     """Areas under the ROC curve of every label and their mean, with bootstrap intervals over patients.
 
-    A label without both presence and absence in a group has no area there and no row, and the mean is over the rest:
-    where groups lack different labels their means are of different things, so then neither label counts for any group.
+    A label without both presence and absence in a group has no area there and no row. Means are compared with each
+    other, so all of them are over the same labels: those of `mean_over`. A column of which a group lacks one of these
+    has means over the rest.
 
     Args:
         logits: (N, K).
@@ -152,17 +157,19 @@ def auc_scores(
         split: which samples these are.
         resamples: how often patients are drawn anew for the intervals; 0 for no intervals.
         seed: of the resampling.
+        mean_over: which labels means are of, bool (K,); by default those that everybody and all groups of all columns
+            have, see `shared_labels`.
 
     Returns:
         Rows of `SCORES`.
     """
-    rows = []
+    rows: list[tuple[object, ...]] = []
     everyone = list(subsets(columns, patients))
     can = {(one.column, one.group): _can_be_ranked(targets[one.rows]) for one in everyone}
+    if mean_over is None:
+        mean_over = _all_have(can, {"", *columns})
     for one in everyone:
-        # a mean is compared with those of the column's other groups, so it is over what all of them have
-        others = [usable for (column, _), usable in can.items() if column == one.column and bool(usable.any())]
-        within = torch.stack(others).all(0) if others else torch.zeros(len(labels), dtype=torch.bool)
+        within = mean_over & _all_have(can, {one.column})
         mine, whose = targets[one.rows], patients[one.rows]
         weights = _drawn_weights(whose, resamples, seed)
         areas: dict[str, NDArray[np.float64]] = {}
@@ -181,6 +188,63 @@ def auc_scores(
         if areas:
             mean = np.mean(np.stack(list(areas.values())), axis=0)
             rows.append(_auc_row(split, MEAN, one, mean, whose))
+    return pl.DataFrame(rows, schema=SCORES, orient="row")
+
+
+def shared_labels(parts: Iterable[tuple[Tensor, Tensor, Mapping[str, Sequence[str | None]]]], column: str) -> Tensor:
+    """The labels that everybody and all groups of a column have in all parts, both present and absent: bool (K,).
+
+    Groups of too few people, or without any such label in a part, are not told of there and do not count.
+
+    Args:
+        parts: targets (N, K), patients (N,), and columns of groups; of train, validation and test.
+        column: whose groups are compared.
+    """
+    found = []
+    for targets, patients, columns in parts:
+        can = {
+            (one.column, one.group): _can_be_ranked(targets[one.rows])
+            for one in subsets({column: columns[column]}, patients)
+        }
+        found.append(_all_have(can, {"", column}))
+    return torch.stack(found).all(0)
+
+
+def _all_have(can: Mapping[tuple[str, str], Tensor], columns: Collection[str]) -> Tensor:
+    """The labels that all groups of some columns have, but for groups that have none at all: bool (K,)."""
+    there = [usable for (column, _), usable in can.items() if column in columns and bool(usable.any())]
+    return torch.stack(there).all(0) if there else torch.zeros_like(next(iter(can.values())))
+
+
+def positive_scores(
+    targets: Tensor,
+    labels: Sequence[str],
+    patients: Tensor,
+    columns: Mapping[str, Sequence[str | None]],
+    *,
+    split: str,
+) -> pl.DataFrame:
+    """How many samples of everybody and of each group have each label, of how many of which it is known.
+
+    Args:
+        targets: 0, 1, or NaN where unknown, (N, K).
+        labels: what the K labels are called.
+        patients: whose each sample is, int64 (N,).
+        columns: of groups; of their intersections nothing is told.
+        split: which samples these are.
+
+    Returns:
+        Rows of `SCORES`, of the measure `POSITIVES`.
+    """
+    rows = []
+    for one in subsets(columns, patients):
+        if BOTH in one.column:
+            continue
+        for label, mine in zip(labels, targets[one.rows].T, strict=True):
+            known = ~mine.isnan()
+            people = len(torch.unique(patients[one.rows][known]))
+            present = float((mine == 1).sum())
+            rows.append((split, POSITIVES, label, one.column, one.group, present, None, None, int(known.sum()), people))
     return pl.DataFrame(rows, schema=SCORES, orient="row")
 
 

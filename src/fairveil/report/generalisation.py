@@ -6,17 +6,17 @@ from typing import Any
 
 import polars as pl
 
-from fairveil.fair.comparing import LEAST_SEEDS, SPLITS, Comparison, Estimate
+from fairveil.fair.comparing import LEAST_SEEDS, RESOLUTION, SPLITS, Comparison, Estimate
 from fairveil.fair.experiments import Experiment
 from fairveil.fair.gerrymandering import bystanders, drifts
-from fairveil.fair.scores import MEAN
+from fairveil.fair.scores import MEAN, POSITIVES
 from fairveil.report.sections import Section, write_sections
 from fairveil.report.tables import Cell, Table, Unit
 
 CAVEATS = (
     "Intervals are Student's over runs that differ in their seed, on the same people: they say what other runs would "
     "give, not what other people would. With three runs they are wide, and a change that they do not tell from none "
-    "may still be there.",
+    "may still be there. What other people would give, one table says of figures, and none of changes.",
     "Nobody looked for the best strength of any intervention. One that does nothing here may do something at another.",
     "Several interventions and groups are looked at: of twenty that do nothing, one is told apart by chance. Only the "
     "intervals of who gained and who paid, and of who drifted apart, are wide enough for all of them at once.",
@@ -67,7 +67,13 @@ def sections_of(comparison: Comparison) -> list[Section]:
         for one in drifts(comparison)
         if one.gerrymandered
     ]
-    tables = [gap_table(comparison), *(value_table(comparison, split) for split in SPLITS), change_table(comparison)]
+    tables = [
+        gap_table(comparison),
+        *(value_table(comparison, split) for split in SPLITS),
+        *people_tables(comparison),
+        change_table(comparison),
+        count_table(comparison),
+    ]
     matrix = gerrymandering_table(comparison)
     return [
         Section("What came of it", points=[reading(comparison, name) for name in comparison.interventions],
@@ -98,6 +104,7 @@ def reading(comparison: Comparison, intervention: str) -> str:
         for split, where in ((fitted, _FITTED[fitted]), ("test", "the test"))
     ]
     figures = f"{intervention}: the gap between {best} and {worst} went {told[0]}, and {told[1]}."
+    figures += "".join(f" {sentence}" for sentence in _turned(comparison, intervention))
     cost = comparison.change(intervention, "test")
     paid = ""
     if cost.told:
@@ -111,18 +118,63 @@ def reading(comparison: Comparison, intervention: str) -> str:
     return f"{figures} {_verdict(comparison, intervention)}{paid}{down}"
 
 
+def _turned(comparison: Comparison, intervention: str) -> Iterator[str]:
+    """Where other groups are ahead and behind than those the gap is named after, or none is, or none can be told."""
+    baseline, fitted = comparison.baselines[intervention], comparison.fitted[intervention]
+    if comparison.tied:
+        yield f"At the baseline on validation all groups of {comparison.column} fare alike, so there is no better one."
+    for split, where in {fitted: _FITTED[fitted], "test": "the test"}.items():
+        before, after = (comparison.ends_on(name, split) for name in (baseline, intervention))
+        if before != comparison.ends and _apart(comparison, baseline, split, before):
+            yield f"On {where} it is {before[0]} that is ahead at the baseline, by the means, and {before[1]} behind."
+        if after != before and _apart(comparison, intervention, split, after, told=True):
+            yield f"With {intervention}, {after[0]} is ahead on {where}, by the means, and {after[1]} behind."
+    gap = comparison.gap_over_people(baseline, "test")
+    if gap is not None and not gap.told:
+        yield f"Over people, the gap of the baseline on the test ({_signed(gap, comparison)}) cannot be told from none."
+
+
+def _apart(comparison: Comparison, name: str, split: str, ends: tuple[str, str], *, told: bool = False) -> bool:
+    """Whether the best-off group is ahead of the worst-off one at all; or as far as runs can tell."""
+    lead = comparison.difference(name, split, *ends)
+    return lead.value > RESOLUTION and (not told or lead.low is None or lead.told)
+
+
 def _verdict(comparison: Comparison, intervention: str) -> str:
     where = _FITTED[comparison.fitted[intervention]]
+    fitted = comparison.narrowing(intervention, comparison.fitted[intervention])
+    apart = fitted.told and fitted.value < 0
     told = {
         "carried over": "Groups came closer on the people of the test too: the fairness carried over to them.",
-        "only on the test": f"On the people of the test groups came closer, which they are not seen to do on {where}.",
+        "only on the test": f"On the people of the test groups came closer, which they are not seen to do on {where}"
+        + (", where they moved apart." if apart else "."),
         "not seen on the test": f"What it bought on {where} is not seen on the test, where the change cannot be told "
         "from none.",
-        "worse on the test": "On the people of the test, groups moved further apart.",
+        "worse on the test": "On the people of the test, groups moved further apart"
+        + (f", and so they did on {where}, which it is fitted to." if apart else "."),
         "no narrowing": f"Groups cannot be told to have come closer, neither on {where} nor on the test.",
+        "moved apart where fitted": f"Groups moved apart on {where}, which it is fitted to; on the test the change "
+        "cannot be told from none.",
         "too few": f"With fewer than {LEAST_SEEDS} runs nothing can be told.",
     }
-    return told[comparison.outcome(intervention)]
+    outcome = comparison.outcome(intervention)
+    unseen = outcome in ("not seen on the test", "no narrowing", "moved apart where fitted")
+    return told[outcome] + (_could_have_been_told(comparison, intervention) if unseen else "")
+
+
+def _could_have_been_told(comparison: Comparison, intervention: str) -> str:
+    """How large a change of the spread of groups on the test had to be for these runs to tell it from none."""
+    found = comparison.narrowing(intervention, "test")
+    if found.low is None or found.high is None:
+        return ""
+    return (
+        f" As these runs spread, a change of more than {_mean(_width(found), comparison)} there would have been told."
+    )
+
+
+def _width(one: Estimate) -> Estimate:
+    """Half of an interval, as a figure."""
+    return Estimate(((one.high or 0) - (one.low or 0)) / 2, None, None, one.runs)
 
 
 def gap_table(comparison: Comparison) -> Table:
@@ -148,8 +200,9 @@ def gap_table(comparison: Comparison) -> Table:
             ("change from the baseline", len(SPLITS)),
             ("groups came closer by", len(SPLITS)),
         ),
-        caption=runs_caption(comparison) + " Changes are run by run against the baseline of the same seed. Groups came "
-        "closer by what the best-off one is ahead of the worst-off one at the baseline, less what it is now.",
+        caption=figures_caption(comparison) + f" Below zero, {worst} is ahead. Changes are run by run against the "
+        "baseline of the same seed. Groups came closer by what the best-off one is ahead of the worst-off one at the "
+        "baseline, less what it is now.",
         row_name="intervention",
     )
 
@@ -165,9 +218,72 @@ def value_table(comparison: Comparison, split: str) -> Table:
         columns=("everybody", *comparison.groups),
         rows=tuple(rows),
         unit=_unit(comparison),
-        caption=runs_caption(comparison),
+        caption=figures_caption(comparison),
         row_name="intervention",
     )
+
+
+def people_tables(comparison: Comparison) -> Iterator[Table]:
+    """The figures of the test and the gap, with intervals that take people for the sample, where there are such."""
+    best, worst = comparison.ends
+    rows = []
+    for name in comparison.baselines:
+        found = [comparison.over_people(name, "test", group) for group in ("", *comparison.groups)]
+        cells = [Cell() if one is None else _cell(one) for one in (*found, comparison.gap_over_people(name, "test"))]
+        rows.append((name, tuple(cells)))
+    if any(cell.measured for _, cells in rows for cell in cells):
+        yield Table(
+            title=f"{comparison.measures['test']} on test, with intervals over people",
+            columns=("everybody", *comparison.groups, f"{best} less {worst}"),
+            rows=tuple(rows),
+            unit=_unit(comparison),
+            caption="In brackets 95 % intervals that take people for the sample: what other people would give, of "
+            "networks like these. Their ends are means over runs; those of the gap are put together of those of its "
+            "two groups (MOVER)." + _averaged(comparison),
+            row_name="intervention",
+        )
+
+
+def count_table(comparison: Comparison) -> Table:
+    """How many samples and people figures are of, and of findings how many have each."""
+    first = comparison.scores.filter(pl.col("intervention") == comparison.first_baseline)
+    first = first.filter(pl.col("seed") == first["seed"].min())
+    measures = [POSITIVES] if comparison.task == "findings" else sorted(set(comparison.measures.values()))
+    rows = []
+    for split in SPLITS:
+        of_split = first.filter(
+            pl.col("split") == split,
+            pl.col("measure").is_in(measures),
+            pl.col("column").is_in(["", comparison.column]),
+        )
+        if comparison.task != "findings":
+            of_split = of_split.filter(pl.col("measure") == comparison.measures[split])
+        for label in of_split["label"].unique(maintain_order=True):
+            found = {row["group"]: row for row in of_split.filter(pl.col("label") == label).to_dicts()}
+            cells = [_counted(found.get(group), comparison) for group in ("", *comparison.groups)]
+            rows.append((f"{label}, {split}" if label else split, tuple(cells)))
+    what = (
+        "X-rays with each finding, of so many of which it is known"
+        if comparison.task == "findings"
+        else "Images that figures are of"
+    )
+    return Table(
+        title="Who was counted",
+        columns=("everybody", *comparison.groups),
+        rows=tuple(rows),
+        caption=f"{what}; in brackets the people. An area of few positives says little."
+        if comparison.task == "findings"
+        else f"{what}; in brackets the people.",
+        row_name="finding and split" if comparison.task == "findings" else "split",
+    )
+
+
+def _counted(row: dict[str, Any] | None, comparison: Comparison) -> Cell:
+    if row is None:
+        return Cell(text="too few")
+    people = "" if row["people"] is None else f" ({row['people']:,})"
+    of = f"{row['value']:,.0f} of " if comparison.task == "findings" else ""
+    return Cell(text=f"{of}{row['count']:,}{people}")
 
 
 def change_table(comparison: Comparison) -> Table:
@@ -181,7 +297,7 @@ def change_table(comparison: Comparison) -> Table:
         columns=("everybody", *comparison.groups, "levelled down", "the fairness"),
         rows=tuple(rows),
         unit=_unit(comparison),
-        caption=runs_caption(comparison),
+        caption=figures_caption(comparison),
         row_name="intervention",
     )
 
@@ -263,7 +379,9 @@ def _figures(
 def card_record(comparison: Comparison) -> dict[str, Any]:
     """All of it for other programs."""
 
-    def told(one: Estimate) -> dict[str, float | int | None]:
+    def told(one: Estimate | None) -> dict[str, float | int | None] | None:
+        if one is None:
+            return None
         return {"value": one.value, "low": one.low, "high": one.high, "runs": one.runs}
 
     return {
@@ -271,6 +389,8 @@ def card_record(comparison: Comparison) -> dict[str, Any]:
         "column": comparison.column,
         "measures": comparison.measures,
         "gap": list(comparison.ends),
+        "findings": list(comparison.findings),
+        "findings left out": list(comparison.left_out),
         "interventions": [
             {
                 "name": name,
@@ -280,6 +400,8 @@ def card_record(comparison: Comparison) -> dict[str, Any]:
                         "everybody": told(comparison.value(name, split)),
                         "groups": {group: told(comparison.value(name, split, group)) for group in comparison.groups},
                         "gap": told(comparison.gap(name, split)),
+                        "gap over people": told(comparison.gap_over_people(name, split)),
+                        "best and worst": list(comparison.ends_on(name, split)),
                         "gap change": told(comparison.gap_change(name, split)),
                         "narrowing": told(comparison.narrowing(name, split)),
                     }
@@ -304,6 +426,8 @@ def tables_of(comparison: Comparison) -> Iterator[Table]:
     """What a terminal shows."""
     yield gap_table(comparison)
     yield change_table(comparison)
+    yield from people_tables(comparison)
+    yield count_table(comparison)
 
 
 def _unit(comparison: Comparison) -> Unit:
@@ -316,12 +440,37 @@ def runs_caption(comparison: Comparison) -> str:
     return f"Means of {runs} runs, in brackets 95 % intervals over runs." if runs >= LEAST_SEEDS else "Means of runs."
 
 
+def figures_caption(comparison: Comparison) -> str:
+    """The same, and over which findings means are."""
+    return runs_caption(comparison) + _averaged(comparison)
+
+
+def _averaged(comparison: Comparison) -> str:
+    if not comparison.findings:
+        return ""
+    over = f" Everybody's and groups' figures are means over {', '.join(comparison.findings)}."
+    if not comparison.left_out:
+        return over
+    return (
+        f"{over[:-1]}; not over {', '.join(comparison.left_out)}, which not every group has on every split, both "
+        "present and absent."
+    )
+
+
 def _cell(one: Estimate, *, note: str | None = None) -> Cell:
     return Cell(one.value, one.low, one.high, note=note)
 
 
 def _mean(one: Estimate, comparison: Comparison) -> str:
     return f"{one.value:.3f}" if comparison.task == "findings" else f"{100 * one.value:.1f} points"
+
+
+def _signed(one: Estimate, comparison: Comparison) -> str:
+    """A figure of any sign with its interval."""
+    low, high = (float("nan") if end is None else end for end in (one.low, one.high))
+    if comparison.task == "findings":
+        return f"{one.value:.3f} [{low:.3f} to {high:.3f}]"
+    return f"{100 * one.value:.1f} points [{100 * low:.1f} to {100 * high:.1f}]"
 
 
 def _told(one: Estimate, comparison: Comparison) -> str:

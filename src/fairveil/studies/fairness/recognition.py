@@ -147,13 +147,14 @@ def differences(settings: FairFaces) -> list[str]:
         said.append(
             f"Networks: {names} at {subjects.size} pixels, {first.training.epochs} epochs of batches of "
             f"{first.training.batch_size}, instead of 112 pixels, 120 epochs and 512. In batches that small the mean "
-            "losses of groups differ much by chance, so that a penalty of the same α does more harm."
+            "losses of groups differ much by chance. Whether a penalty of the same α does more harm for that was not "
+            "tested."
         )
     margins = any(isinstance(one, GroupMargins) for one in settings.schemes.values())
     if margins and first.training.epochs == SMALL.training.epochs:
         said.append(
-            f"Larger margins change next to nothing in {first.training.epochs} epochs, after which faces are hardly "
-            "nearer to their own identity than to others by the usual margin: fair-margins-angles trains longer."
+            f"Larger margins were seen to change next to nothing in {first.training.epochs} epochs. Why was not "
+            "tested; fair-margins-angles trains longer."
         )
     said.append(
         f"Runs: {settings.runs}, where the text has one; changes are run by run, and their intervals over runs say "

@@ -57,7 +57,7 @@ def scheme_tables(settings: FairXrays, results: Results[FairXray]) -> list[Table
                 ),
                 unit="AUC",
                 caption=_caption(comparison) + " As in the text gaps have no sign, each of a run, and their average is "
-                "that of the five; the table of gaps below has the sign.",
+                "that of the findings; the table of gaps below has the sign.",
                 row_name="scheme and task",
             )
             tables += beside(ours, published_table(number).table())
@@ -195,7 +195,9 @@ def _cell(settings: FairXrays, comparison: Comparison, scheme: str, task: str, s
     label = _TASKS[task]
     groups = {"M": settings.patients.focus, "F": settings.patients.other}
     if what == "gap":
-        return cell(estimate(_gaps(settings, comparison, scheme, split, FINDINGS if label == MEAN else (label,))))
+        return cell(
+            estimate(_gaps(settings, comparison, scheme, split, comparison.findings if label == MEAN else (label,)))
+        )
     if what == "penalty":
         kind = next((one for name, one in _PENALTIES.items() if scheme.startswith(name)), _PENALTIES["Eq. Loss"])
         return cell(comparison.value(scheme, split, label=label, measure=kind().kind))
@@ -271,6 +273,7 @@ def _study(name: str, title: str, question: str, source: str, tables: Any, small
         figures=others.get("figures", no_figures),
         resolve=resolve,
         data=attrgetter("patients.data"),
+        revision=2,  # means are over findings that everybody and all groups have
     )
 
 
