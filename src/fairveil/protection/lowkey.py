@@ -114,7 +114,7 @@ class LowKey(BaseModel):
         return self
 
 
-_LIGHT: dict[str, Any] = {
+_SHARED: dict[str, Any] = {
     "steps": 25,
     "alpha": 0.03,
     "smoothing": "alternate",
@@ -125,9 +125,9 @@ _LIGHT: dict[str, Any] = {
 """What the strengths share: found on the frontier of protection against what people see (study `lowkey-frontier`)."""
 
 PRESETS: dict[str, LowKey] = {
-    "low": LowKey(step_size=0.00065, chroma=0.3, gradient_sigma=1.0, **_LIGHT),
-    "medium": LowKey(step_size=0.0011, chroma=0.1, gradient_sigma=1.5, **_LIGHT),
-    "high": LowKey(step_size=0.0022, chroma=0.1, gradient_sigma=1.5, **_LIGHT),
+    "low": LowKey(step_size=0.00065, chroma=0.3, gradient_sigma=1.0, **_SHARED),
+    "medium": LowKey(step_size=0.0011, chroma=0.1, gradient_sigma=1.5, **_SHARED),
+    "high": LowKey(step_size=0.0022, chroma=0.1, gradient_sigma=1.5, **_SHARED),
     "lowkey": LowKey(canvas="photo"),
     "small": LowKey(canvas="photo", alpha=0.08),
 }
@@ -135,7 +135,7 @@ PRESETS: dict[str, LowKey] = {
 
 
 APART = 1.0
-"""The weight of `LowKey.apart` where photos of a run are to be kept apart: measured in study `lowkey-apart`."""
+"""The weight of `LowKey.apart` where photos of a run are to be kept apart; study `lowkey-apart` measures it."""
 
 
 def preset(name: str) -> LowKey:
