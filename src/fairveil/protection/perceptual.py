@@ -47,12 +47,8 @@ class LPIPS(nn.Module):
         heads: list[Tensor] = []
         while (name := f"conv{len(convolutions)}.kernel") in parameters:
             kernel, bias = parameters[name], parameters[f"conv{len(convolutions)}.bias"]
-            size, inputs, outputs = kernel.shape[0], kernel.shape[2], kernel.shape[3]
-            stride, padding = (4, 2) if size == 11 else (1, size // 2)
-            convolution = nn.Conv2d(inputs, outputs, size, stride, padding)
-            convolution.weight.data = (
-                torch.from_numpy(kernel).permute(3, 2, 0, 1).contiguous(memory_format=torch.channels_last)
-            )
+            weight = torch.from_numpy(kernel).permute(3, 2, 0, 1)
+            convolution = _BlockConvolution(weight) if len(weight[0, 0]) == 11 else _convolution(weight)
             convolution.bias.data = torch.from_numpy(bias)  # type: ignore[union-attr]
             convolutions.append(convolution)
         for depth in range(5):
@@ -100,6 +96,35 @@ class LPIPS(nn.Module):
     def forward(self, images: Tensor, others: Tensor) -> Tensor:
         """LPIPS between two batches of RGB images (B, 3, H, W) in [0, 1]: shape (B,)."""
         return self.distance(self.features(images), self.features(others))
+
+
+def _convolution(weight: Tensor) -> nn.Conv2d:
+    """A convolution of a kernel (O, I, K, K) that keeps the size of a picture; its bias is still to be set."""
+    outputs, inputs, size = weight.shape[:3]
+    convolution = nn.Conv2d(inputs, outputs, size, padding=size // 2)
+    convolution.weight.data = weight.contiguous(memory_format=torch.channels_last)
+    return convolution
+
+
+class _BlockConvolution(nn.Conv2d):
+    """AlexNet's first convolution, 11 by 11 with stride 4 and padding 2, as one of 3 by 3 over blocks of 4 by 4 pixels.
+
+    It gives the same as `torch.nn.functional.conv2d(pictures, weight, bias, stride=4, padding=2)`, whose gradient
+    with respect to the pictures is slower on processors.
+
+    Args:
+        weight: the kernel, (64, 3, 11, 11); the bias is still to be set.
+    """
+
+    def __init__(self, weight: Tensor) -> None:
+        super().__init__(48, len(weight), 3)
+        blocks = F.pad(weight, (0, 1, 0, 1)).view(-1, 3, 3, 4, 3, 4)  # outputs, color, row, y, column, x
+        blocks = blocks.permute(0, 1, 3, 5, 2, 4).flatten(1, 3)  # channels in the order of `pixel_unshuffle`
+        self.weight.data = blocks.contiguous(memory_format=torch.channels_last)
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        below, right = (4 * ((side - 7) // 4 + 3) - side - 2 for side in pictures.shape[2:])
+        return super().forward(F.pixel_unshuffle(F.pad(pictures, (2, right, 2, below)), 4))
 
 
 def psnr(images: Tensor, others: Tensor) -> Tensor:
