@@ -315,7 +315,10 @@ CHAPTER_3: tuple[Study[Any, Any], ...] = (
         },
         figures=partial(variations.frontier_figures, left_out=True),
         small={"people": MANY},
-        only_paper=("literal, α 0.08, without FaceRes", "literal, α 0.2, without FaceRes"),
+        only_paper=(
+            *(f"literal, α {alpha}, without FaceRes" for alpha in ("0.08", "0.2")),
+            *(f"Fawkes, high, without {family}" for family in ("FaceRes", "MobileFaceNet")),
+        ),
     ),
     _rows(
         "lowkey-apart",
