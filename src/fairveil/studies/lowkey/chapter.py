@@ -287,7 +287,7 @@ CHAPTER_3: tuple[Study[Any, Any], ...] = (
             "1 recogniser, a layer trained": Variation(recognizers=_ONE, adapted_on=_OWN),
             "1 recogniser, its network trained": Variation(recognizers=_ONE, retrained_on=_OWN, defenders=_ONE),
         },
-        small={"people": SMALL_TOWN},
+        small={"people": SMALL_TOWN, "attack": PRESETS["medium"]},
     ),
     _rows(
         "lowkey-frontier",

@@ -10,13 +10,13 @@ from fairveil.data import FaceTable
 from fairveil.errors import FairveilError
 from fairveil.faces.rates import Rate, rate
 from fairveil.faces.zoo import DEFAULT_ENSEMBLE
-from fairveil.protection.lowkey import LowKey
+from fairveil.protection.lowkey import PRESETS, LowKey
 from fairveil.report.tables import Table, pivot
 from fairveil.studies.lowkey.detected import Area, area_under_curve, scores_of, train_detector
 from fairveil.studies.lowkey.pairs import face_pairs
 from fairveil.studies.lowkey.people import People, altered, cast, resolve
 from fairveil.studies.lowkey.protected import Attack, protected_photos
-from fairveil.studies.lowkey.transfer import FAST, RecognizerName, differences_of, tiny
+from fairveil.studies.lowkey.transfer import RecognizerName, differences_of, tiny
 from fairveil.studies.study import Measurement, Results, Study, Trial
 from fairveil.studies.workbench import Workbench
 
@@ -45,7 +45,7 @@ class Detection(BaseModel):
 
     people: People = People(strangers=200)
     recognizers: tuple[RecognizerName, ...] = DEFAULT_ENSEMBLE
-    attack: LowKey = FAST
+    attack: LowKey = PRESETS["medium"]
     trained_on: int = Field(48, ge=1)
     judged_on: int = Field(24, ge=0)
     saved: tuple[str, ...] = ("none", "JPEG 90", "JPEG 75", "half size and back")

@@ -13,12 +13,12 @@ from fairveil.errors import FairveilError
 from fairveil.faces.embedding import Embeddings
 from fairveil.faces.rates import rate
 from fairveil.faces.zoo import DEFAULT_ENSEMBLE, ZOO, load_recognizer
-from fairveil.protection.lowkey import LowKey
+from fairveil.protection.lowkey import PRESETS, LowKey
 from fairveil.report.tables import Table, pivot
 from fairveil.studies.lowkey.alterations import HANDLING
 from fairveil.studies.lowkey.people import People, altered, cast, embedded, resolve
 from fairveil.studies.lowkey.protected import Attack, protected_photos
-from fairveil.studies.lowkey.transfer import FAST, RecognizerName, differences_of, tiny
+from fairveil.studies.lowkey.transfer import RecognizerName, differences_of, tiny
 from fairveil.studies.study import Measurement, Results, Study, Trial
 from fairveil.studies.workbench import Workbench
 
@@ -42,7 +42,7 @@ class Handling(BaseModel):
     people: People = People()
     recognizers: tuple[RecognizerName, ...] = DEFAULT_ENSEMBLE
     defenders: tuple[RecognizerName, ...] = tuple(ZOO)
-    attack: LowKey = FAST
+    attack: LowKey = PRESETS["medium"]
     handled: tuple[str, ...] = tuple(HANDLING)
     seed: int = 0
 

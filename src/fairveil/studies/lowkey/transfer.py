@@ -282,7 +282,12 @@ def differences_of(people: People, attack: LowKey, gallery_photos: int | None = 
             f"Data: {people.data} instead of FaceScrub or UMDFaces. Its gallery is far smaller than their 100,000 "
             "photos and more, so rank 50 is a much larger share of it and the harder test for a protection."
         )
-    if attack.smoothing != "both" or not attack.mirror:
+    if attack.step_rule != "sign":
+        said.append(
+            f"Attack: as `fairveil protect` does it: {attack.steps} steps along the gradient instead of its sign, on "
+            "the face alone, with little color."
+        )
+    elif attack.smoothing != "both" or not attack.mirror:
         said.append("Attack: smoothing in turns and no mirrored face (a quarter of the work), on the face alone.")
     said.append("The commercial services are not run; where published, their figures are shown.")
     return said
