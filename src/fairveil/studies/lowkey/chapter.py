@@ -317,7 +317,7 @@ CHAPTER_3: tuple[Study[Any, Any], ...] = (
         small={"people": MANY},
         only_paper=(
             *(f"literal, α {alpha}, without FaceRes" for alpha in ("0.08", "0.2")),
-            *(f"Fawkes, high, without {family}" for family in ("FaceRes", "MobileFaceNet")),
+            *(f"Fawkes, high, without {family}" for family in ("dlib", "FaceRes", "MobileFaceNet")),
         ),
     ),
     _rows(
