@@ -48,7 +48,8 @@ class Standing:
         poisoned_accuracy: on clean test images, of the networks that were trained on poison.
         p_value: how likely the trials are to come out so well if the defense does nothing, corrected for the number of
             defenses (Bonferroni); None of no defense.
-        worst_aim: where aims come more than once, the one that succeeds most often under the defense, and how often.
+        worst_aim: where aims come more than once, the one that succeeds most often under the defense, and how often;
+            None where it does not do so more often than the others beyond chance, the number of aims considered.
     """
 
     name: str
@@ -276,7 +277,24 @@ def _worst_aim(found: Sequence[Outcome]) -> tuple[str, Rate] | None:
         return None
     rates = {aim: pooled(hits) for aim, hits in by_aim.items()}
     worst = max(rates, key=lambda aim: rates[aim].value)
+    others = [hit.rate for aim, hits in by_aim.items() if aim != worst for hit in hits]
+    if not others or len(by_aim) * _p_above([hit.rate for hit in by_aim[worst]], others) >= LEVEL:
+        return None
     return worst, rates[worst]
+
+
+def _p_above(some: Sequence[float], others: Sequence[float]) -> float:
+    """How likely the first would be so far above the others if all were drawn alike, by permutation."""
+    if np.mean(some) <= np.mean(others):
+        return 1.0
+    if {*some, *others} <= {0.0, 1.0}:  # Fisher's exact test
+        all_hits, hits = int(sum(some) + sum(others)), int(sum(some))
+        return float(stats.hypergeom.sf(hits - 1, len(some) + len(others), all_hits, len(some)))
+    test = stats.permutation_test(
+        (some, others), lambda one, other, axis: np.mean(one, axis=axis) - np.mean(other, axis=axis),
+        alternative="greater", n_resamples=_RESAMPLES, vectorized=True, rng=0,
+    )  # fmt: skip
+    return float(test.pvalue)
 
 
 def _p_value(lower: Sequence[Hits], higher: Sequence[Hits]) -> float:
