@@ -414,7 +414,10 @@ def test_intervals_between_groups_are_as_wide_as_all_pairs_of_them_ask_for(compa
         two, many = what(comparison), what(eight)
         assert two.value == pytest.approx(many.value)
         assert many.high - many.low == pytest.approx(wider * (two.high - two.low))
-    assert "99.76 % each, so that those of all pairs of the 8 groups hold at once" in gap_table(eight).caption
+    assert (
+        "99.76 % each, so that those of all of the 8 groups, or of all pairs of them, hold at once"
+        in gap_table(eight).caption
+    )
     assert "at once" not in gap_table(comparison).caption
     assert card_record(eight)["confidence"] == pairs_confidence(8)
 

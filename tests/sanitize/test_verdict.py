@@ -184,6 +184,17 @@ def test_an_aim_that_does_worse_is_named_of_attacks_on_many_pictures_too():
     assert (aim, rate.value) == ("aim 1", pytest.approx(0.4))
 
 
+@pytest.mark.parametrize("pictures", [1, 100])
+def test_one_trial_of_an_aim_is_compared_with_the_others(pictures):
+    """As where three trials have two aims: the least such a permutation test can give is far from certain."""
+    found = {
+        name: [one.model_copy(update={"aim": aim}) for one, aim in zip(made, "abb", strict=True)]
+        for name, hits in {"Baseline": [pictures] * 3, "X": [pictures, 0, 0]}.items()
+        for made in [outcomes(hits, pictures=pictures)]
+    }
+    assert judge("backdoor", found, "Baseline").standings[0].worst_aim is None
+
+
 def judge_aims(hits):
     found = {"Baseline": outcomes([1] * 20, aims=2), "mixup": outcomes(hits, aims=2)}
     return judge("backdoor", found, "Baseline").recommendation

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 from scipy import stats
 
-from fairveil.comparisons import CONFIDENCE, pairs_confidence
+from fairveil.comparisons import CONFIDENCE, groups_confidence, pairs_confidence
 from fairveil.errors import FairveilError
 from fairveil.fair.experiments import SILENT, Experiment, Told, measure_once
 from fairveil.fair.interventions import AnyIntervention, Task, baseline_of
@@ -148,13 +148,13 @@ class Comparison:
 
     @property
     def confidence(self) -> float:
-        """Of each interval of a group or of a difference between two, see `fairveil.comparisons.pairs_confidence`.
+        """Of each interval of a group or of a difference between two, see `fairveil.comparisons.groups_confidence`.
 
         Groups to set in relation are picked by their figures, and losses are looked for among all groups. With this
-        confidence the intervals of all pairs of groups hold at once, for one intervention on one split. Of two groups
-        nothing is picked, and it is 95 %.
+        confidence the intervals of all pairs of groups hold at once, and so do those of all groups, for one
+        intervention on one split. Of two groups nothing is picked, and it is 95 %.
         """
-        return pairs_confidence(len(self.groups))
+        return groups_confidence(len(self.groups))
 
     @cached_property
     def ends(self) -> tuple[str, str]:
@@ -241,7 +241,7 @@ class Comparison:
             confidence: of all pairs together.
         """
         mine, theirs = (self.by_seed(intervention, split, one, label=label) for one in (group, other))
-        return _differences(mine, theirs, pairs_confidence(len(self.groups), confidence=confidence))
+        return _differences(mine, theirs, groups_confidence(len(self.groups), confidence=confidence))
 
     def gap(self, intervention: str, split: str, *, label: str | None = None) -> Estimate:
         """By how much the group best off at the baseline does better than the one worst off there, or less than 0.
@@ -336,7 +336,7 @@ class Comparison:
             confidence: of all pairs together.
         """
         column, groups = column or self.column, groups or self.groups
-        each = pairs_confidence(len(groups), confidence=confidence)
+        each = groups_confidence(len(groups), confidence=confidence)
         spread = self.widening(intervention, split, column, groups, confidence=each)
         if not spread.told:
             return ""

@@ -482,7 +482,7 @@ def _all_at_once(comparison: Comparison) -> str:
         return ""
     return (
         f" Those of changes of groups and of differences between groups are wider, {100 * confidence:.4g} % each, so "
-        f"that those of all pairs of the {groups} groups hold at once."
+        f"that those of all of the {groups} groups, or of all pairs of them, hold at once."
     )
 
 
