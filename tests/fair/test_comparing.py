@@ -13,6 +13,7 @@ from fairveil.errors import FairveilError
 from fairveil.fair.comparing import SPLITS, Comparison, Estimate, compare, estimate, fitted_to
 from fairveil.fair.experiments import Measured
 from fairveil.fair.gerrymandering import bystanders, drifts, frame_of
+from fairveil.fair.groups import groups_of
 from fairveil.fair.interventions import (
     DisparateImpact,
     EqualLoss,
@@ -467,7 +468,7 @@ def test_groups_that_are_not_compared_are_named(comparison):
     found = replace(comparison, scores=rare, trained_on=("F", "M", "X", "Y"))
     assert found.left_out_groups == {"X": ("test",), "Y": ("train", "validation", "test")}
     points = sections_of(found)[1].points
-    assert "X is not compared: there are too few of these people on test." in points
+    assert "X is not compared: on test there are fewer than 5 of these people." in points
     assert card_record(found)["groups left out"]["X"] == ["test"]
 
 
@@ -481,7 +482,10 @@ def test_the_gap_of_one_model_is_that_of_two_named_groups_with_an_interval():
         )
     ]  # fmt: skip
     rows = [row for row in rows if row[0] == "test" or row[4] != "c"]
-    experiment = SimpleNamespace(task="recognition", column="tone", measures=dict.fromkeys(SPLITS, "rank-1"))
+    groups = groups_of({"tone": ["a", "b", "c", "rare"]}, "tone")
+    experiment = SimpleNamespace(
+        task="recognition", column="tone", measures=dict.fromkeys(SPLITS, "rank-1"), groups=groups
+    )
     table = single_table(experiment, pl.DataFrame(rows, schema=SCORES, orient="row"))
     gap = dict(table.rows)["test (rank-1)"][-1]
     reach = 0.1 * 2**0.5 * stats.norm.ppf((1 + pairs_confidence(3)) / 2) / stats.norm.ppf(0.975)
@@ -489,3 +493,4 @@ def test_the_gap_of_one_model_is_that_of_two_named_groups_with_an_interval():
     train = dict(table.rows)["train (rank-1)"]
     assert train[-1].high - train[-1].value == pytest.approx(0.1 * 2**0.5)
     assert train[3].text == "too few"
+    assert "Nothing is told of rare: there are fewer than 5 of these people." in table.caption

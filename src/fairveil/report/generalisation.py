@@ -10,7 +10,8 @@ from fairveil.comparisons import family_confidence
 from fairveil.fair.comparing import LEAST_SEEDS, RESOLUTION, SPLITS, Comparison, Estimate, difference_over_people
 from fairveil.fair.experiments import Experiment
 from fairveil.fair.gerrymandering import bystanders, drifts
-from fairveil.fair.scores import MEAN, POSITIVES
+from fairveil.fair.interventions import Task
+from fairveil.fair.scores import LEAST_PEOPLE, MEAN, POSITIVES
 from fairveil.report.sections import Section, write_sections
 from fairveil.report.tables import Cell, Table, Unit
 
@@ -99,11 +100,17 @@ def sections_of(comparison: Comparison) -> list[Section]:
 def left_out(comparison: Comparison) -> list[str]:
     """Groups that are not compared, a sentence each."""
     return [
-        f"{group} is not compared: there are too few of these people on {' and '.join(splits)}."
+        f"{group} is not compared: on {' and '.join(splits)} there are {_too_few(comparison.task)}."
         if splits
         else f"{group} is not compared."
         for group, splits in comparison.left_out_groups.items()
     ]
+
+
+def _too_few(task: Task) -> str:
+    """Why there are no figures of a group."""
+    people = f"fewer than {LEAST_PEOPLE} of these people"
+    return people if task == "recognition" else f"{people}, or no finding that some of them have and others have not"
 
 
 def reading(comparison: Comparison, intervention: str) -> str:
@@ -360,13 +367,16 @@ def single_table(experiment: Experiment, scores: pl.DataFrame) -> Table:
         cells = [Cell(*found[name]) if name in found else Cell(text="too few") for name in ("", *names)]
         rows.append((f"{split} ({experiment.measures[split]})", (*cells, _best_less_worst(found))))
     compared = max(len(found) - 1 for found in groups.values())
+    there = getattr(experiment, "groups", None)  # experiments of other people's need not have them
+    untold = [] if there is None else [name for name in there.names if name not in names]
     return Table(
         title=f"By {experiment.column}",
         columns=("everybody", *names, "best less worst"),
         rows=tuple(rows),
         unit="AUC" if experiment.task == "findings" else "%",
         caption="Intervals: 95 %, people taken for the sample."
-        + (" Those of the best less the worst hold for all pairs of groups at once." if compared > 2 else ""),
+        + (" Those of the best less the worst hold for all pairs of groups at once." if compared > 2 else "")
+        + (f" Nothing is told of {', '.join(untold)}: there are {_too_few(experiment.task)}." if untold else ""),
         row_name="split",
     )
 
