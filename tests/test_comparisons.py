@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
+from scipy import stats
 
-from fairveil.comparisons import family_confidence, pairs_confidence
+from fairveil.comparisons import family_confidence, groups_confidence, pairs_confidence
 
 
 @pytest.mark.parametrize("groups", [2, 3, 8, 16])
@@ -18,3 +19,12 @@ def test_statements_share_what_may_be_wrong():
     assert family_confidence(1) == pytest.approx(0.95)
     assert family_confidence(50) == pytest.approx(0.999)
     assert family_confidence(0) == pytest.approx(0.95)
+
+
+def test_what_is_said_of_each_of_some_groups_and_of_each_pair_holds_at_once():
+    random = np.random.default_rng(0).normal(size=(400_000, 3))
+    reach = stats.norm.ppf((1 + groups_confidence(3)) / 2)
+    assert np.mean(np.abs(random).max(1) > reach) < 0.051
+    assert np.mean(np.ptp(random, axis=1) / 2**0.5 > reach) < 0.05
+    assert groups_confidence(2) == 0.95
+    assert all(groups_confidence(groups) == pairs_confidence(groups) for groups in range(4, 17))

@@ -35,6 +35,22 @@ def pairs_confidence(groups: int, *, confidence: float = CONFIDENCE) -> float:
     return float(1 - 2 * stats.norm.sf(reach))
 
 
+def groups_confidence(groups: int, *, confidence: float = CONFIDENCE) -> float:
+    """Of each interval, so that those of all groups and those of all differences between two of them hold at once each.
+
+    Of three groups there are three pairs that hang together and three groups that need not, so the latter decide.
+
+    Args:
+        groups: how many are compared with each other; of two nothing is corrected.
+        confidence: of all intervals together.
+
+    >>> round(groups_confidence(3), 4), groups_confidence(8) == pairs_confidence(8)
+    (0.9833, True)
+    """
+    pairs = pairs_confidence(groups, confidence=confidence)
+    return pairs if groups <= 2 else max(pairs, family_confidence(groups, confidence=confidence))
+
+
 def family_confidence(statements: int, *, confidence: float = CONFIDENCE) -> float:
     """Of each interval, so that as many statements, however they hang together, all hold at once (Bonferroni).
 

@@ -1,6 +1,7 @@
 """The audit as a whole: what is counted, compared, warned of, and refused."""
 
 from fractions import Fraction
+from types import SimpleNamespace
 
 import numpy as np
 import polars as pl
@@ -9,9 +10,11 @@ import torch
 import torch.nn.functional as F
 from fairlearn.metrics import MetricFrame
 
-from fairveil.audit.auditing import audit, in_percent, metric_frame
+from fairveil.audit.auditing import MaskedBias, audit, in_percent, metric_frame
+from fairveil.audit.bias import FairPoint
 from fairveil.audit.imbalance import Shares
 from fairveil.errors import FairveilError
+from fairveil.faces.rates import Ratio
 from fairveil.faces.searching import searches
 from fairveil.faces.vectors import Embeddings, vector_column
 from fairveil.report.audit import audit_record, masked_tables, reading, sections_of, sensitivity_reading
@@ -61,6 +64,59 @@ def test_a_test_set_like_the_train_set_hides_the_bias_that_a_balanced_one_shows(
     assert found.masked.balanced.value > 1.2 * found.masked.matched.value
     assert "hides bias" in found.masked.warning
     assert found.masked.change.high < 1
+
+
+@pytest.mark.parametrize(
+    ("point", "sentence"),
+    [
+        (FairPoint(None, None, None, 0.0, None), "neither F nor M is missed at any share of M among identities"),
+        (
+            FairPoint(None, None, None, 0.4, 0.9),
+            "cannot be told: by the figures at none, but intervals hold equal errors",
+        ),
+        (FairPoint(0.4, None, None, 0.6, 0.4), "cannot be told: by the figures at 40%, but the interval holds all"),
+        (
+            FairPoint(None, None, None, 0.0, 0.9, "F"),
+            "F is missed more often than M at every share of M among identities",
+        ),
+        (
+            FairPoint(None, None, None, 0.0, 0.9, "M"),
+            "M is missed more often than F at every share of M among identities",
+        ),
+        (FairPoint(0.4, 0.3, None, 0.9, 0.4), "missed equally often where 40% [30% to above the shares tried]"),
+    ],
+)
+def test_where_two_groups_are_missed_equally_often_is_told_no_surer_than_its_interval(point, sentence):
+    curve = SimpleNamespace(kind="identities", focus="M", fair_point=point)
+    found = SimpleNamespace(versus=("F", "M"), curves={"identities": curve}, masked=None, without_masked="")
+    told = next(sensitivity_reading(found))
+    assert sentence in told
+
+
+def test_groups_that_are_never_missed_are_not_said_to_be_missed_unequally():
+    told = next(sensitivity_reading(audit(embeddings_of(20, 20, spread=(0.01, 0.01)), "gender", seeds=2)))
+    assert told.startswith("neither M nor F is missed at any share of F among identities that was tried")
+
+
+@pytest.mark.parametrize(
+    ("balanced", "matched", "what"),
+    [
+        (Ratio(1.02, 0.8, 1.3), Ratio(0.7, 0.5, 0.9), "shows another ratio of errors"),
+        (Ratio(1.5, 1.2, 1.9), Ratio(0.95, 0.7, 1.3), "hides bias"),
+        (Ratio(1.5, 1.2, 1.9), Ratio(2.5, 2.0, 3.2), "exaggerates bias"),
+        (Ratio(1.5, 1.2, 1.9), Ratio(0.5, 0.4, 0.7), "turns the ratio of errors round"),
+        (Ratio(1.5, 1.2, 1.9), Ratio(0.5, 0.2, 1.1), "shows another ratio of errors"),
+    ],
+)
+def test_a_ratio_is_turned_round_only_where_both_can_be_told_from_one(balanced, matched, what):
+    change = Ratio(matched.value / balanced.value, 0.9, 0.99)
+    if change.value > 1:
+        change = Ratio(change.value, 1.1, 3.0)
+    response = SimpleNamespace(
+        error_ratio=lambda place, versus: (balanced, matched)[place], ratio_change=lambda *_: change
+    )
+    masked = MaskedBias(Shares.of("identities", {"F": 1, "M": 9}), True, response, ("F", "M"))
+    assert masked.warning.startswith(f"A test set made up like the train set {what}: ")
 
 
 def test_where_the_train_set_is_told_and_errors_are_too_few_nobody_is_asked_to_tell_it():

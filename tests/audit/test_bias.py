@@ -119,6 +119,40 @@ def test_a_fair_point_beyond_the_shares_has_no_ends(gaps, low, high):
     assert (found.share, found.low, found.high, found.certainty) == (None, low, high, 0)
 
 
+@pytest.mark.parametrize(
+    ("errors", "more"),
+    [
+        ([[60] * 40 + [50] * 40] * 3, "F"),
+        ([[50] * 40 + [60] * 40] * 3, "M"),
+        ([[60] * 40 + [50] * 40] * 2 + [[50] * 80], None),  # equal at one share
+        ([[53] * 20 + [50] * 20 + [100] * 20 + [0] * 20] * 3, None),  # by the figures alone
+    ],
+)
+def test_a_group_is_missed_more_at_every_share_only_where_no_interval_of_the_gap_holds_zero(errors, more):
+    make_up, probes = MakeUp({"F": 40, "M": 40}, {"F": 4000, "M": 4000}), np.full(80, 100)
+    by_draw = np.array([[1, 1]]), np.array([[1, 1]])
+    tallies = [
+        Tally(make_up, probes, {1: np.array(some)}, np.array(some), np.zeros((2, 2), np.int64), by_draw)
+        for some in errors
+    ]
+    found = Response("gender", ("F", "M"), np.repeat([0, 1], 40), 1, tuple(tallies))
+    assert found.fair_point([0.2, 0.4, 0.6], ("F", "M")).more == more
+
+
+def test_of_many_groups_a_fair_point_has_the_interval_of_all_pairs():
+    random = np.random.default_rng(0)
+    errors = [random.binomial(20, 0.5 + shift * np.repeat([1, 0], 30)) for shift in (0.1, 0.0, -0.1)]
+    probes, by_draw = np.full(60, 20), (np.ones((1, 2)), np.ones((1, 2)))
+    make_up = MakeUp({"F": 30, "M": 30}, {"F": 600, "M": 600})
+    tallies = tuple(Tally(make_up, probes, {1: one}, one, np.zeros((2, 2), np.int64), by_draw) for one in errors)
+    two = Response("tone", ("F", "M"), np.repeat([0, 1], 30), 1, tallies)
+    many = Response("tone", ("F", "M", *"ABCDEF"), np.repeat([0, 1], 30), 1, tallies)
+    narrow, wide = (one.fair_point([0.3, 0.5, 0.7], ("F", "M")) for one in (two, many))
+    assert wide.share == narrow.share
+    assert wide.low is None or wide.low < narrow.low
+    assert wide.high is None or wide.high > narrow.high
+
+
 def test_the_change_of_a_ratio_is_that_of_the_ratios():
     found = response_with((25, 0)).ratio_change(0, 1, ("F", "M"))
     assert found.value == pytest.approx(1.5)

@@ -1,6 +1,7 @@
 import json
 from types import SimpleNamespace
 
+import numpy as np
 import polars as pl
 import pytest
 import torch
@@ -178,6 +179,25 @@ def test_where_all_groups_fare_alike_labels_flip_for_one_and_it_is_said_that_non
     named = _compared(AllAlike(), "label-flipping", ("dark", "warm"), 1.0, 1, tmp_path)
     assert named.interventions == ["label-flipping dark=0.05"]
     assert "fare alike" not in capsys.readouterr().err
+
+
+class ByChance(AllAlike):
+    """The same, but for what each run adds to each group on each split."""
+
+    fingerprint = "by chance"
+
+    def measure(self, intervention, *, seed, told):
+        measured = super().measure(intervention, seed=seed, told=told)
+        noise = np.random.default_rng([seed, len(intervention.name)]).normal(scale=0.02, size=len(measured.scores))
+        return Measured(measured.scores.with_columns(value=pl.col("value") + noise), 0.0)
+
+
+def test_groups_that_runs_cannot_tell_apart_are_not_said_to_be_better_and_worse_off(tmp_path, capsys):
+    found = _compared(ByChance(), "label-flipping", (None, None), 1.0, 3, tmp_path)
+    best, worst = found.ends
+    told = " ".join(capsys.readouterr().err.split())
+    assert f"on validation {best} fares best and {worst} worst, which these runs cannot tell from chance" in told
+    assert f"What is done for a group is done for {worst}" in told
 
 
 def test_nobody_is_better_and_worse_off_at_once():

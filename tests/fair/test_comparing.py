@@ -1,15 +1,19 @@
 """What is said of interventions whose effect is known, since the figures are made up."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import polars as pl
 import pytest
+from scipy import stats
 
+from fairveil.comparisons import pairs_confidence
 from fairveil.errors import FairveilError
-from fairveil.fair.comparing import Comparison, Estimate, compare, estimate, fitted_to
+from fairveil.fair.comparing import SPLITS, Comparison, Estimate, compare, estimate, fitted_to
 from fairveil.fair.experiments import Measured
 from fairveil.fair.gerrymandering import bystanders, drifts, frame_of
+from fairveil.fair.groups import groups_of
 from fairveil.fair.interventions import (
     DisparateImpact,
     EqualLoss,
@@ -20,7 +24,15 @@ from fairveil.fair.interventions import (
     intervention,
 )
 from fairveil.fair.scores import SCORES
-from fairveil.report.generalisation import card_record, count_table, people_tables, reading, sections_of
+from fairveil.report.generalisation import (
+    card_record,
+    count_table,
+    gap_table,
+    people_tables,
+    reading,
+    sections_of,
+    single_table,
+)
 
 # by intervention, split and group: what a run comes to, but for what its seed adds
 FIGURES = {
@@ -344,3 +356,141 @@ def test_of_many_bystanders_that_nothing_happened_to_hardly_any_is_said_to_have_
         )  # fmt: skip
         named += any(one.effect for one in bystanders(found))
     assert named <= 1
+
+
+def card_of_equals(groups, runs, random, *, scatter=1.0):
+    """A card whose groups fare alike but for what each run adds, half of it on all splits alike."""
+    rows = []
+    for name, times in (("baseline", 1.0), ("min-max", scatter)):
+        shared, own = random.normal(size=(1, groups, runs)), random.normal(size=(3, groups, runs))
+        values = 0.7 + 0.02 * times * (shared + own) / 2**0.5
+        for (part, group, run), value in np.ndenumerate(values):
+            rows.append((name, run, SPLITS[part], "rank-1", "", "tone", f"tone {group}", value, None, None, 9, 9))
+        for (part, run), value in np.ndenumerate(values.mean(axis=1)):
+            rows.append((name, run, SPLITS[part], "rank-1", "", "", "", value, None, None, 9, 9))
+    schema = {"intervention": pl.String, "seed": pl.Int64, **SCORES}
+    return Comparison(
+        "recognition", "tone", dict.fromkeys(SPLITS, "rank-1"), dict.fromkeys(("baseline", "min-max"), "baseline"),
+        pl.DataFrame(rows, schema=schema, orient="row"), {}, {"min-max": "train"},
+    )  # fmt: skip
+
+
+def test_of_many_cards_of_eight_equal_groups_hardly_any_tells_a_gap_or_a_change_or_who_is_ahead():
+    """Uncorrected, a third tells a gap on validation; see `bench/false_statements.py` for more."""
+    random = np.random.default_rng(0)
+    cards = [card_of_equals(8, 6, random) for _ in range(20)]
+    assert sum(card.gap("baseline", "validation").told for card in cards) <= 3
+    assert sum(card.gap_change("min-max", "validation").told for card in cards) <= 3
+    assert sum("ahead" in reading(card, "min-max") for card in cards) <= 3
+    assert sum("levelled down" in reading(card, "min-max") for card in cards) <= 2
+    lost = [[one.told for one in card.group_changes("min-max", "test").values()] for card in cards]
+    assert sum(map(any, lost)) <= 3
+
+
+def test_runs_that_scatter_more_are_not_told_as_groups_that_moved_apart():
+    """The spread is larger in each run, since each has another group ahead: no two groups moved apart."""
+    random = np.random.default_rng(0)
+    cards = [card_of_equals(8, 10, random, scatter=2.0) for _ in range(20)]
+    assert sum(card.narrowing("min-max", "test").value < 0 for card in cards) >= 19
+    assert sum(card.outcome("min-max") != "no narrowing" for card in cards) <= 2
+
+
+def with_equals(comparison, more):
+    """The same with more groups that fare like F."""
+    theirs = comparison.scores.filter(pl.col("group") == "F")
+    others = [theirs.with_columns(group=pl.lit(f"G{number}")) for number in range(more)]
+    return replace(comparison, scores=pl.concat([comparison.scores, *others]))
+
+
+def test_intervals_between_groups_are_as_wide_as_all_pairs_of_them_ask_for(comparison):
+    eight = with_equals(comparison, 6)
+    assert (comparison.confidence, eight.confidence) == (0.95, pairs_confidence(8))
+    wider = stats.t.ppf((1 + pairs_confidence(8)) / 2, 2) / stats.t.ppf(0.975, 2)
+    for what in (
+        lambda card: card.gap("baseline", "test"),
+        lambda card: card.gap_change("min-max", "test"),
+        lambda card: card.narrowing("min-max", "test"),
+        lambda card: card.group_changes("min-max", "test")["F"],
+    ):
+        two, many = what(comparison), what(eight)
+        assert two.value == pytest.approx(many.value)
+        assert many.high - many.low == pytest.approx(wider * (two.high - two.low))
+    assert (
+        "99.76 % each, so that those of all of the 8 groups, or of all pairs of them, hold at once"
+        in gap_table(eight).caption
+    )
+    assert "at once" not in gap_table(comparison).caption
+    assert card_record(eight)["confidence"] == pairs_confidence(8)
+
+
+def test_over_people_too_intervals_of_the_gap_hold_for_all_pairs_of_groups(comparison):
+    two, many = (with_people(card, 0.03) for card in (comparison, with_equals(comparison, 6)))
+    found, wider = two.gap_over_people("baseline", "test"), many.gap_over_people("baseline", "test")
+    assert wider.high - wider.value == pytest.approx(
+        stats.norm.ppf((1 + pairs_confidence(8)) / 2) / stats.norm.ppf(0.975) * (found.high - found.value)
+    )
+    (table,) = people_tables(many)
+    assert "hold for all pairs of groups at once" in table.caption
+
+
+def test_what_is_true_of_one_of_eight_groups_is_still_told(comparison):
+    eight = with_equals(comparison, 6)
+    assert eight.outcome("min-max") == comparison.outcome("min-max") == "carried over"
+    assert eight.levelled_down("min-max") == "yes"
+
+
+def test_without_an_interval_behind_it_nothing_is_said_to_have_levelled_down(comparison):
+    noise = np.array([0.1, -0.02, -0.05])
+    rough = moved(comparison, "equal-loss 1", "test", "M", -0.02)  # closer by the means, and everybody lost
+    rough = replace(
+        rough,
+        scores=rough.scores.with_columns(
+            value=pl.when((pl.col("intervention") == "equal-loss 1") & (pl.col("group") == "M"))
+            .then(pl.col("value") + pl.col("seed").replace_strict({0: noise[0], 1: noise[1], 2: noise[2]}))
+            .otherwise(pl.col("value"))
+        ),
+    )
+    assert rough.levelled_down("equal-loss 1") == "no"
+    assert "levelled down" not in reading(rough, "equal-loss 1")
+
+
+def test_who_is_first_by_chance_is_not_said_to_be_ahead():
+    random = np.random.default_rng(3)
+    card = card_of_equals(4, 5, random)
+    told = reading(card, "min-max")
+    assert "the means of the baseline put tone" in told and "which these runs cannot tell from chance" in told
+    assert "ahead" not in told
+
+
+def test_groups_that_are_not_compared_are_named(comparison):
+    theirs = comparison.scores.filter(pl.col("group") == "F", pl.col("split") != "test")
+    rare = pl.concat([comparison.scores, theirs.with_columns(group=pl.lit("X"))])
+    found = replace(comparison, scores=rare, trained_on=("F", "M", "X", "Y"))
+    assert found.left_out_groups == {"X": ("test",), "Y": ("train", "validation", "test")}
+    points = sections_of(found)[1].points
+    assert "X is not compared: on test there are fewer than 5 of these people." in points
+    assert card_record(found)["groups left out"]["X"] == ["test"]
+
+
+def test_the_gap_of_one_model_is_that_of_two_named_groups_with_an_interval():
+    rows = [
+        (split, "rank-1", "", column, group, value, low, high, 50, 50)
+        for split in SPLITS
+        for column, group, value, low, high in (
+            ("", "", 0.6, 0.5, 0.7), ("tone", "a", 0.7, 0.6, 0.8), ("tone", "b", 0.5, 0.4, 0.6),
+            ("tone", "c", 0.6, 0.5, 0.7),
+        )
+    ]  # fmt: skip
+    rows = [row for row in rows if row[0] == "test" or row[4] != "c"]
+    groups = groups_of({"tone": ["a", "b", "c", "rare"]}, "tone")
+    experiment = SimpleNamespace(
+        task="recognition", column="tone", measures=dict.fromkeys(SPLITS, "rank-1"), groups=groups
+    )
+    table = single_table(experiment, pl.DataFrame(rows, schema=SCORES, orient="row"))
+    gap = dict(table.rows)["test (rank-1)"][-1]
+    reach = 0.1 * 2**0.5 * stats.norm.ppf((1 + pairs_confidence(3)) / 2) / stats.norm.ppf(0.975)
+    assert (gap.value, gap.high - gap.value, gap.note) == (pytest.approx(0.2), pytest.approx(reach), "a less b")
+    train = dict(table.rows)["train (rank-1)"]
+    assert train[-1].high - train[-1].value == pytest.approx(0.1 * 2**0.5)
+    assert train[3].text == "too few"
+    assert "Nothing is told of rare: there are fewer than 5 of these people." in table.caption

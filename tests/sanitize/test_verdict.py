@@ -129,6 +129,82 @@ def test_two_classes_have_two_aims_and_the_interval_says_so():
     assert many.aims == 12 and "different aims" not in many.recommendation + table_of(many).caption
 
 
+def with_prices(**wrong):
+    """Defenses that all hold, and of how many of 200 test pictures networks trained under them are wrong."""
+    found = {"Baseline": outcomes([1] * 20), **{name: outcomes([0] * 20) for name in wrong}}
+    clean = {"Baseline": right_about(200, 20), **{name: right_about(200, count) for name, count in wrong.items()}}
+    return judge("backdoor", found, "Baseline", clean=clean, most_lost=0.2)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (21, "it is not seen to change accuracy (0.5 ["),
+        (19, "it is not seen to change accuracy (−0.5 ["),
+        (20, "it is not seen to change accuracy (0.0 ["),
+        (40, "it costs 10.0 ["),
+        (4, "it costs no accuracy (it gains 8.0 ["),
+    ],
+)
+def test_a_price_is_said_to_be_one_only_where_its_interval_leaves_out_zero(wrong, said):
+    assert said in with_prices(mixup=wrong).recommendation
+
+
+def test_another_defense_is_said_to_cost_less_only_where_intervals_are_apart():
+    assert "costs less" in judge_two(0.10, 0.02)
+    assert "costs less" not in judge_two(0.04, 0.02)
+
+
+def judge_two(dear, cheap):
+    found = {"Baseline": outcomes([1] * 20), "A": outcomes([0] * 20), "B": outcomes([0] * 18 + [1] * 2)}
+    lost = {"Baseline": 0.0, "A": dear, "B": cheap}
+    clean = {name: right_about(200, round(200 * share)) for name, share in lost.items()}
+    verdict = judge("backdoor", found, "Baseline", clean=clean, most_lost=0.2)
+    assert verdict.best.name == "A" and len(verdict.recommended) == 2
+    return verdict.recommendation
+
+
+def test_the_worst_of_many_aims_is_not_said_to_do_worse_by_chance():
+    """Of ten aims of two trials each, one has both of the three successes but by chance."""
+    hits = [0] * 20
+    hits[3] = hits[13] = hits[5] = 1
+    found = {"Baseline": outcomes([1] * 20, aims=10), "mixup": outcomes(hits, aims=10)}
+    verdict = judge("backdoor", found, "Baseline")
+    assert verdict.best.name == "mixup" and verdict.best.worst_aim is None
+    assert "does worse" in judge_aims([0, 1] * 10) and "does worse" not in verdict.recommendation
+
+
+def test_an_aim_that_does_worse_is_named_of_attacks_on_many_pictures_too():
+    hits = [10 + 30 * (number % 4 == 1) for number in range(16)]
+    found = {
+        "Baseline": outcomes([90] * 16, pictures=100, aims=4),
+        "mixup": outcomes(hits, pictures=100, aims=4),
+    }
+    aim, rate = judge("backdoor", found, "Baseline").standings[0].worst_aim
+    assert (aim, rate.value) == ("aim 1", pytest.approx(0.4))
+
+
+@pytest.mark.parametrize("pictures", [1, 100])
+def test_one_trial_of_an_aim_is_compared_with_the_others(pictures):
+    """As where three trials have two aims: the least such a permutation test can give is far from certain."""
+    found = {
+        name: [one.model_copy(update={"aim": aim}) for one, aim in zip(made, "abb", strict=True)]
+        for name, hits in {"Baseline": [pictures] * 3, "X": [pictures, 0, 0]}.items()
+        for made in [outcomes(hits, pictures=pictures)]
+    }
+    assert judge("backdoor", found, "Baseline").standings[0].worst_aim is None
+
+
+def judge_aims(hits):
+    found = {"Baseline": outcomes([1] * 20, aims=2), "mixup": outcomes(hits, aims=2)}
+    return judge("backdoor", found, "Baseline").recommendation
+
+
+def test_one_trial_is_one():
+    said = judged([1], mixup=[0]).recommendation
+    assert "over 1 trial;" in said and "or 1 trial is too few to tell" in said
+
+
 def test_no_defense_is_best_where_the_attack_does_not_work():
     found = {"Baseline": outcomes([1] * 8, clean=1), "X": outcomes([0] * 8, clean=1)}
     verdict = judge("a", found, "Baseline")

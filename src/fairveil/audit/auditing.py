@@ -112,11 +112,16 @@ class MaskedBias:
             return None
         if not balanced.value or not matched.value or change.high is None or change.low <= 1 <= change.high:
             return None
-        shown = balanced.told
-        turned = (balanced.value - 1) * (matched.value - 1) < 0
+        crosses = (balanced.value - 1) * (matched.value - 1) < 0
         less = abs(np.log(matched.value)) < abs(np.log(balanced.value))
-        what = "turns the ratio of errors round" if turned else f"{'hides' if less else 'exaggerates'} bias"
-        what = what if shown or turned else "shows another ratio of errors"
+        if balanced.told and less:
+            what = "hides bias"
+        elif balanced.told and not crosses:
+            what = "exaggerates bias"
+        elif balanced.told and matched.told:
+            what = "turns the ratio of errors round"
+        else:  # which of the two groups is worse off cannot be told of one of the two
+            what = "shows another ratio of errors"
         return (
             f"A test set made up like {self.whose} {what}: on it {self.versus[0]} is missed {matched.value:.2f} times "
             f"as often as {self.versus[1]}, on a balanced gallery {balanced.value:.2f} times "

@@ -103,6 +103,8 @@ class Response:
     def fair_point(self, shares: Sequence[float], versus: tuple[str, str]) -> "FairPoint":
         """Where two groups are missed equally often, as the share of one rises: by straight lines between make-ups.
 
+        Of more than two groups the interval is wide enough for all pairs at once (`pairs_confidence`).
+
         Args:
             shares: of a group in each make-up, rising.
             versus: the two groups.
@@ -116,13 +118,15 @@ class Response:
         rises = len(known) > 0 and gaps[0][known[-1]] > gaps[0][known[0]]
         positive = np.nansum(gaps[1:], axis=1) > 0
         beyond = np.where(positive == rises, -np.inf, np.inf)
-        low, high = np.quantile(np.where(np.isnan(points), beyond, points), [0.025, 0.975], method="nearest")
+        tail = (1 - pairs_confidence(len(self.groups))) / 2
+        low, high = np.quantile(np.where(np.isnan(points), beyond, points), [tail, 1 - tail], method="nearest")
         return FairPoint(
             share=None if np.isnan(measured) else float(measured),
             low=float(np.fmin(low, measured)) if np.isfinite(low) else None,
             high=float(np.fmax(high, measured)) if np.isfinite(high) else None,
             certainty=float(np.mean(~np.isnan(points))),
             nearest=float(shares[known[np.abs(gaps[0][known]).argmin()]]) if len(known) else None,
+            more=self._always_more(gaps[:, known], versus, tail),
         )
 
     def ratio_change(self, make_up: int, against: int, versus: tuple[str, str]) -> Ratio | None:
@@ -147,6 +151,16 @@ class Response:
         beyond = (1 - pairs_confidence(len(self.groups))) / 2
         low, high = np.exp(np.nanquantile(changes, [beyond, 1 - beyond]))
         return Ratio(float(change), float(min(low, change)), float(max(high, change)))
+
+    def _always_more(self, gaps: NDArray[np.float64], versus: tuple[str, str], tail: float) -> str | None:
+        """Which of two groups is missed more often in every make-up, by their gaps as measured and in resamples.
+
+        All gaps have one sign as measured, and in all resamples but so few that no interval of a gap holds 0.
+        """
+        for group, signed in zip(versus, (gaps, -gaps), strict=True):
+            if gaps.size and (signed[0] > 0).all() and (np.mean(~(signed[1:] > 0), axis=0) <= tail).all():
+                return group
+        return None
 
     def _rate(self, group: str, hits: NDArray[Any], trials: NDArray[np.int64]) -> Rate | None:
         """A rate of the people of a group, from hits and trials of every identity; None without any trial."""
@@ -181,7 +195,9 @@ class FairPoint:
         low: lower end of its 95 % interval; None where it lies beyond the shares that were tried.
         high: upper end, likewise.
         certainty: the share of resamples in which there is such a point.
-        nearest: at which of the shares tried the two are nearest to each other; None if they never met in a gallery.
+        nearest: at which of the shares tried the two are nearest to each other; None if they never met in a gallery,
+            or neither is ever missed.
+        more: the group that is missed more often at every share tried, if that can be told from chance.
     """
 
     share: float | None
@@ -189,6 +205,7 @@ class FairPoint:
     high: float | None
     certainty: float
     nearest: float | None
+    more: str | None = None
 
 
 @dataclass(frozen=True)

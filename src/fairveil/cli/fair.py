@@ -220,7 +220,7 @@ def compare(
 
     Example: fairveil fair compare faces.csv --group gender --interventions all --report card.html
     """
-    from fairveil.report.generalisation import card_record, reading, tables_of, write_card
+    from fairveil.report.generalisation import card_record, left_out, reading, tables_of, write_card
     from fairveil.report.rendering import to_terminal
 
     machines = None if report is None else json_beside(report, overwrite=overwrite)
@@ -242,8 +242,8 @@ def compare(
     for table in tables_of(found):
         for part in to_terminal(table, width=results.width):
             results.print(part)
-    for name in found.interventions:
-        results.print(Text(f"- {reading(found, name)}"), soft_wrap=True)
+    for sentence in (*(reading(found, name) for name in found.interventions), *left_out(found)):
+        results.print(Text(f"- {sentence}"), soft_wrap=True)
     results.print(
         "Intervals are over runs on the same people and say nothing of other people, but for those of the table whose "
         "title says so.",
@@ -294,6 +294,16 @@ def _compared(
                         f"By the baseline all groups of {experiment.column} fare alike, so none is better off. What is "
                         f"done for a group is done for {worse}, and what is done to the better one to {better}: name "
                         "others with --worse and --better."
+                    ),
+                    soft_wrap=True,
+                )
+            elif not alone.gap("baseline", "validation").told:
+                talk.print(
+                    Text(
+                        f"By the means of the baseline on validation {alone.ends[0]} fares best and {alone.ends[1]} "
+                        "worst, which these runs cannot tell from chance. What is done for a group is done for "
+                        f"{worse}, and what is done to the better one to {better}: name others with --worse and "
+                        "--better."
                     ),
                     soft_wrap=True,
                 )

@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 from scipy import stats
 
+from fairveil.comparisons import CONFIDENCE, groups_confidence, pairs_confidence
 from fairveil.errors import FairveilError
 from fairveil.fair.experiments import SILENT, Experiment, Told, measure_once
 from fairveil.fair.interventions import AnyIntervention, Task, baseline_of
@@ -38,6 +39,9 @@ Outcome = Literal[
 
 
 LevelledDown = Literal["yes", "perhaps", "no", "too few"]
+
+Movement = Literal["closer", "apart", ""]
+"""What became of a spread of groups, as far as it can be told."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +102,7 @@ class Comparison:
         scores: rows of `fairveil.fair.scores.SCORES`, with the columns intervention and seed before them.
         lacking: by intervention, the highest share of batches in which nothing could be compared.
         fitted: by intervention, the split that it was fitted to, see `fitted_to`.
+        trained_on: all groups that there were, with those of too few people to have scores; () where it is not known.
     """
 
     task: Task
@@ -107,6 +112,7 @@ class Comparison:
     scores: pl.DataFrame
     lacking: dict[str, float]
     fitted: dict[str, str]
+    trained_on: tuple[str, ...] = ()
 
     @property
     def interventions(self) -> list[str]:
@@ -133,6 +139,23 @@ class Comparison:
             )
         return names
 
+    @property
+    def left_out_groups(self) -> dict[str, tuple[str, ...]]:
+        """Groups of the column that are not compared, each with the splits on which there are no scores of it."""
+        on = {split: self.groups_of(self.column, split) for split in SPLITS}
+        every = sorted({*self.trained_on, *(group for found in on.values() for group in found)} - set(self.groups))
+        return {group: tuple(split for split, found in on.items() if group not in found) for group in every}
+
+    @property
+    def confidence(self) -> float:
+        """Of each interval of a group or of a difference between two, see `fairveil.comparisons.groups_confidence`.
+
+        Groups to set in relation are picked by their figures, and losses are looked for among all groups. With this
+        confidence the intervals of all pairs of groups hold at once, and so do those of all groups, for one
+        intervention on one split. Of two groups nothing is picked, and it is 95 %.
+        """
+        return groups_confidence(len(self.groups))
+
     @cached_property
     def ends(self) -> tuple[str, str]:
         """The groups that are best and worst off at the baselines on validation: between them is the gap.
@@ -148,7 +171,10 @@ class Comparison:
 
     def ends_on(self, intervention: str, split: str) -> tuple[str, str]:
         """The groups that are best and worst off on a split by their means; of equals as for `ends`."""
-        means = {group: self.value(intervention, split, group).value for group in self.groups}
+        return self._ends_of(intervention, split, self.column, self.groups)
+
+    def _ends_of(self, intervention: str, split: str, column: str, groups: Sequence[str]) -> tuple[str, str]:
+        means = {group: self.value(intervention, split, group, column=column).value for group in groups}
         best, *_, worst = sorted(sorted(means), key=lambda group: -round(means[group], _DIGITS))
         return best, worst
 
@@ -195,14 +221,33 @@ class Comparison:
         )
 
     def difference(
-        self, intervention: str, split: str, group: str, other: str, *, label: str | None = None
+        self,
+        intervention: str,
+        split: str,
+        group: str,
+        other: str,
+        *,
+        label: str | None = None,
+        confidence: float = CONFIDENCE,
     ) -> Estimate:
-        """By how much a group does better than another."""
+        """By how much a group does better than another; the interval holds for all pairs of groups at once.
+
+        Args:
+            intervention: its name.
+            split: on which.
+            group: the one.
+            other: the other.
+            label: of which; by default all of them.
+            confidence: of all pairs together.
+        """
         mine, theirs = (self.by_seed(intervention, split, one, label=label) for one in (group, other))
-        return _differences(mine, theirs)
+        return _differences(mine, theirs, groups_confidence(len(self.groups), confidence=confidence))
 
     def gap(self, intervention: str, split: str, *, label: str | None = None) -> Estimate:
-        """By how much the group best off at the baseline does better than the one worst off there, or less than 0."""
+        """By how much the group best off at the baseline does better than the one worst off there, or less than 0.
+
+        The interval holds for all pairs of groups at once, since these two are picked.
+        """
         return self.difference(intervention, split, *self.ends, label=label)
 
     def over_people(self, intervention: str, split: str, group: str = "") -> Estimate | None:
@@ -210,27 +255,22 @@ class Comparison:
 
         Its ends are the means of those of the runs. They are right where runs err alike, and wide where they do not.
         """
-        found = self._rows(intervention, split, group).drop_nulls(["low", "high"])
-        if not len(found):
+        key = (intervention, split, self.measures[split], self._overall, self.column if group else "", group)
+        found = [figures for figures in self._figures.get(key, {}).values() if None not in figures]
+        if not found:
             return None
-        value, low, high = (float(found[column].to_numpy().mean()) for column in ("value", "low", "high"))
+        value, low, high = np.mean(np.array(found, dtype=float), axis=0).tolist()
         return Estimate(value, low, high, len(found))
 
     def gap_over_people(self, intervention: str, split: str) -> Estimate | None:
         """The gap, with an interval that takes people for the sample.
 
-        The two groups are of different people, so the distances of their intervals' ends add up in squares (MOVER;
-        Zou and Donner 2008).
+        The two groups are of different people, see `difference_over_people`. It holds for all pairs of groups at once.
         """
         best, worst = (self.over_people(intervention, split, group) for group in self.ends)
         if best is None or worst is None:
             return None
-        gap = best.value - worst.value
-        low, high = (
-            gap - float(np.hypot(best.value - _end(best.low), _end(worst.high) - worst.value)),
-            gap + float(np.hypot(_end(best.high) - best.value, worst.value - _end(worst.low))),
-        )
-        return Estimate(gap, low, high, min(best.runs, worst.runs))
+        return difference_over_people(best, worst, groups=len(self.groups))
 
     def change(
         self,
@@ -250,17 +290,19 @@ class Comparison:
         return _differences(mine, theirs, confidence)
 
     def gap_change(self, intervention: str, split: str, *, label: str | None = None) -> Estimate:
-        """What an intervention did to the gap, run by run against the baseline of the same seed."""
-        mine, theirs = (
-            {seed: value - worst[seed] for seed, value in best.items()}
-            for name in (intervention, self.baselines[intervention])
-            for best, worst in [[self.by_seed(name, split, group, label=label) for group in self.ends]]
-        )
-        return _differences(mine, theirs)
+        """What an intervention did to the gap, run by run against the baseline of the same seed.
+
+        The interval holds for all pairs of groups at once.
+        """
+        return self._parting(intervention, split, self.column, self.ends, self.confidence, label=label)
 
     def narrowing(self, intervention: str, split: str) -> Estimate:
-        """By how much groups came closer: the best-off less the worst-off one before, less that after, run by run."""
-        return -self.widening(intervention, split, self.column, self.groups)
+        """By how much groups came closer: the best-off less the worst-off one before, less that after, run by run.
+
+        Its interval is as sure as that of the gap, see `confidence`. Which groups are first and last may change from
+        run to run, so it tells of groups only together with `movement`.
+        """
+        return -self.widening(intervention, split, self.column, self.groups, confidence=self.confidence)
 
     def widening(
         self, intervention: str, split: str, column: str, groups: Sequence[str], *, confidence: float = 0.95
@@ -271,35 +313,102 @@ class Comparison:
         )
         return _differences(mine, theirs, confidence)
 
+    def movement(
+        self,
+        intervention: str,
+        split: str,
+        *,
+        column: str | None = None,
+        groups: Sequence[str] = (),
+        confidence: float = CONFIDENCE,
+    ) -> Movement:
+        """Whether groups came closer or moved apart, as far as it can be told.
+
+        The spread has to have changed, and with it the difference of the two groups that make it: those ahead and
+        behind at the baseline where it shrank, those ahead and behind now where it grew. Where runs merely scatter
+        more, spreads grow in each of them, and no two groups move apart. Intervals hold for all pairs at once.
+
+        Args:
+            intervention: its name.
+            split: on which.
+            column: of groups; by default the one that was to be treated alike.
+            groups: of the column; by default those that are compared.
+            confidence: of all pairs together.
+        """
+        column, groups = column or self.column, groups or self.groups
+        each = groups_confidence(len(groups), confidence=confidence)
+        spread = self.widening(intervention, split, column, groups, confidence=each)
+        if not spread.told:
+            return ""
+        baseline = self.baselines[intervention]
+        pair = self._ends_of(intervention if spread.value > 0 else baseline, split, column, groups)
+        parting = self._parting(intervention, split, column, pair, each)
+        if not parting.told or (parting.value > 0) != (spread.value > 0):
+            return ""
+        return "apart" if spread.value > 0 else "closer"
+
+    def least_told(self, intervention: str, split: str) -> float | None:
+        """How large a change of the spread of groups had to be for these runs to tell it; None of too few runs."""
+        ends = self.ends_on(self.baselines[intervention], split)
+        both = (
+            self.narrowing(intervention, split),
+            self._parting(intervention, split, self.column, ends, self.confidence),
+        )
+        halves = [(one.high - one.low) / 2 for one in both if one.low is not None and one.high is not None]
+        return max(halves, default=None)
+
     def outcome(self, intervention: str) -> Outcome:
         """Whether the fairness that an intervention bought on what it was fitted to is there on the test too."""
-        first, test = self.narrowing(intervention, self.fitted[intervention]), self.narrowing(intervention, "test")
-        if first.low is None:
+        if self.narrowing(intervention, self.fitted[intervention]).low is None:
             return "too few"
-        bought, apart = first.told and first.value > 0, first.told and first.value < 0
-        if test.told and test.value < 0:
+        first, test = (self.movement(intervention, split) for split in (self.fitted[intervention], "test"))
+        if test == "apart":
             return "worse on the test"
-        if test.told:
-            return "carried over" if bought else "only on the test"
-        if apart:
+        if test == "closer":
+            return "carried over" if first == "closer" else "only on the test"
+        if first == "apart":
             return "moved apart where fitted"
-        return "not seen on the test" if bought else "no narrowing"
+        return "not seen on the test" if first == "closer" else "no narrowing"
 
     def levelled_down(self, intervention: str) -> LevelledDown:
         """Whether groups came closer on the test while some lost and none is seen to have gained.
 
-        "yes" where the narrowing and a group's loss are told from chance, "perhaps" where groups came closer by their
-        means and everybody together did no better.
+        "yes" where the narrowing and a group's loss are told from chance, "perhaps" where the narrowing is, and no
+        change of a group or of everybody. Losses are looked for in all groups, so their intervals hold for all at once;
+        a gain need only show by itself to speak against levelling down.
         """
-        narrowing = self.narrowing(intervention, "test")
-        if narrowing.low is None:
+        if self.narrowing(intervention, "test").low is None:
             return "too few"
-        changes = [self.change(intervention, "test", group) for group in self.groups]
-        if narrowing.value <= 0 or any(change.told and change.value > 0 for change in changes):
+        alone = [self.change(intervention, "test", group) for group in self.groups]
+        gained = any(change.told and change.value > 0 for change in alone)
+        if self.movement(intervention, "test") != "closer" or gained:
             return "no"
-        if narrowing.told and any(change.told for change in changes):
+        if any(change.told for change in self.group_changes(intervention, "test").values()):
             return "yes"
-        return "perhaps" if self.change(intervention, "test").value <= 0 else "no"
+        everybody = self.change(intervention, "test")
+        return "no" if everybody.told and everybody.value > 0 else "perhaps"
+
+    def group_changes(self, intervention: str, split: str) -> dict[str, Estimate]:
+        """What an intervention did to each group; the intervals hold for all groups at once, see `confidence`."""
+        return {group: self.change(intervention, split, group, confidence=self.confidence) for group in self.groups}
+
+    def _parting(
+        self,
+        intervention: str,
+        split: str,
+        column: str,
+        pair: tuple[str, str],
+        confidence: float,
+        *,
+        label: str | None = None,
+    ) -> Estimate:
+        """By how much the lead of a group over another grew, run by run against the baseline of the same seed."""
+        mine, theirs = (
+            {seed: value - behind[seed] for seed, value in ahead.items() if seed in behind}
+            for name in (intervention, self.baselines[intervention])
+            for ahead, behind in [[self.by_seed(name, split, group, column=column, label=label) for group in pair]]
+        )
+        return _differences(mine, theirs, confidence)
 
     def _spreads(self, intervention: str, split: str, column: str, groups: Sequence[str]) -> dict[int, float]:
         """By how much the best-off of some groups is ahead of the worst-off one, in each run."""
@@ -336,32 +445,52 @@ class Comparison:
             label: of which; by default all of them.
             measure: by default that of the split.
         """
-        found = self._rows(intervention, split, group, column=column, label=label, measure=measure)
-        return dict(zip(found["seed"], found["value"], strict=True))
-
-    def _rows(
-        self,
-        intervention: str,
-        split: str,
-        group: str = "",
-        *,
-        column: str | None = None,
-        label: str | None = None,
-        measure: str | None = None,
-    ) -> pl.DataFrame:
-        """The rows of each run; see `by_seed`."""
-        return self.scores.filter(
-            (pl.col("intervention") == intervention)
-            & (pl.col("split") == split)
-            & (pl.col("measure") == (measure or self.measures[split]))
-            & (pl.col("label") == (self._overall if label is None else label))
-            & (pl.col("column") == ((column or self.column) if group else ""))
-            & (pl.col("group") == group)
+        figures = self._figures.get(
+            (
+                intervention,
+                split,
+                measure or self.measures[split],
+                self._overall if label is None else label,
+                (column or self.column) if group else "",
+                group,
+            ),
+            {},
         )
+        return {seed: value for seed, (value, _, _) in figures.items()}
+
+    @cached_property
+    def _figures(self) -> dict[tuple[str, ...], dict[int, tuple[float, float | None, float | None]]]:
+        """The figure of each run with its interval, by intervention, split, measure, label, column and group."""
+        found: dict[tuple[str, ...], dict[int, tuple[float, float | None, float | None]]] = {}
+        keys = ("intervention", "split", "measure", "label", "column", "group")
+        for *key, seed, value, low, high in self.scores.select(*keys, "seed", "value", "low", "high").iter_rows():
+            found.setdefault(tuple(key), {})[seed] = value, low, high
+        return found
 
     @property
     def _overall(self) -> str:
         return MEAN if self.task == "findings" else ""
+
+
+def difference_over_people(one: Estimate, other: Estimate, *, groups: int) -> Estimate:
+    """By how much one of several groups is ahead of another, of intervals that take people for the sample.
+
+    The groups are of different people, so the distances of their intervals' ends add up in squares (MOVER; Zou and
+    Donner 2008). The intervals are of 95 %; where more than two groups are compared, distances are made longer, as a
+    normal distribution has it, so that the differences of all pairs hold at once.
+
+    Args:
+        one: with an interval of 95 %.
+        other: likewise.
+        groups: among how many the two were picked.
+    """
+    reach, usual = (stats.norm.ppf((1 + sure) / 2) for sure in (pairs_confidence(groups), CONFIDENCE))
+    gap, longer = one.value - other.value, reach / usual
+    low, high = (
+        gap - longer * float(np.hypot(one.value - _end(one.low), _end(other.high) - other.value)),
+        gap + longer * float(np.hypot(_end(one.high) - one.value, other.value - _end(other.low))),
+    )
+    return Estimate(gap, float(low), float(high), min(one.runs, other.runs))
 
 
 def _end(end: float | None) -> float:
@@ -422,9 +551,11 @@ def compare(
             on_run(name, seed)
     baselines = {name: baseline_of(one).name for name, one in every.items()}
     fitted = {name: fitted_to(experiment.task, one) for name, one in every.items()}
+    groups = getattr(experiment, "groups", None)  # experiments of other people's need not have them
     return Comparison(
-        experiment.task, experiment.column, dict(experiment.measures), baselines, pl.concat(frames), lacking, fitted
-    )
+        experiment.task, experiment.column, dict(experiment.measures), baselines, pl.concat(frames), lacking, fitted,
+        () if groups is None else groups.names,
+    )  # fmt: skip
 
 
 def planned(experiment: Experiment, interventions: Sequence[AnyIntervention]) -> dict[str, AnyIntervention]:

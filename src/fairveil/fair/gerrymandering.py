@@ -82,13 +82,13 @@ def drifts(comparison: Comparison, *, split: str = "test") -> Iterator[Drift]:
     columns = [column for column in columns if comparison.column not in column.split(BOTH)]
     confidence = family_confidence(len(comparison.interventions) * len(columns))
     for intervention in comparison.interventions:
-        narrowing = comparison.narrowing(intervention, split)
-        closer = narrowing.told and narrowing.value > 0
+        closer = comparison.movement(intervention, split) == "closer"
         for column in columns:
             groups = comparison.groups_of(column, split)
             change = comparison.widening(intervention, split, column, groups, confidence=confidence)
             if change.runs:
-                yield Drift(intervention, column, change, closer and change.told and change.value > 0)
+                moved = comparison.movement(intervention, split, column=column, groups=groups, confidence=confidence)
+                yield Drift(intervention, column, change, closer and moved == "apart")
 
 
 def frame_of(comparison: Comparison, intervention: str, column: str, *, split: str = "test") -> MetricFrame:

@@ -284,10 +284,25 @@ def sensitivity_reading(audit: Audit) -> Iterator[str]:
     worst, best = audit.versus
     for curve in audit.curves.values():
         point = curve.fair_point
-        if point.share is None:
+        tried = f"share of {curve.focus} among {curve.kind} that was tried"
+        if point.nearest is None:
+            yield f"neither {worst} nor {best} is missed at any {tried}, so nothing can be told of their errors there."
+            continue
+        if point.share is None and point.more is not None:
             yield (
-                f"{worst} and {best} are missed equally often at no share of {curve.focus} among {curve.kind} that was "
-                f"tried (in {1 - point.certainty:.0%} of resamples neither)."
+                f"{point.more} is missed more often than {worst if point.more == best else best} at every {tried}; "
+                "no interval holds equal errors."
+            )
+            continue
+        if point.share is None or (point.low is None and point.high is None):
+            figures = (
+                "at none, but intervals hold equal errors"
+                if point.share is None
+                else f"at {point.share:.0%}, but the interval holds all of the shares"
+            )
+            yield (
+                f"at which {tried} {worst} and {best} are missed equally often cannot be told: by the figures "
+                f"{figures} (in {point.certainty:.0%} of resamples there is such a point)."
             )
             continue
         low = "below the shares tried" if point.low is None else f"{point.low:.0%}"
@@ -352,8 +367,8 @@ def agreement_table(found: Agreement) -> Table:
             for name, one in named.items()
         ),
         unit=units,
-        caption="95 % intervals take people for the sample. What is lower within groups than overall is owed to groups "
-        "that both find harder, not to the same questions in them.",
+        caption="95 % intervals take people for the sample. Where a figure is lower within groups than overall, it may "
+        "be that both find the same groups harder rather than the same questions in them.",
         notes=tuple(left_out),
         row_name="questions",
     )

@@ -6,10 +6,12 @@ from typing import Any
 
 import polars as pl
 
-from fairveil.fair.comparing import LEAST_SEEDS, RESOLUTION, SPLITS, Comparison, Estimate
+from fairveil.comparisons import family_confidence
+from fairveil.fair.comparing import LEAST_SEEDS, RESOLUTION, SPLITS, Comparison, Estimate, difference_over_people
 from fairveil.fair.experiments import Experiment
 from fairveil.fair.gerrymandering import bystanders, drifts
-from fairveil.fair.scores import MEAN, POSITIVES
+from fairveil.fair.interventions import Task
+from fairveil.fair.scores import LEAST_PEOPLE, MEAN, POSITIVES
 from fairveil.report.sections import Section, write_sections
 from fairveil.report.tables import Cell, Table, Unit
 
@@ -18,13 +20,18 @@ CAVEATS = (
     "give, not what other people would. With three runs they are wide, and a change that they do not tell from none "
     "may still be there. What other people would give, one table says of figures, and none of changes.",
     "Nobody looked for the best strength of any intervention. One that does nothing here may do something at another.",
-    "Several interventions and groups are looked at: of twenty that do nothing, one is told apart by chance. Only the "
-    "intervals of who gained and who paid, and of who drifted apart, are wide enough for all of them at once.",
+    "Of more than two groups, intervals of their changes and of differences between them hold for all groups at once, "
+    "for one intervention on one split. Several interventions and splits are looked at: of twenty interventions that "
+    "do nothing, one is told apart by chance. Only the intervals of who gained and who paid, and of who drifted apart, "
+    "are wide enough for all interventions at once.",
     "Labels of groups are taken as they are. Sex and age, as data sets record them, are not all that people are.",
     "Equal figures are not fairness: who uses the system, on whom, and what a mistake costs is not in these data.",
 )
 """What a reader of any card should know."""
 
+
+_LEADS = 4
+"""Of how many leads a reading may tell: with an intervention and without, where it was fitted and on the test."""
 
 _FITTED = {"train": "the train set", "validation": "the validation set, of which its penalty was taken"}
 
@@ -78,7 +85,7 @@ def sections_of(comparison: Comparison) -> list[Section]:
     return [
         Section("What came of it", points=[reading(comparison, name) for name in comparison.interventions],
                 warnings=levelled),
-        Section("Figures", tables=tables, points=lacking),
+        Section("Figures", tables=tables, points=[*lacking, *left_out(comparison)]),
         Section(
             "Who else gained or paid",
             paragraphs=["Groups that nobody asked about, and intersections, on the test."] if matrix else
@@ -88,6 +95,22 @@ def sections_of(comparison: Comparison) -> list[Section]:
         ),
         Section("Caveats", points=CAVEATS),
     ]  # fmt: skip
+
+
+def left_out(comparison: Comparison) -> list[str]:
+    """Groups that are not compared, a sentence each."""
+    return [
+        f"{group} is not compared: on {' and '.join(splits)} there are {_too_few(comparison.task)}."
+        if splits
+        else f"{group} is not compared."
+        for group, splits in comparison.left_out_groups.items()
+    ]
+
+
+def _too_few(task: Task) -> str:
+    """Why there are no figures of a group."""
+    people = f"fewer than {LEAST_PEOPLE} of these people"
+    return people if task == "recognition" else f"{people}, or no finding that some of them have and others have not"
 
 
 def reading(comparison: Comparison, intervention: str) -> str:
@@ -111,7 +134,7 @@ def reading(comparison: Comparison, intervention: str) -> str:
         paid = f" On the test everybody together {'gained' if cost.value > 0 else 'lost'} {_told(cost, comparison)}."
     down = {
         "yes": " It levelled down.",
-        "perhaps": " By the means it levelled down: everybody together did no better.",
+        "perhaps": " Whether it levelled down cannot be told: no group is seen to have gained or lost.",
         "no": "",
         "too few": "",
     }[comparison.levelled_down(intervention)]
@@ -125,25 +148,32 @@ def _turned(comparison: Comparison, intervention: str) -> Iterator[str]:
         yield f"At the baseline on validation all groups of {comparison.column} fare alike, so there is no better one."
     for split, where in {fitted: _FITTED[fitted], "test": "the test"}.items():
         before, after = (comparison.ends_on(name, split) for name in (baseline, intervention))
-        if before != comparison.ends and _apart(comparison, baseline, split, before):
+        leads = [_lead(comparison, name, split, ends) for name, ends in ((baseline, before), (intervention, after))]
+        if before != comparison.ends and leads[0] == "told":
             yield f"On {where} it is {before[0]} that is ahead at the baseline, by the means, and {before[1]} behind."
-        if after != before and _apart(comparison, intervention, split, after, told=True):
+        elif before != comparison.ends and leads[0] == "by chance":
+            yield (
+                f"On {where} the means of the baseline put {before[0]} first and {before[1]} last, which these runs "
+                "cannot tell from chance."
+            )
+        if after != before and leads[1] == "told":
             yield f"With {intervention}, {after[0]} is ahead on {where}, by the means, and {after[1]} behind."
     gap = comparison.gap_over_people(baseline, "test")
     if gap is not None and not gap.told:
         yield f"Over people, the gap of the baseline on the test ({_signed(gap, comparison)}) cannot be told from none."
 
 
-def _apart(comparison: Comparison, name: str, split: str, ends: tuple[str, str], *, told: bool = False) -> bool:
-    """Whether the best-off group is ahead of the worst-off one at all; or as far as runs can tell."""
-    lead = comparison.difference(name, split, *ends)
-    return lead.value > RESOLUTION and (not told or lead.low is None or lead.told)
+def _lead(comparison: Comparison, name: str, split: str, ends: tuple[str, str]) -> str:
+    """Whether the best-off group is told to be ahead of the worst-off one, is by chance, or is not at all."""
+    lead = comparison.difference(name, split, *ends, confidence=family_confidence(_LEADS))
+    if lead.value <= RESOLUTION:
+        return ""
+    return "told" if lead.told else "by chance"
 
 
 def _verdict(comparison: Comparison, intervention: str) -> str:
     where = _FITTED[comparison.fitted[intervention]]
-    fitted = comparison.narrowing(intervention, comparison.fitted[intervention])
-    apart = fitted.told and fitted.value < 0
+    apart = comparison.movement(intervention, comparison.fitted[intervention]) == "apart"
     told = {
         "carried over": "Groups came closer on the people of the test too: the fairness carried over to them.",
         "only on the test": f"On the people of the test groups came closer, which they are not seen to do on {where}"
@@ -164,17 +194,11 @@ def _verdict(comparison: Comparison, intervention: str) -> str:
 
 def _could_have_been_told(comparison: Comparison, intervention: str) -> str:
     """How large a change of the spread of groups on the test had to be for these runs to tell it from none."""
-    found = comparison.narrowing(intervention, "test")
-    if found.low is None or found.high is None:
+    least = comparison.least_told(intervention, "test")
+    if least is None:
         return ""
-    return (
-        f" As these runs spread, a change of more than {_mean(_width(found), comparison)} there would have been told."
-    )
-
-
-def _width(one: Estimate) -> Estimate:
-    """Half of an interval, as a figure."""
-    return Estimate(((one.high or 0) - (one.low or 0)) / 2, None, None, one.runs)
+    least_of = _mean(Estimate(least, None, None, 0), comparison)
+    return f" As these runs spread, a change of more than {least_of} there would have been told."
 
 
 def gap_table(comparison: Comparison) -> Table:
@@ -200,9 +224,9 @@ def gap_table(comparison: Comparison) -> Table:
             ("change from the baseline", len(SPLITS)),
             ("groups came closer by", len(SPLITS)),
         ),
-        caption=figures_caption(comparison) + f" Below zero, {worst} is ahead. Changes are run by run against the "
-        "baseline of the same seed. Groups came closer by what the best-off one is ahead of the worst-off one at the "
-        "baseline, less what it is now.",
+        caption=figures_caption(comparison) + _all_at_once(comparison) + f" Below zero, {worst} is ahead. Changes are "
+        "run by run against the baseline of the same seed. Groups came closer by what the best-off one is ahead of the "
+        "worst-off one at the baseline, less what it is now.",
         row_name="intervention",
     )
 
@@ -239,7 +263,9 @@ def people_tables(comparison: Comparison) -> Iterator[Table]:
             unit=_unit(comparison),
             caption="In brackets 95 % intervals that take people for the sample: what other people would give, of "
             "networks like these. Their ends are means over runs; those of the gap are put together of those of its "
-            "two groups (MOVER)." + _averaged(comparison),
+            "two groups (MOVER)"
+            + (", and hold for all pairs of groups at once." if len(comparison.groups) > 2 else ".")
+            + _averaged(comparison),
             row_name="intervention",
         )
 
@@ -290,14 +316,15 @@ def change_table(comparison: Comparison) -> Table:
     """What each intervention did to each group on the test, and whether it levelled down."""
     rows = []
     for name in comparison.interventions:
-        cells = [_cell(comparison.change(name, "test", group)) for group in ("", *comparison.groups)]
+        changes = (comparison.change(name, "test"), *comparison.group_changes(name, "test").values())
+        cells = [_cell(change) for change in changes]
         rows.append((name, (*cells, Cell(text=comparison.levelled_down(name)), Cell(text=comparison.outcome(name)))))
     return Table(
         title="What it cost: changes from the baseline on the test",
         columns=("everybody", *comparison.groups, "levelled down", "the fairness"),
         rows=tuple(rows),
         unit=_unit(comparison),
-        caption=figures_caption(comparison),
+        caption=figures_caption(comparison) + _all_at_once(comparison),
         row_name="intervention",
     )
 
@@ -335,20 +362,36 @@ def gerrymandering_table(comparison: Comparison, *, split: str = "test") -> Tabl
 def single_table(experiment: Experiment, scores: pl.DataFrame) -> Table:
     """How well one model does for each group on each split, and the gap between the best- and the worst-off one."""
     groups, rows = _figures(experiment, scores), []
-    names = list(groups["test"])[1:]
+    names = list(dict.fromkeys(name for found in groups.values() for name in found if name))
     for split, found in groups.items():
-        cells = [Cell(*found[name]) if name in found else Cell() for name in ("", *names)]
-        values = [found[name][0] for name in names if name in found]
-        gap = Cell(max(values) - min(values)) if len(values) > 1 else Cell()
-        rows.append((f"{split} ({experiment.measures[split]})", (*cells, gap)))
+        cells = [Cell(*found[name]) if name in found else Cell(text="too few") for name in ("", *names)]
+        rows.append((f"{split} ({experiment.measures[split]})", (*cells, _best_less_worst(found))))
+    compared = max(len(found) - 1 for found in groups.values())
+    there = getattr(experiment, "groups", None)  # experiments of other people's need not have them
+    untold = [] if there is None else [name for name in there.names if name not in names]
     return Table(
         title=f"By {experiment.column}",
         columns=("everybody", *names, "best less worst"),
         rows=tuple(rows),
         unit="AUC" if experiment.task == "findings" else "%",
-        caption="Intervals: 95 %, people taken for the sample.",
+        caption="Intervals: 95 %, people taken for the sample."
+        + (" Those of the best less the worst hold for all pairs of groups at once." if compared > 2 else "")
+        + (f" Nothing is told of {', '.join(untold)}: there are {_too_few(experiment.task)}." if untold else ""),
         row_name="split",
     )
+
+
+def _best_less_worst(found: dict[str, tuple[float, float | None, float | None]]) -> Cell:
+    """How far the best-off of some groups is ahead of the worst-off one, over people where they have intervals."""
+    groups = {name: Estimate(*figures, runs=1) for name, figures in found.items() if name}
+    if len(groups) < 2:
+        return Cell(text="too few")
+    best, *_, worst = sorted(sorted(groups), key=lambda name: -groups[name].value)
+    note = f"{best} less {worst}" if groups[best].value > groups[worst].value else None
+    if any(end is None for name in (best, worst) for end in (groups[name].low, groups[name].high)):
+        return Cell(groups[best].value - groups[worst].value, note=note)
+    gap = difference_over_people(groups[best], groups[worst], groups=len(groups))
+    return Cell(gap.value, gap.low, gap.high, note=note)
 
 
 def single_record(experiment: Experiment, scores: pl.DataFrame) -> dict[str, Any]:
@@ -389,6 +432,8 @@ def card_record(comparison: Comparison) -> dict[str, Any]:
         "column": comparison.column,
         "measures": comparison.measures,
         "gap": list(comparison.ends),
+        "confidence": comparison.confidence,
+        "groups left out": {group: list(splits) for group, splits in comparison.left_out_groups.items()},
         "findings": list(comparison.findings),
         "findings left out": list(comparison.left_out),
         "interventions": [
@@ -438,6 +483,17 @@ def runs_caption(comparison: Comparison) -> str:
     """How many runs figures are of, and what their intervals are."""
     runs = comparison.scores["seed"].n_unique()
     return f"Means of {runs} runs, in brackets 95 % intervals over runs." if runs >= LEAST_SEEDS else "Means of runs."
+
+
+def _all_at_once(comparison: Comparison) -> str:
+    """What intervals of groups and differences between groups hold for."""
+    groups, confidence = len(comparison.groups), comparison.confidence
+    if groups <= 2 or comparison.scores["seed"].n_unique() < LEAST_SEEDS:
+        return ""
+    return (
+        f" Those of changes of groups and of differences between groups are wider, {100 * confidence:.4g} % each, so "
+        f"that those of all of the {groups} groups, or of all pairs of them, hold at once."
+    )
 
 
 def figures_caption(comparison: Comparison) -> str:

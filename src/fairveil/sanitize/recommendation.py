@@ -15,8 +15,8 @@ def in_words(verdict: Verdict) -> str:
     said = [_attack(verdict)]
     if not verdict.attack_works:
         said.append(
-            f"That is no clear difference: either the attack does not work here, or {verdict.trials} trials are too "
-            "few to tell, and so it says nothing about defenses. Rehearse more trials, train longer or on more "
+            f"That is no clear difference: either the attack does not work here, or {_trials(verdict)} too few to "
+            "tell, and so it says nothing about defenses. Rehearse more trials, train longer or on more "
             "pictures, or strengthen the attack."
         )
         return " ".join(said)
@@ -88,7 +88,7 @@ class Conclusion:
 
 
 def _attack(verdict: Verdict) -> str:
-    trials = f"{verdict.trials} trials"
+    trials = f"{verdict.trials} trial{'s' * (verdict.trials > 1)}"
     if verdict.aims < verdict.trials:
         trials += f" with {verdict.aims} different aims" if verdict.aims > 1 else ", all with the same aim"
     said = (
@@ -112,9 +112,12 @@ def _cost(one: Standing) -> str:
     """What a defense costs, and what the figure is of."""
     assert one.price is not None
     trained = "Trained on clean data" if one.clean_accuracy is not None else "With the poison in the training data"
-    change = f"costs {_points(one.price)} points of accuracy" if one.price.value > 0 else (
-        f"costs no accuracy (it gains {_points(_negative(one.price))} points)"
-    )  # fmt: skip
+    if one.price.low > 0:
+        change = f"costs {_points(one.price)} points of accuracy"
+    elif one.price.high < 0:
+        change = f"costs no accuracy (it gains {_points(_negative(one.price))} points)"
+    else:
+        change = f"is not seen to change accuracy ({_points(one.price)} points lost)"
     return f"{trained} it {change}, and is right about {_percent(one.accuracy.value)} of the test pictures."
 
 
@@ -123,9 +126,10 @@ def _own_base(one: Standing) -> str:
 
 
 def _cheaper(verdict: Verdict, best: Standing) -> list[str]:
-    """The recommended defense that costs least, if it is more accurate by a point or more."""
+    """The recommended defense that costs least, if it is more accurate by a point or more and beyond chance."""
     cheapest = max(verdict.recommended, key=lambda one: one.accuracy.value)
-    if cheapest.accuracy.value < best.accuracy.value + 0.01:
+    assert cheapest.price is not None and best.price is not None
+    if cheapest.accuracy.value < best.accuracy.value + 0.01 or cheapest.price.high >= best.price.low:
         return []
     return [
         f"{cheapest.name} costs less ({_percent(cheapest.accuracy.value)} accuracy) and leaves "
@@ -154,8 +158,8 @@ def _nothing_held(verdict: Verdict) -> str:
     best = min(verdict.standings, key=lambda one: one.success.value)
     return (
         f"No defense was clearly better than none: {best.name}, the best, left {_share(best.success)} "
-        f"(p = {best.p_value:.2g}). {verdict.trials} trials are too few to tell, or none of these helps. Rehearse more "
-        "trials before you rely on a defense, or on there being none."
+        f"(p = {best.p_value:.2g}). {_trials(verdict)} too few to tell, or none of these helps. Rehearse more trials "
+        "before you rely on a defense, or on there being none."
     )
 
 
@@ -215,6 +219,10 @@ def _percent(share: float) -> str:
     if whole in ("0", "100") and share not in (0, 1):
         whole = f"{100 * share:.1f}"
     return f"{whole} %"
+
+
+def _trials(verdict: Verdict) -> str:
+    return f"{verdict.trials} trials are" if verdict.trials > 1 else "1 trial is"
 
 
 def _and(names: Sequence[str]) -> str:

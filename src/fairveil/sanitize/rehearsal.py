@@ -162,11 +162,9 @@ class Rehearsal:
             return ["No defense is tried besides training as usual: name one."]
         said, needed = [], fewest_trials(tried, least_effect=self.least_effect)
         if needed is None or self.trials < needed:
+            what = f"{self.trials} trial{'s' * (self.trials > 1)} of {tried} defense{'s' * (tried > 1)}"
             remedy = "ask for a smaller least effect" if needed is None else f"rehearse {needed} or more"
-            said.append(
-                f"{self.trials} trials of {tried} defense{'s' * (tried > 1)} cannot recommend any, however well it "
-                f"does: {remedy}."
-            )
+            said.append(f"{what} cannot recommend any, however well it does: {remedy}.")
         pictures = len(self.scenario.test)
         if not bounds_the_price(pictures, self.most_lost):
             said.append(

@@ -31,6 +31,7 @@ def table_of(verdict: Verdict) -> Table:
         )
         for one in standings
     ]
+    trials = f"{verdict.trials} trial{'s' * (verdict.trials > 1)}"
     aims = f" with {verdict.aims} different aim{'s' * (verdict.aims > 1)}" if verdict.aims < verdict.trials else ""
     few = (
         ": they say how networks trained anew would fare with these aims and pictures, not with others"
@@ -41,10 +42,11 @@ def table_of(verdict: Verdict) -> Table:
         title=f"{verdict.attack[:1].upper()}{verdict.attack[1:]}",
         columns=("poison success", "without poison", "clean accuracy", "accuracy lost", "accuracy with poison", "p"),
         rows=tuple(rows),
-        caption=f"Over {verdict.trials} trials{aims}, the same under every defense. Intervals: 95 %; of success, of "
+        caption=f"Over {trials}{aims}, the same under every defense. Intervals: 95 %; of success, of "
         "what looks like it without poison, and of accuracy with poison they take trials for the sample (Wilson's "
         f"where each is about one picture){few}. Clean accuracy is of one network trained under each defense on clean "
-        "data, and what is lost of it is the price of the defense, both with pictures for the sample. Accuracy with "
+        "data, and what is lost of it is the price of the defense, both with pictures for the sample: training anew "
+        "would give somewhat other figures. Accuracy with "
         "poison is of the victims, and no price: where a whole class is poisoned, it tells how well that class is "
         "still learned. p: of a paired one-sided permutation test against no defense, times the number of defenses. A "
         f"defense is recommended if p is below {LEVEL:g}, success falls by {100 * verdict.least_effect:g} points or "

@@ -23,7 +23,7 @@ LEAST_EFFECT = 0.1
 MOST_LOST = 0.05
 """How much clean accuracy a recommended defense may cost, upper end of the paired interval."""
 
-_RESAMPLES = 9999
+_RESAMPLES, _ROUNDING = 9999, 1e-9
 _SEPARATE = 0.99  # confidence of the intervals that must not overlap for a rehearsal to stop early
 _MOST_TRIALS = 1000  # that `fewest_trials` looks at
 
@@ -48,7 +48,8 @@ class Standing:
         poisoned_accuracy: on clean test images, of the networks that were trained on poison.
         p_value: how likely the trials are to come out so well if the defense does nothing, corrected for the number of
             defenses (Bonferroni); None of no defense.
-        worst_aim: where aims come more than once, the one that succeeds most often under the defense, and how often.
+        worst_aim: where aims come more than once, the one that succeeds most often under the defense, and how often;
+            None where it does not do so more often than the others beyond chance, the number of aims considered.
     """
 
     name: str
@@ -276,7 +277,17 @@ def _worst_aim(found: Sequence[Outcome]) -> tuple[str, Rate] | None:
         return None
     rates = {aim: pooled(hits) for aim, hits in by_aim.items()}
     worst = max(rates, key=lambda aim: rates[aim].value)
+    others = [hit.rate for aim, hits in by_aim.items() if aim != worst for hit in hits]
+    if not others or len(by_aim) * _p_above([hit.rate for hit in by_aim[worst]], others) >= LEVEL:
+        return None
     return worst, rates[worst]
+
+
+def _p_above(some: Sequence[float], others: Sequence[float]) -> float:
+    """How likely the first would be so far above the others if all were drawn alike, by permutations of them."""
+    drawn = np.tile(np.array([*some, *others]), (_RESAMPLES, 1))
+    sums = np.random.default_rng(0).permuted(drawn, axis=1)[:, : len(some)].sum(axis=1)
+    return float((1 + (sums >= sum(some) - _ROUNDING).sum()) / (1 + _RESAMPLES))
 
 
 def _p_value(lower: Sequence[Hits], higher: Sequence[Hits]) -> float:

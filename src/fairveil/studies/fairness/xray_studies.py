@@ -80,7 +80,9 @@ def bystander_tables(settings: FairXrays, results: Results[FairXray]) -> list[Ta
         }
         finding = max(shrunk, key=lambda one: shrunk[one])
         ages = comparison.groups_of("age", "test")
-        for label, what in ((finding, f"{finding}, whose gap by {comparison.column} shrank most"), (MEAN, "all")):
+        change = "shrank most" if shrunk[finding] > 0 else "grew least"
+        named_finding = f"{finding}, whose gap by {comparison.column} {change} by the means"
+        for label, what in ((finding, named_finding), (MEAN, "all")):
             rows = [
                 (scheme, tuple(cell(comparison.value(scheme, "test", age, column="age", label=label)) for age in ages))
                 for scheme in (BASELINE, *fair)
