@@ -151,6 +151,7 @@ class Protection:
     detector: Detector | None
     record: ProtectionRecord
 
+    @one_thread()
     @torch.no_grad()
     def seen(self, finished: Tensor) -> ProtectionRecord:
         """The record, with the last similarities measured on the finished photo (3, H, W) as `verify` does it.
@@ -160,10 +161,6 @@ class Protection:
         """
         if not len(self.faces):
             return self.record
-        with one_thread():
-            return self._seen(finished)
-
-    def _seen(self, finished: Tensor) -> ProtectionRecord:
         found = self.detector.detect([finished])[0] if self.detector else self.faces
         records = []
         for record, box, points in zip(self.record.faces, self.faces.boxes, self.faces.landmarks, strict=True):
