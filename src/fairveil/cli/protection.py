@@ -108,7 +108,8 @@ def protect(
     overwrite: Annotated[bool, typer.Option(help="Replace protected photos that are there already.")] = False,
     report: Annotated[bool, typer.Option(help="Also measure who still recognises each photo, as a web page.")] = False,
     seed: Annotated[
-        int, typer.Option(min=0, max=2**63 - 1, help="Of the starting noise: the same seed gives the same photo.")
+        int,
+        typer.Option(min=0, max=2**63 - 1, help="Of all that is drawn: the same seed gives the same photo."),
     ] = 0,
     workers: Annotated[
         int | None,

@@ -194,7 +194,7 @@ def objective(distances: Sequence[Tensor], perceptual: Tensor, alpha: float) -> 
     - Every face is protected, not the first one only.
 
     Unless `antialias` is off, crops that shrink the photo average over all its pixels; the code samples single points.
-    The presets `low`, `medium` and `high` depart in `canvas`, `smoothing`, `mirror`, `step_size` and `alpha` too.
+    The presets `low`, `medium` and `high` depart further: in where they work, how they step and what they weigh.
 
     Args:
         distances: `feature_distance` of every recogniser, with and without smoothing: 2n tensors of shape (F,).

@@ -74,7 +74,7 @@ class ProtectionRecord(BaseModel):
         version: of fairveil.
         settings: of the attack.
         recognizers: the names of the ensemble.
-        seed: of the starting noise.
+        seed: of all that was drawn: the noise, the jitter of landmarks and, with the photo, the goals of `apart`.
         faces: one record per protected face: those found, largest first, then those framed by hand.
         faces_found: how many faces the detector found in all.
         seconds: what it took, without reading and writing.
@@ -112,7 +112,7 @@ def protect(
             in pixels around the faces to protect, for those that the detector misses. `FacesByHand` takes frames and
             faces found together.
         detector: finds the faces; by default MTCNN for faces of 40 pixels and more.
-        seed: of the starting noise; the same seed gives the same picture.
+        seed: of all that is drawn; the same seed gives the same picture.
         on_step: called with (steps done, steps in all) as the work goes on.
 
     Returns:
@@ -316,7 +316,7 @@ def perturb_faces(
         faces: those to protect.
         recognizers: the ensemble to attack.
         settings: of the attack.
-        seed: of the starting noise.
+        seed: of all that the attack draws.
         on_step: called with (steps done, steps in all) as the work goes on.
         by: the attack, called as `lowkey.attack` is.
 
