@@ -262,7 +262,11 @@ def test_wrong_use_ends_in_a_sentence_and_an_exit_code(fairveil, photo, tmp_path
     assert photo.read_bytes() == before
 
 
-def test_an_interrupt_leaves_finished_photos_whole_and_nothing_else(fairveil, photo, tmp_path, monkeypatch):
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_leaves_finished_photos_whole_and_nothing_else(fairveil, photo, tmp_path, monkeypatch, end):
+    def ended(*_):
+        raise AssertionError("the process was ended")
+
     for name in ("b.jpg", "c.jpg"):
         (photo.parent / name).write_bytes(photo.read_bytes())
     photo.unlink()
@@ -273,11 +277,16 @@ def test_an_interrupt_leaves_finished_photos_whole_and_nothing_else(fairveil, ph
     def interrupted(*arguments, **keywords):
         calls.append(1)
         if len(calls) == 2:
-            raise KeyboardInterrupt
+            signal.raise_signal(end)
         return real(*arguments, **keywords)
 
     monkeypatch.setattr(folders, "protect_pixels", interrupted)
-    code, out, err = fairveil("protect", photo.parent, "-o", tmp_path / "out", "--steps", 1)
+    usual = signal.signal(signal.SIGTERM, ended)
+    try:
+        code, out, err = fairveil("protect", photo.parent, "-o", tmp_path / "out", "--steps", 1)
+        assert signal.getsignal(signal.SIGTERM) is ended
+    finally:
+        signal.signal(signal.SIGTERM, usual)
     assert code == 130 and "Stopped" in err
     assert _photos(tmp_path / "out") == ["b.jpg"]
     assert Image.open(tmp_path / "out" / "b.jpg").load() is not None

@@ -1,7 +1,8 @@
 """The commands `fairveil protect` and `fairveil check`."""
 
-from collections.abc import Generator, Sequence
-from contextlib import closing
+import signal
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from enum import StrEnum
 from functools import partial
@@ -180,7 +181,8 @@ def protect(
         jobs, settings, ensemble, detector, saving, faces=choice, seed=seed, workers=workers, address=address
     )
     try:
-        with closing(work):  # else workers would finish what is under way, wherever in the loop it ends
+        # Closed, else workers would finish what is under way, wherever in the loop it ends.
+        with _told_to_end_as_by_ctrl_c(), closing(work):
             for job, outcome in work:
                 if isinstance(outcome, FairveilError):
                     talk.print(Text(str(outcome), "red"), soft_wrap=True)
@@ -261,6 +263,16 @@ def check(
     for part in receipt_tables(receipt):
         results.print(part)
     results.print(receipt.caution, soft_wrap=True)
+
+
+@contextmanager
+def _told_to_end_as_by_ctrl_c() -> Iterator[None]:
+    """A run that a system or a supervisor ends removes what is half-written, too."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _protect_all(
