@@ -14,7 +14,8 @@ from torch import nn
 from fairveil.data import FaceTable
 from fairveil.errors import FairveilError
 from fairveil.executors import executor
-from fairveil.faces.detection import Faces
+from fairveil.faces.detection import Detector, Faces
+from fairveil.faces.mtcnn import OutputNet, ProposalNet, RefinementNet
 from fairveil.faces.recognizers import Framing, Recognizer
 from fairveil.studies.catalogue import STUDIES
 from fairveil.studies.lowkey import aligners, detection, handling, purified
@@ -182,6 +183,11 @@ def test_another_aligner_is_near_the_landmarks_of_a_real_face(detector, portrait
     between_eyes = (found.landmarks[0, 0] - found.landmarks[0, 1]).norm()
     assert (by_box.landmarks[0] - found.landmarks[0]).norm(dim=1).mean() < 0.35 * between_eyes
     assert torch.equal(by_box.boxes, found.boxes)
+
+
+def test_another_aligner_finds_what_its_detector_finds():
+    detector = Detector(ProposalNet(), RefinementNet(), OutputNet(), minimum_face=30, factor=0.6, at_border=False)
+    assert OtherAligner(detector, "box").settings == detector.settings
 
 
 def test_ready_made_crops_cannot_be_aligned_in_another_way(table, tmp_path, recognizer):

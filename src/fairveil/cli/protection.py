@@ -84,9 +84,9 @@ def protect(
         typer.Option(
             min=0.05,
             metavar="ΔE",
-            help="Visibility budget: the mean color difference of a face and its surroundings stays at or below it, "
-            "before the photo is saved: a JPEG adds about 0.2 to 0.4. 1 is just noticeable; medium is about 0.8, and "
-            "no budget makes it more.",
+            help="Visibility budget: the mean color difference of a face and its surroundings (with lowkey and small "
+            "of the whole photo) stays at or below it, before the photo is saved: a JPEG adds about 0.2 to 0.4. "
+            "1 is just noticeable; medium is about 0.8, and no budget makes it more.",
         ),
     ] = None,
     apart: Annotated[
