@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -261,7 +262,11 @@ def test_wrong_use_ends_in_a_sentence_and_an_exit_code(fairveil, photo, tmp_path
     assert photo.read_bytes() == before
 
 
-def test_an_interrupt_leaves_finished_photos_whole_and_nothing_else(fairveil, photo, tmp_path, monkeypatch):
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_leaves_finished_photos_whole_and_nothing_else(fairveil, photo, tmp_path, monkeypatch, end):
+    def ended(*_):
+        raise AssertionError("the process was ended")
+
     for name in ("b.jpg", "c.jpg"):
         (photo.parent / name).write_bytes(photo.read_bytes())
     photo.unlink()
@@ -272,17 +277,48 @@ def test_an_interrupt_leaves_finished_photos_whole_and_nothing_else(fairveil, ph
     def interrupted(*arguments, **keywords):
         calls.append(1)
         if len(calls) == 2:
-            raise KeyboardInterrupt
+            signal.raise_signal(end)
         return real(*arguments, **keywords)
 
     monkeypatch.setattr(folders, "protect_pixels", interrupted)
-    code, out, err = fairveil("protect", photo.parent, "-o", tmp_path / "out", "--steps", 1)
+    usual = signal.signal(signal.SIGTERM, ended)
+    try:
+        code, out, err = fairveil("protect", photo.parent, "-o", tmp_path / "out", "--steps", 1)
+        assert signal.getsignal(signal.SIGTERM) is ended
+    finally:
+        signal.signal(signal.SIGTERM, usual)
     assert code == 130 and "Stopped" in err
     assert _photos(tmp_path / "out") == ["b.jpg"]
     assert Image.open(tmp_path / "out" / "b.jpg").load() is not None
     code, out, _ = fairveil("protect", photo.parent, "-o", tmp_path / "out", "--steps", 1)
     assert code == 0 and out.count("done before") == 1
     assert _photos(tmp_path / "out") == ["b.jpg", "c.jpg"]
+
+
+def test_an_interrupt_during_a_report_ends_the_workers_before_it_is_told(fairveil, photo, tmp_path, monkeypatch):
+    from fairveil import executors
+    from fairveil.cli import protection
+
+    states = []
+
+    @contextmanager
+    def noting(**keywords):
+        states.append("working")
+        try:
+            yield executors.Executor(executors._here, 1, here=True)
+        finally:
+            states.append("ended")
+
+    def interrupted(*arguments, **keywords):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(executors, "executor", noting)
+    monkeypatch.setattr(protection, "_report", interrupted)
+    monkeypatch.setattr(protection.talk, "print", lambda *words, **keywords: states.append(" ".join(map(str, words))))
+    code, _, err = fairveil("protect", photo, "-o", tmp_path / "out", "--steps", 1, "--report")
+    assert code == 130, err
+    told = [state for state in states if state]
+    assert told[:2] == ["working", "ended"] and told[2].startswith("Stopped.")
 
 
 def test_a_file_keeps_the_name_it_was_given(fairveil, photo, tmp_path):

@@ -65,3 +65,11 @@ def test_the_built_site_loads_nothing_from_elsewhere():
     if not pages:
         pytest.skip("The site is not built: make docs.")
     assert {str(path): found[0] for path in pages if (found := LOADED.search(path.read_text("utf-8")))} == {}
+
+
+def test_every_name_that_the_documentation_links_is_on_a_page_of_the_reference():
+    pages = {page: page.read_text("utf-8") for page in (ROOT / "docs").rglob("*.md")}
+    described = set(re.findall(r"^::: (\S+)", "\n".join(pages.values()), re.MULTILINE))
+    linked = {name for text in pages.values() for name in re.findall(r"\]\[(fairveil(?:\.\w+)+)\]", text)}
+    assert linked
+    assert {name for name in linked if not {name, name.rpartition(".")[0]} & described} == set()

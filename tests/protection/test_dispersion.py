@@ -48,3 +48,10 @@ def test_only_the_original_photo_and_the_seed_tell_the_goal():
     assert torch.equal(states[0], states[1])
     assert not torch.equal(states[0], states[2]) and not torch.equal(states[0], states[3])
     assert not torch.equal(generator_of(photo, 0).get_state(), generator_of(photo.transpose(1, 2), 0).get_state())
+
+
+def test_goals_follow_a_recognizer_to_another_device():
+    recognizer = _recognizer(3)
+    assert goals([recognizer], 2, _generator())[0].device.type == "cpu"
+    recognizer.to("meta")
+    assert goals([recognizer], 2, _generator())[0].device.type == "meta"

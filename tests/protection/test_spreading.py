@@ -1,3 +1,7 @@
+import os
+import warnings
+from threading import Thread
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -47,3 +51,22 @@ def test_few_photos_stay_in_one_process_and_many_take_no_more_than_there_is_memo
     monkeypatch.setattr(spreading, "free_memory", lambda: 10**12)
     assert workers_for(1, "face", most=5) == 5
     assert workers_for(1, "face", most=50) == 8
+
+
+@pytest.mark.parametrize("limit", [20_000_000, 10_000_000])  # above it Pillow warns, and above twice of it it refuses
+def test_photos_that_are_large_to_pillow_take_their_memory_and_nobody_is_warned_of_them(photos, monkeypatch, limit):
+    monkeypatch.setattr(spreading, "usable_cores", lambda: 8)
+    monkeypatch.setattr(spreading, "free_memory", lambda: 3_000_000_000)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
+    Image.new("1", (8000, 3000)).save(photos / "large.png")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert sensible_workers(sorted(photos.glob("*.png")), "face") == 1
+
+
+def test_a_pipe_among_the_photos_is_not_waited_for(photos):
+    os.mkfifo(photos / "pipe.png")
+    asking = Thread(target=sensible_workers, args=(sorted(photos.glob("*.png")), "face"), daemon=True)
+    asking.start()
+    asking.join(10)
+    assert not asking.is_alive()

@@ -196,3 +196,17 @@ def test_what_the_figures_cannot_say_is_said_first(photo, changed, detector, tin
     for part in receipt_tables(probed):
         console.print(part)
     assert console.export_text().startswith("p.jpg seems to show somebody else")
+
+
+def test_networks_have_one_thread_each_which_is_given_back(photo, detector):
+    def embed(crops):
+        threads.add(torch.get_num_threads())
+        return crops.flatten(1)
+
+    threads, before = set(), torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        verify(photo, photo, [Recognizer("noting", embed)], detector=detector)
+        assert (threads, torch.get_num_threads()) == ({1}, 2)
+    finally:
+        torch.set_num_threads(before)

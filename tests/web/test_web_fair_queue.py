@@ -42,3 +42,16 @@ def test_several_workers_do_as_many_jobs_at_once_and_still_in_turn():
     assert done.wait(5)
     queue.close()
     assert order.index("b1") <= 2
+
+
+def test_every_thread_is_prepared_before_there_are_jobs():
+    both, names = threading.Barrier(3), []
+
+    def prepare():
+        names.append(threading.current_thread().name)
+        both.wait(5)
+
+    queue = FairQueue("test", workers=2, prepare=prepare)
+    both.wait(5)
+    queue.close()
+    assert sorted(names) == ["test-0", "test-1"]

@@ -1,6 +1,8 @@
 """The commands `fairveil protect` and `fairveil check`."""
 
-from collections.abc import Iterator, Sequence
+import signal
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from enum import StrEnum
 from functools import partial
@@ -82,8 +84,9 @@ def protect(
         typer.Option(
             min=0.05,
             metavar="ΔE",
-            help="Visibility budget: the mean color difference of a face and its surroundings stays at or below it. "
-            "1 is just noticeable; medium is about 0.7.",
+            help="Visibility budget: the mean color difference of a face and its surroundings (with lowkey and small "
+            "of the whole photo) stays at or below it, before the photo is saved: a JPEG adds about 0.2 to 0.4. "
+            "1 is just noticeable; medium is about 0.8, and no budget makes it more.",
         ),
     ] = None,
     apart: Annotated[
@@ -106,7 +109,8 @@ def protect(
     overwrite: Annotated[bool, typer.Option(help="Replace protected photos that are there already.")] = False,
     report: Annotated[bool, typer.Option(help="Also measure who still recognises each photo, as a web page.")] = False,
     seed: Annotated[
-        int, typer.Option(min=0, max=2**63 - 1, help="Of the starting noise: the same seed gives the same photo.")
+        int,
+        typer.Option(min=0, max=2**63 - 1, help="Of all that is drawn: the same seed gives the same photo."),
     ] = 0,
     workers: Annotated[
         int | None,
@@ -177,22 +181,15 @@ def protect(
         jobs, settings, ensemble, detector, saving, faces=choice, seed=seed, workers=workers, address=address
     )
     try:
-        for job, outcome in work:
-            if isinstance(outcome, FairveilError):
-                talk.print(Text(str(outcome), "red"), soft_wrap=True)
-                failed.append(job.source)
-                continue
-            results.print(Text(_summary(outcome, ensemble, saving)), soft_wrap=True)
-            if report and outcome.entry.record.faces:
-                page = job.target.with_name(f"{job.target.name}.report.html")
-                try:
-                    judges = _all_with(ensemble)
-                    _report(
-                        page, job.source, job.target, judges, [], overwrite=True, detector=detector,
-                        max_pixels=job.max_pixels,
-                    )  # fmt: skip
-                except FairveilError as error:
-                    talk.print(Text(str(error), "red"), soft_wrap=True)
+        # Closed, else workers would finish what is under way, wherever in the loop it ends.
+        with _told_to_end_as_by_ctrl_c(), closing(work):
+            for job, outcome in work:
+                if isinstance(outcome, FairveilError):
+                    talk.print(Text(str(outcome), "red"), soft_wrap=True)
+                    failed.append(job.source)
+                    continue
+                results.print(Text(_summary(outcome, ensemble, saving)), soft_wrap=True)
+                if report and outcome.entry.record.faces and not _write_report_of(job, ensemble, detector):
                     without_report.append(job.source)
     except KeyboardInterrupt:
         talk.print("Stopped. Finished photos are whole; what was under way was not written.")
@@ -268,6 +265,16 @@ def check(
     results.print(receipt.caution, soft_wrap=True)
 
 
+@contextmanager
+def _told_to_end_as_by_ctrl_c() -> Iterator[None]:
+    """A run that a system or a supervisor ends removes what is half-written, too."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def _protect_all(
     jobs: "Sequence[Job]",
     settings: "LowKey",
@@ -279,7 +286,7 @@ def _protect_all(
     seed: int,
     workers: int | None,
     address: str | None,
-) -> "Iterator[tuple[Job, Outcome | FairveilError]]":
+) -> "Generator[tuple[Job, Outcome | FairveilError], None, None]":
     """Protect photos in this process, whose steps the bar shows, or in several or on a Ray cluster: it shows photos."""
     from fairveil.executors import executor
     from fairveil.photos import shown
@@ -311,6 +318,18 @@ def _protect_all(
             for count, result in enumerate(spread, start=finished + 1):
                 progress.update(task, completed=count)
                 yield result
+
+
+def _write_report_of(job: "Job", ensemble: list["Recognizer"], detector: "Detector") -> bool:
+    """Write the page beside a protected photo, and give whether that could be done; what went wrong is told."""
+    page = job.target.with_name(f"{job.target.name}.report.html")
+    try:
+        judges = _all_with(ensemble)
+        _report(page, job.source, job.target, judges, [], overwrite=True, detector=detector, max_pixels=job.max_pixels)
+    except FairveilError as error:
+        talk.print(Text(str(error), "red"), soft_wrap=True)
+        return False
+    return True
 
 
 def _report(

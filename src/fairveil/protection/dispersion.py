@@ -34,7 +34,7 @@ def goals(recognizers: Sequence[Recognizer], faces: int, generator: torch.Genera
     Returns:
         For each recognizer unit vectors (F, D), on its device.
     """
-    spreads = [_spread(recognizer) for recognizer in recognizers]
+    spreads = [_spread(recognizer).to(recognizer.device) for recognizer in recognizers]  # it may have moved since
     people = len(spreads[0])
     device = generator.device if generator else "cpu"
     drawn = torch.stack([torch.randperm(people, generator=generator, device=device)[:_MIXED] for _ in range(faces)])

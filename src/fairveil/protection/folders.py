@@ -214,7 +214,7 @@ def done_before(
     """What `protect_file` gives for a photo that was done before, without decoding it; None for any other."""
     started = time.perf_counter()
     try:
-        if not job.target.is_file():
+        if not (job.target.is_file() and job.source.is_file()):  # opening a pipe would wait for ever
             return None
         done = _done_before(_ledger(job, settings, recognizers, saving, faces, seed), job.target)
     except OSError:  # protecting it will say so

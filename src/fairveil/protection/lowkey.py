@@ -65,7 +65,8 @@ class LowKey(BaseModel):
             to 8 bits, or compressed, each of which can move the figure a little. On a photo's canvas the average runs
             over the whole photo, so the same figure allows a small face far more than on its own canvas.
         max_change: the visibility budget: the mean color difference ΔE of a canvas (see `perceptual.delta_e`) stays at
-            or below it, in floating point as above. 1 is about what an eye can just tell between two plain patches.
+            or below it, with the reservations made for `max_lpips`. 1 is about what an eye can just tell between two
+            plain patches.
         apart: how strongly each face is also drawn to a goal of its own in feature space (see `dispersion`), as a
             share of what pushes it away from itself: protected photos of one person then match each other less.
         stop_below: stop working on a face once its similarity to itself, on its canvas, is below every recogniser's
@@ -193,7 +194,7 @@ def objective(distances: Sequence[Tensor], perceptual: Tensor, alpha: float) -> 
     - Every face is protected, not the first one only.
 
     Unless `antialias` is off, crops that shrink the photo average over all its pixels; the code samples single points.
-    The presets `low`, `medium` and `high` depart in `canvas`, `smoothing`, `mirror`, `step_size` and `alpha` too.
+    The presets `low`, `medium` and `high` depart further: in where they work, how they step and what they weigh.
 
     Args:
         distances: `feature_distance` of every recogniser, with and without smoothing: 2n tensors of shape (F,).
@@ -269,7 +270,7 @@ def attack(
             price, *seen = apply_side_by_side(together, networks)
             distances = [feature_distance(f, g) for f, g in zip(clean * len(branches), seen, strict=True)]
             if not branches[0]:  # the unsmoothed look comes first
-                looks.append(_similarity(clean, seen[: len(recognizers)]))
+                looks.append(similarity_to_itself(clean, seen[: len(recognizers)]))
                 if thresholds is not None:
                     active = active & (looks[-1] >= thresholds).any(1)
             if not active.any():
@@ -293,7 +294,7 @@ def attack(
 
     with torch.no_grad():
         delta = _within_budgets(images, delta.detach() * window, lpips, settings)
-        looks.append(_similarity(clean, _embed(recognizers, images + delta, landmarks, settings)))
+        looks.append(similarity_to_itself(clean, _embed(recognizers, images + delta, landmarks, settings)))
         return Trace(
             perturbation=delta,
             lpips=lpips(images + delta).expand(len(landmarks)),
@@ -360,6 +361,6 @@ def _thresholds(recognizers: Sequence[Recognizer]) -> Tensor:
     return torch.tensor([r.threshold.similarity for r in recognizers if r.threshold is not None])
 
 
-def _similarity(clean: Sequence[Tensor], embeddings: Sequence[Tensor]) -> Tensor:
-    """The cosine of every protected face to itself under each of n recognisers: (F, n)."""
-    return torch.stack([(f * g.detach()).sum(-1) for f, g in zip(clean, embeddings, strict=True)], -1)
+def similarity_to_itself(clean: Sequence[Tensor], moved: Sequence[Tensor]) -> Tensor:
+    """The cosine of every changed face to itself under each of n recognizers, from n features (F, D): (F, n)."""
+    return torch.stack([(f * g.detach()).sum(-1) for f, g in zip(clean, moved, strict=True)], -1)

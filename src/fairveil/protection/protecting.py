@@ -74,7 +74,7 @@ class ProtectionRecord(BaseModel):
         version: of fairveil.
         settings: of the attack.
         recognizers: the names of the ensemble.
-        seed: of the starting noise.
+        seed: of all that was drawn: the noise, the jitter of landmarks and, with the photo, the goals of `apart`.
         faces: one record per protected face: those found, largest first, then those framed by hand.
         faces_found: how many faces the detector found in all.
         seconds: what it took, without reading and writing.
@@ -112,7 +112,7 @@ def protect(
             in pixels around the faces to protect, for those that the detector misses. `FacesByHand` takes frames and
             faces found together.
         detector: finds the faces; by default MTCNN for faces of 40 pixels and more.
-        seed: of the starting noise; the same seed gives the same picture.
+        seed: of all that is drawn; the same seed gives the same picture.
         on_step: called with (steps done, steps in all) as the work goes on.
 
     Returns:
@@ -151,6 +151,7 @@ class Protection:
     detector: Detector | None
     record: ProtectionRecord
 
+    @one_thread()
     @torch.no_grad()
     def seen(self, finished: Tensor) -> ProtectionRecord:
         """The record, with the last similarities measured on the finished photo (3, H, W) as `verify` does it.
@@ -160,10 +161,6 @@ class Protection:
         """
         if not len(self.faces):
             return self.record
-        with one_thread():
-            return self._seen(finished)
-
-    def _seen(self, finished: Tensor) -> ProtectionRecord:
         found = self.detector.detect([finished])[0] if self.detector else self.faces
         records = []
         for record, box, points in zip(self.record.faces, self.faces.boxes, self.faces.landmarks, strict=True):
@@ -319,7 +316,7 @@ def perturb_faces(
         faces: those to protect.
         recognizers: the ensemble to attack.
         settings: of the attack.
-        seed: of the starting noise.
+        seed: of all that the attack draws.
         on_step: called with (steps done, steps in all) as the work goes on.
         by: the attack, called as `lowkey.attack` is.
 

@@ -1,5 +1,6 @@
 """Protecting photos wherever there is room: here, in several processes, or on the machines of a Ray cluster."""
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
@@ -94,8 +95,15 @@ def workers_for(pixels: int, canvas: Literal["face", "photo"], *, most: int) -> 
 
 def _pixels(photo: Path) -> int:
     """How many a photo has, by its header; WebP and HEIC photos are opened by decoding them, so they are not opened."""
-    with suppress(Exception), Image.open(photo, formats=["JPEG", "PNG", "TIFF"]) as opened:
-        return opened.width * opened.height
+    with warnings.catch_warnings(), suppress(Exception):
+        warnings.simplefilter("ignore")  # of sizes that are judged where photos are read
+        if not photo.is_file():  # opening a pipe would wait for ever
+            return _USUAL_PIXELS
+        try:
+            with Image.open(photo, formats=["JPEG", "PNG", "TIFF"]) as opened:
+                return opened.width * opened.height
+        except Image.DecompressionBombError:
+            return 2 * (Image.MAX_IMAGE_PIXELS or _USUAL_PIXELS)  # as many at the least
     return _USUAL_PIXELS
 
 

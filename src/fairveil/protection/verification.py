@@ -21,6 +21,7 @@ from fairveil.faces.zoo import ZOO, load_recognizer
 from fairveil.photos import resaved
 from fairveil.protection.perceptual import LPIPS, delta_chroma, delta_e, psnr, ssim
 from fairveil.protection.protecting import Picture, landmarks_now, pixels_of
+from fairveil.threads import one_thread
 from fairveil.version import __version__
 
 CAUTION = (
@@ -156,6 +157,7 @@ class Receipt(BaseModel):
     caution: str = CAUTION
 
 
+@one_thread()
 def verify(
     original: Picture,
     protected: Picture,
@@ -167,7 +169,7 @@ def verify(
     faces: Faces | FramedFaces | None = None,
     on_look: Callable[[int, int], None] = lambda done, total: None,
 ) -> Receipt:
-    """Measure what a protection achieved and what it cost.
+    """Measure what a protection achieved and what it cost; networks have one thread, as where photos are protected.
 
     Args:
         original: the photo as it was: a Pillow image with 8 bits a channel, a uint8 array (H, W, 3), or a uint8 tensor

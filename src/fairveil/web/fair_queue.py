@@ -15,12 +15,14 @@ class FairQueue:
     Args:
         name: of the threads.
         workers: how many jobs are done at once.
+        prepare: called once in each thread before there are any jobs.
     """
 
-    def __init__(self, name: str, workers: int = 1) -> None:
+    def __init__(self, name: str, workers: int = 1, prepare: Callable[[], object] = lambda: None) -> None:
         self._waiting: OrderedDict[str, deque[Job]] = OrderedDict()
         self._changed = Condition()
         self._closed = False
+        self._prepare = prepare
         # Daemons, since a job in its last step must not keep the process alive.
         self._threads = [Thread(target=self._work, name=f"{name}-{n}", daemon=True) for n in range(workers)]
         for thread in self._threads:
@@ -43,6 +45,7 @@ class FairQueue:
             thread.join(max(0.0, end - time.monotonic()))
 
     def _work(self) -> None:
+        self._prepare()
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._waiting or self._closed)

@@ -12,6 +12,8 @@ from threading import Event
 from types import MappingProxyType
 from typing import Self
 
+import torch
+
 from fairveil.errors import FairveilError
 from fairveil.faces.by_hand import GUESSED, Frame, check_frames, with_frames
 from fairveil.faces.detection import Detector
@@ -82,12 +84,15 @@ class Studio:
     Args:
         tools: to work with.
         limits: on what is worked on.
-        workers: how many photos are veiled at once. They share the networks of this process, one thread for each photo.
+        workers: how many photos are veiled at once. They share the networks of this process.
     """
 
     def __init__(self, tools: Tools, limits: Limits, workers: int = 1) -> None:
         self.tools, self._limits = tools, limits
-        self._looking, self._veiling = FairQueue("fairveil-looking"), FairQueue("fairveil-veiling", workers)
+        # A thread takes over how many threads networks have when it first asks, which must not be while another one
+        # has set it to one.
+        self._looking = FairQueue("fairveil-looking", prepare=torch.get_num_threads)
+        self._veiling = FairQueue("fairveil-veiling", workers, prepare=torch.get_num_threads)
 
     def look(self, tab: Tab, photo: UploadedPhoto) -> None:
         """Find the faces of a photo that has arrived, when its turn comes."""

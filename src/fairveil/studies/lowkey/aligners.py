@@ -38,6 +38,7 @@ class OtherAligner(Detector):
             minimum_face=detector.minimum_face,
             thresholds=detector.thresholds,
             factor=detector.factor,
+            at_border=detector.at_border,
         )
         self.aligner = aligner
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from fairveil.errors import FairveilError
 from fairveil.faces.recognizers import Recognizer
-from fairveil.protection.lowkey import Trace
+from fairveil.protection.lowkey import Trace, similarity_to_itself
 from fairveil.protection.perceptual import LPIPS, delta_e, ssim
 
 _START = 1e-6  # where every entry of the modifier starts
@@ -173,7 +173,7 @@ def cloak(
         moved = images + window * (torch.tanh(origin + modifier) / _SQUEEZE + 0.5 - images)
         features = [recognizer.embed(moved, landmarks) for recognizer in recognizers]
         distances = [distance_to(goal, feature) for goal, feature in zip(goals, features, strict=True)]
-        looks.append(_cosines(clean, features))
+        looks.append(similarity_to_itself(clean, features))
         if step:
             distance = torch.stack(distances).detach().sum(0)
             better = distance < nearest
@@ -189,7 +189,7 @@ def cloak(
         on_step(step + 1)
 
     with torch.no_grad():
-        looks.append(_cosines(clean, [recognizer.embed(kept, landmarks) for recognizer in recognizers]))
+        looks.append(similarity_to_itself(clean, [recognizer.embed(kept, landmarks) for recognizer in recognizers]))
         return Trace(
             perturbation=kept - images,
             lpips=LPIPS.pretrained("alexnet", images.device)(images, kept),
@@ -197,8 +197,3 @@ def cloak(
             similarity={r.name: [look[:, column] for look in looks] for column, r in enumerate(recognizers)},
             steps=torch.full((len(landmarks),), settings.steps),
         )
-
-
-def _cosines(clean: Sequence[Tensor], features: Sequence[Tensor]) -> Tensor:
-    """The cosine of every face to itself under each of n recognizers: (F, n)."""
-    return torch.stack([(f * g.detach()).sum(-1) for f, g in zip(clean, features, strict=True)], -1)

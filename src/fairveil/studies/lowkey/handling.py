@@ -126,7 +126,10 @@ def run(trial: Handled, bench: Workbench) -> list[Measurement]:
 def similarities(
     name: str, clean: Embeddings, versions: Sequence[Embeddings], places: dict[str, int], count: int
 ) -> list[Tensor]:
-    """For each version of the photos, cosines of their faces with the clean ones, (count,); -inf where one is missing.
+    """For each version of the photos, cosines of their faces with the clean ones, (count,).
+
+    It is -inf where the version shows no face, and NaN, which is below no threshold, where the photo as it was shows
+    none, so that nothing was protected.
 
     Args:
         name: of the recognizer.
@@ -145,7 +148,7 @@ def similarities(
         rows = torch.tensor([places[image] for image in version.frame["image"]])
         cosines = torch.full((count,), -torch.inf)
         cosines[rows] = (version.vectors(name) * vectors[rows]).sum(1)
-        found.append(cosines.where(of_clean, -torch.inf))
+        found.append(cosines.where(of_clean, torch.nan))
     return found
 
 
