@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 from scipy import stats
 
-from fairveil.comparisons import CONFIDENCE, groups_confidence, pairs_confidence
+from fairveil.comparisons import CONFIDENCE, family_confidence, groups_confidence, pairs_confidence
 from fairveil.errors import FairveilError
 from fairveil.fair.experiments import SILENT, Experiment, Told, measure_once
 from fairveil.fair.interventions import AnyIntervention, Task, baseline_of
@@ -155,6 +155,11 @@ class Comparison:
         intervention on one split. Of two groups nothing is picked, and it is 95 %.
         """
         return groups_confidence(len(self.groups))
+
+    @property
+    def change_confidence(self) -> float:
+        """Of each interval of a group's change, so that those of all groups hold at once, of two groups too."""
+        return max(self.confidence, family_confidence(len(self.groups)))
 
     @cached_property
     def ends(self) -> tuple[str, str]:
@@ -389,8 +394,9 @@ class Comparison:
         return "no" if everybody.told and everybody.value > 0 else "perhaps"
 
     def group_changes(self, intervention: str, split: str) -> dict[str, Estimate]:
-        """What an intervention did to each group; the intervals hold for all groups at once, see `confidence`."""
-        return {group: self.change(intervention, split, group, confidence=self.confidence) for group in self.groups}
+        """What an intervention did to each group; the intervals hold for all groups at once, for two of them too."""
+        each = self.change_confidence
+        return {group: self.change(intervention, split, group, confidence=each) for group in self.groups}
 
     def _parting(
         self,

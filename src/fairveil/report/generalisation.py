@@ -20,7 +20,7 @@ CAVEATS = (
     "give, not what other people would. With three runs they are wide, and a change that they do not tell from none "
     "may still be there. What other people would give, one table says of figures, and none of changes.",
     "Nobody looked for the best strength of any intervention. One that does nothing here may do something at another.",
-    "Of more than two groups, intervals of their changes and of differences between them hold for all groups at once, "
+    "Intervals of changes of groups, and of differences between more than two of them, hold for all groups at once, "
     "for one intervention on one split. Several interventions and splits are looked at: of twenty interventions that "
     "do nothing, one is told apart by chance. Only the intervals of who gained and who paid, and of who drifted apart, "
     "are wide enough for all interventions at once.",
@@ -324,7 +324,7 @@ def change_table(comparison: Comparison) -> Table:
         columns=("everybody", *comparison.groups, "levelled down", "the fairness"),
         rows=tuple(rows),
         unit=_unit(comparison),
-        caption=figures_caption(comparison) + _all_at_once(comparison),
+        caption=figures_caption(comparison) + _changes_at_once(comparison),
         row_name="intervention",
     )
 
@@ -491,9 +491,17 @@ def _all_at_once(comparison: Comparison) -> str:
     if groups <= 2 or comparison.scores["seed"].n_unique() < LEAST_SEEDS:
         return ""
     return (
-        f" Those of changes of groups and of differences between groups are wider, {100 * confidence:.4g} % each, so "
-        f"that those of all of the {groups} groups, or of all pairs of them, hold at once."
+        f" Those of differences between groups are wider, {100 * confidence:.4g} % each, so that those of all pairs of "
+        f"the {groups} groups hold at once."
     )
+
+
+def _changes_at_once(comparison: Comparison) -> str:
+    """What intervals of changes of groups hold for."""
+    if comparison.scores["seed"].n_unique() < LEAST_SEEDS:
+        return ""
+    each = f"{100 * comparison.change_confidence:.4g} % each"
+    return f" Those of changes of groups are wider, {each}, so that those of all {len(comparison.groups)} hold at once."
 
 
 def figures_caption(comparison: Comparison) -> str:
