@@ -90,7 +90,7 @@ def measure_ensemble(
         costs.append(verify(before, after, [], detector=detector).faces[0].quality)
     names = [recognizer.name for recognizer in ensemble]
     print(f"\n{strength}; attacked: {', '.join(names)}; {seconds:.1f} s a photo", flush=True)
-    for field in ("lpips", "lpips_vgg", "ssim", "psnr"):
+    for field in ("lpips", "lpips_vgg", "ssim", "psnr", "delta_e", "delta_chroma"):
         values = [getattr(cost, field) for cost in costs]
         print(f"  {field}: mean {sum(values) / len(values):.3f}, from {min(values):.3f} to {max(values):.3f}")
     for name in ZOO:
