@@ -405,8 +405,8 @@ def _ask_who_is_a_person(sides: dict[str, "Embeddings"], tables: dict[str, "Face
     known = [any(name is not None for name in table.identities) for table in tables.values()]
     known += ["identity" in side.frame.columns for side in sides.values()]
     for table in tables.values():
-        if all(known) and table.nested:
-            raise FairveilError(f"{table.name}: {table.nested}")
+        if all(known):
+            table.check_people()
 
 
 def _crossed(
