@@ -103,7 +103,7 @@ def audit(
         )
     else:
         onnx.refuse_without([], "these faces are embedded already")
-        faces = _read(Path(str(embeddings)), labels)
+        faces = _read(Path(str(embeddings)), labels).of_people(person_folder)
         groups = _grouped(faces.frame, faces.groups, group, bins)
         faces = replace(faces, frame=groups.frames[0])
     column = groups.column
