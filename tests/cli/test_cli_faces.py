@@ -19,8 +19,10 @@ from PIL import Image
 from torch import nn
 
 from fairveil.cli import faces
+from fairveil.errors import FairveilError
 from fairveil.faces import embedding
 from fairveil.faces.recognizers import Framing, Recognizer
+from fairveil.faces.vectors import Embeddings, Provenance, vector_column
 
 
 @pytest.fixture
@@ -345,3 +347,21 @@ def test_folders_in_folders_are_asked_about_before_anything_is_embedded(fairveil
     said = ("embed", tmp_path / "photos", "-o", out, "--face", "aligned")
     assert fairveil(*said, "--person-folder", 1)[0] == 0
     assert pl.read_parquet(out)["identity"].to_list() == ["anna", "anna", "ben"]
+
+
+def test_paths_that_were_embedded_as_people_are_asked_about_when_people_are_compared(fairveil, tmp_path):
+    images = [f"{place}/{n}.png" for place in ("anna/frontal", "anna/profile", "ben/frontal") for n in (1, 2)]
+    frame = pl.DataFrame({"image": images, "identity": [image.rpartition("/")[0] for image in images]})
+    vectors = np.eye(6, 16, dtype=np.float32) + 0.1
+    provenance = Provenance(fairveil="1", data="photos", detector=None, which="aligned", recognizers={}, thresholds={})
+    embedded = Embeddings(frame.with_columns(vector_column("net", vectors)), provenance=provenance)
+    embedded.write(tmp_path / "faces.parquet")
+    said = ("identify", "--gallery", tmp_path / "faces.parquet", "--probes", tmp_path / "faces.parquet", "--json")
+    code, _, err = fairveil(*said)
+    assert code == 1
+    assert "photos: Folders lie in folders" in err and "--person-folder 1 (2 people" in " ".join(err.split())
+    assert fairveil(*said, "--person-folder", 1)[0] == 0
+    assert embedded.of_people(1).frame["identity"].to_list() == ["anna"] * 4 + ["ben"] * 2
+    assert embedded.of_people(-1).frame["identity"].to_list() == (["frontal"] * 2 + ["profile"] * 2 + ["frontal"] * 2)
+    with pytest.raises(FairveilError, match="Folders lie in folders"):
+        embedded.of_people(None)

@@ -175,3 +175,15 @@ def test_what_would_be_in_vain_is_refused_before_photos_are_looked_at(train, peo
     assert code == 1
     assert "is there already" in err
     assert (tmp_path / "out.safetensors").read_text() == "mine"
+
+
+def test_folders_in_folders_are_asked_about_before_anybody_is_trained_on(train, people):
+    for person in range(6):
+        (people / f"p{person}" / "profile").mkdir()
+        (people / f"p{person}" / "3.png").rename(people / f"p{person}" / "profile" / "3.png")
+    code, _, err = train(people)
+    assert code == 1
+    assert "--person-folder 1 (6 people, such as p0, p1, p2)" in " ".join(err.split())
+    code, out, err = train(people, "--person-folder", 1)
+    assert code == 0, err
+    assert "16 images of 4 people" in out

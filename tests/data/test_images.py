@@ -139,6 +139,12 @@ def _folders(root, *places):
         (("train/cat", "train/dog", "val/cat", "val/dog"), r"has the folders train, val, .* such as .*train\."),
         (("Training", "Test"), "has the folders Test, Training"),
         (("train", "validation", "cat"), "parts of a data set"),
+        (("train_images", "test_images"), "parts of a data set"),
+        (("training_set", "test set"), "parts of a data set"),
+        (("train2017", "val2017"), "parts of a data set"),
+        (("seg_train", "seg_test"), "parts of a data set"),
+        (("fold1", "Fold-2"), "parts of a data set"),
+        (("Zo\u00eb", "Zoe\u0308", "Ann"), "two folders 'Zo\u00eb'"),
         (("2019/cat", "2019/dog", "2020/cat"), r"2019 holds folders and no pictures"),
         (("cat", "images/dog"), "images holds folders and no pictures"),
     ],
@@ -146,6 +152,20 @@ def _folders(root, *places):
 def test_parts_of_a_data_set_are_not_learnt_as_classes(tmp_path, places, words):
     with pytest.raises(FairveilError, match=words):
         read_image_folder(_folders(tmp_path, *places))
+
+
+def test_a_file_beside_folders_does_not_make_them_a_class(tmp_path):
+    _folders(tmp_path, "2019/cat", "2019/dog", "2020/cat")
+    for home in ("2019", "2020"):
+        (tmp_path / home / "Thumbs.db").write_text("")
+    with pytest.raises(FairveilError, match="2019 holds folders and no pictures"):
+        read_image_folder(tmp_path)
+
+
+def test_pictures_that_servers_and_systems_make_are_not_learnt(tmp_path):
+    _folders(tmp_path, "cat", "dog", "cat/@eaDir/0.png", "dog/.git", "__MACOSX/cat", "$RECYCLE.BIN", "thumb")
+    (tmp_path / "lost+found").mkdir()
+    assert read_image_folder(tmp_path).counts == {"cat": 1, "dog": 1, "thumb": 1}
 
 
 def test_pictures_of_each_class_are_counted(tmp_path):

@@ -133,6 +133,15 @@ def test_lfw_has_genders_of_its_lists_and_people_by_folder(tmp_path, below):
         assert table.photo(0).shape == (3, 6, 8)
 
 
+@pytest.mark.parametrize("reader", [read_lfw, read_facescrub])
+def test_housekeeping_in_published_layouts_is_passed_over_aloud(tmp_path, reader):
+    photo(tmp_path / "actors" / "Ann" / "1.jpg")
+    photo(tmp_path / "actors" / "Ann" / "@eaDir" / "1.jpg")
+    table = reader(tmp_path)
+    assert table.identities == ["Ann"]
+    assert "1 photos in folders @eaDir are passed over" in table.notes[0]
+
+
 def test_lfw_without_lists_has_no_groups(tmp_path):
     photo(tmp_path / "Ann_Lee" / "Ann_Lee_0001.jpg")
     assert read_lfw(tmp_path).groups == ()

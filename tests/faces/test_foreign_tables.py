@@ -49,7 +49,17 @@ def test_vectors_of_half_precision_and_short_ones_alone_are_read(tmp_path):
     assert read(tmp_path, tiny).vectors().shape == (6, 4)
 
 
-@pytest.mark.parametrize(("pattern", "name"), [("f{}", "f"), ("emb_{}", "emb"), ("{}", "embedding")])
+@pytest.mark.parametrize(
+    ("pattern", "name"),
+    [
+        ("f{}", "f"),
+        ("emb_{}", "emb"),
+        ("{}", "embedding"),
+        ("emb[{}]", "emb"),
+        ("('emb', {})", "emb"),
+        ("{}.0", "embedding"),
+    ],
+)
 @pytest.mark.parametrize("first", [0, 1])
 def test_vectors_spread_over_columns_are_put_together_in_the_order_of_their_numbers(tmp_path, pattern, name, first):
     columns = {pattern.format(first + place): VECTORS[:, place] for place in (*range(64, 128), *range(64))}
@@ -64,6 +74,8 @@ def test_vectors_spread_over_columns_are_put_together_in_the_order_of_their_numb
     [
         ("__index_level_0__", None),
         ("Unnamed: 0", None),
+        ("index", None),
+        ("level_0", None),
         ("row", {"pandas": json.dumps({"index_columns": ["row"]})}),
     ],
 )
@@ -78,6 +90,33 @@ def test_an_index_of_images_is_kept(tmp_path):
     frame = pl.DataFrame(PEOPLE).with_columns(pl.Series("net", VECTORS.tolist()))
     faces = read(tmp_path, frame, {"pandas": json.dumps({"index_columns": ["image"]})})
     assert faces.frame["image"].to_list() == PEOPLE["image"]
+
+
+@pytest.mark.parametrize("place", [0, 60, 127])
+def test_zeros_that_were_written_as_whole_numbers_stay_in_the_vector(tmp_path, place):
+    vectors = VECTORS.copy()
+    vectors[:, place] = 0
+    columns = {f"f{n}": vectors[:, n].astype(int) if n == place else vectors[:, n] for n in range(128)}
+    faces = read(tmp_path, pl.DataFrame(PEOPLE | columns))
+    assert faces.vectors().numpy() == pytest.approx(unit(vectors), abs=1e-6)
+    assert faces.groups == ()
+
+
+def test_vectors_of_a_batch_of_one_are_read_and_meshes_and_scores_left_out(tmp_path):
+    frame = pl.DataFrame(PEOPLE).with_columns(
+        pl.Series("net", VECTORS[:, None].tolist()),
+        pl.Series("mesh", np.ones((6, 1434)).tolist()),
+        pl.Series("lmk_106", np.ones((6, 212)).tolist()),
+        face_confidence=pl.lit(0),
+    )
+    faces = read(tmp_path, frame)
+    assert (faces.recognizers, faces.groups) == (("net",), ())
+    assert faces.vectors().numpy() == pytest.approx(unit(VECTORS), abs=1e-6)
+
+
+def test_a_group_of_whole_numbers_called_index_stays(tmp_path):
+    frame = pl.DataFrame(PEOPLE | {"index": [1, 1, 1, 2, 2, 2]})
+    assert read(tmp_path, frame.with_columns(pl.Series("net", VECTORS.tolist()))).groups == ("index",)
 
 
 def test_numbers_that_are_no_vectors_stay_groups_and_a_single_number_is_refused(tmp_path):

@@ -162,6 +162,11 @@ DECLARED = {
         {"k": (np.eye(3) / 128).astype(np.float32).reshape(3, 3, 1, 1), "b": rgb((-127.5 / 128,) * 3, (3,))}, {},
         BYTES, lambda x: (255 * x - 127.5) / 128,
     ),
+    "a convolution of each channel that scales": (
+        [NODE("Conv", ["pixels", "k", "b"], ["start"], group=3)],
+        {"k": np.full((3, 1, 1, 1), 1 / 128, np.float32), "b": rgb((-127.5 / 128,) * 3, (3,))}, {},
+        BYTES, lambda x: (255 * x - 127.5) / 128,
+    ),
     "limited first": (
         [NODE("Clip", ["pixels", "low", "high"], ["p"]), NODE("Mul", ["p", "t"], ["start"])],
         {"low": f32(0), "high": f32(1), "t": f32(2)}, {}, UNIT, lambda x: 2 * x,

@@ -7,6 +7,7 @@ from tiny_backbone import add_tiny, drawn_crops
 
 from fairveil.cli.recognizers import load_recognizers
 from fairveil.errors import FairveilError
+from fairveil.faces.probing import least_likeness
 from fairveil.faces.recognition import train_recognizer
 from fairveil.faces.trained import Pedigree, load_trained, random_recognizer, read_pedigree, save_trained
 from fairveil.faces.zoo import load_recognizer
@@ -153,6 +154,19 @@ def test_recognisers_are_named_by_file_or_as_random(file):
     mine, chance = load_recognizers([str(file), "random:tiny:3"], everything=False)
     assert (mine.name, chance.name) == ("mine", "random:tiny:3")
     assert mine.sha256 == sha256_of(file)
+
+
+def test_a_trained_recognizer_that_tells_nobody_apart_is_told_when_it_is_read(tmp_path, trained, file, capsys):
+    assert least_likeness(trained) < 0.95
+    load_recognizers([str(file)], everything=False)
+    assert "Warning" not in capsys.readouterr().err
+    with torch.no_grad():  # all that is left is one direction
+        last = [value for value in trained.network.parameters() if value.ndim == 1][-1]
+        last += 1000
+    save_trained(tmp_path / "same.safetensors", trained, pedigree())
+    load_recognizers([str(tmp_path / "same.safetensors")], everything=False)
+    told = " ".join(capsys.readouterr().err.split())
+    assert "Warning: to same, faces of four people who look nothing alike are nearly the same" in told
 
 
 def test_random_recognisers_differ_by_seed_and_say_so():

@@ -172,3 +172,56 @@ def test_damaged_words_of_a_png_are_taken_for_none():
     photo = read_photo(png((b"cHRM", b"\0\0\0\1" * 8)))
     assert photo.metadata.icc_profile is None
     assert ColorSpace().is_srgb
+
+
+@pytest.mark.parametrize(("matrix", "full_range"), [(0, 0), (1, 1)])
+def test_a_png_with_values_of_video_is_refused(matrix, full_range):
+    with pytest.raises(FairveilError, match="values are those of video"):
+        read_photo(png((b"cICP", bytes([1, 13, matrix, full_range]))))
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_adobe_rgb_that_only_exif_tells_is_told_by_a_profile(tmp_path, format):
+    exif = Image.Exif()
+    exif[0x8769] = {0xA001: 65535, 0xA005: {1: "R03"}}
+    file = BytesIO()
+    picture().save(file, "JPEG", quality=98, subsampling=0, exif=exif.tobytes())
+    path = tmp_path / f"photo.{format.lower().replace('jpeg', 'jpg').replace('heif', 'heic')}"
+    write_photo(read_photo(file.getvalue()), path, Saving(format=format, quality=98))
+    pillow_heif.register_heif_opener()
+    image = Image.open(path)
+    source = ImageCms.ImageCmsProfile(BytesIO(image.info["icc_profile"]))
+    shown = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
+    adobe = np.array([[0.5767309, 0.1855540, 0.1881852], [0.2973769, 0.6273491, 0.0752741],
+                      [0.0270343, 0.0706872, 0.9911085]])  # fmt: skip
+    assert np.abs(np.asarray(shown)[32, 32] - seen(adobe, lambda x: x**2.19921875)).max() <= 4
+
+
+def deep_png(values, kind):
+    """A PNG of 16 bits a channel."""
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    head = len(values[0]).to_bytes(4, "big") + len(values).to_bytes(4, "big") + bytes([16, kind, 0, 0, 0])
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+RAMP = np.linspace(0, 4095, 64).round().astype(np.uint16).reshape(8, 8)
+
+
+def test_a_gray_photo_of_12_bits_in_16_is_read_in_its_range_and_that_is_said():
+    photo = read_photo(deep_png(RAMP, 0))
+    assert np.abs(photo.pixels[0].numpy() - np.floor(RAMP / 16)).max() <= 1
+    assert any("12-bit values in 16 bits: it was read as 0 to 4,095" in note for note in photo.notes)
+    dark = read_photo(deep_png(RAMP * 4, 0))  # a quarter of white may be a dark photo
+    assert dark.pixels.max() == 63
+
+
+@pytest.mark.parametrize(("kind", "channels"), [(2, 3), (4, 2), (6, 4)])
+def test_a_photo_of_12_bits_in_16_whose_lower_bits_are_lost_in_reading_is_refused(kind, channels):
+    values = np.stack([RAMP] * channels, -1)
+    if kind != 2:
+        values[..., -1] = 65535
+    with pytest.raises(FairveilError, match="no value above 4,095"):
+        read_photo(deep_png(values, kind))
+    values[..., 0] *= 16
+    assert read_photo(deep_png(values, kind)).pixels.max() == 255
+    assert read_photo(deep_png(np.zeros((8, 8, 3), np.uint16), 2)).pixels.max() == 0

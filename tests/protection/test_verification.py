@@ -4,12 +4,14 @@ from io import StringIO
 
 import pytest
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from rich.console import Console
 
 from fairveil.errors import FairveilError
 from fairveil.faces.by_hand import with_frames
 from fairveil.faces.recognizers import Recognizer
+from fairveil.photos import resaved
 from fairveil.protection.verification import CONDITIONS, Receipt, verify
 from fairveil.report.receipt import receipt_tables
 
@@ -177,7 +179,7 @@ def test_pictures_of_every_kind_are_taken_as_protect_takes_them(photo, changed, 
 
 
 def test_what_the_figures_cannot_say_is_said_first(photo, changed, detector, tiny_recognizers):
-    stranger, strict = photo.flip(-1), []
+    stranger, strict = F.interpolate(photo[None].float(), scale_factor=(1, 0.6))[0].byte(), []
     for recognizer in tiny_recognizers:  # which match nobody but the very same face
         about = {"name": recognizer.name, "framing": recognizer.framing, "threshold": 0.99999}
         strict.append(Recognizer.from_module(recognizer.network, **about))
@@ -210,3 +212,21 @@ def test_networks_have_one_thread_each_which_is_given_back(photo, detector):
         assert (threads, torch.get_num_threads()) == ({1}, 2)
     finally:
         torch.set_num_threads(before)
+
+
+def test_a_photo_that_was_only_saved_anew_is_said_to_be_unprotected(photo, changed, detector, tiny_recognizers):
+    remarks = verify(photo, resaved(photo, format="JPEG", quality=95), tiny_recognizers, detector=detector).remarks
+    assert len(remarks) == 1 and "nothing in it seems to be protected" in remarks[0]
+    assert verify(photo, changed, tiny_recognizers, detector=detector).remarks == ()
+
+
+def test_a_probe_that_is_the_original_once_more_is_said_to_be(photo, changed, detector, tiny_recognizers):
+    copies = {
+        "saved.jpg": resaved(photo, format="JPEG", quality=60),
+        "mirrored.png": photo.flip(-1),
+        "smaller.png": F.interpolate(photo[None].float(), scale_factor=0.7, mode="area")[0].byte(),
+        "gray.png": photo.float().mean(0, keepdim=True).expand(3, -1, -1).byte().contiguous(),
+    }
+    other = {"other.png": F.interpolate(photo[None].float(), scale_factor=(1, 0.6))[0].byte()}
+    remarks = verify(photo, changed, tiny_recognizers, probes=copies | other, detector=detector).remarks
+    assert [remark.split()[0] for remark in remarks if "the original once more" in remark] == list(copies)

@@ -17,6 +17,7 @@ from PIL import Image
 
 from fairveil.faces.detection import Detector
 from fairveil.photos import read_photo
+from fairveil.protection.lowkey import LowKey
 
 playwright = pytest.importorskip("playwright.sync_api", reason="the page is tested with playwright")
 
@@ -649,3 +650,14 @@ def test_frames_stay_as_they_are_while_the_photo_is_veiled(serving, person, phot
     page.wait_for_selector("#veil[aria-disabled=false]")
     page.locator(".picture .drawn").press("Delete")
     assert page.locator(".picture .drawn").count() == 0
+
+
+def test_what_has_to_be_known_of_the_figures_first_is_shown_before_them(serving, person, photos, small_tools):
+    weak = LowKey(steps=1, step_size=1e-6, noise=0, smoothing="none", mirror=False)
+    tools = replace(small_tools, strengths=dict.fromkeys(small_tools.strengths, weak))
+    page = person(serving(tools=tools).url)
+    _add(page, photos / "me.jpg")
+    _veil(page)
+    page.wait_for_selector(".remark", timeout=60_000)
+    told = _card(page, "me.jpg").inner_text()
+    assert 0 < told.index("nothing in it seems to be protected") < told.index("2 programs")

@@ -183,6 +183,20 @@ def test_a_dark_x_ray_stays_dark_among_others(tmp_path):
     assert again.remarks == xrays.remarks
 
 
+def test_x_rays_of_another_range_than_the_others_are_told(tmp_path):
+    ramp = np.linspace(0, 255, 64).round().reshape(8, 8)
+    remarks = read_xrays(_deep_list(tmp_path, ramp, 16 * ramp, 16 * ramp), size=8).remarks
+    assert any("1 of 3 X-rays in 16-bit files have no value above 255" in remark for remark in remarks)
+
+
+def test_what_pandas_writes_for_nothing_is_unknown_and_nobody(tmp_path):
+    path = _deep_list(tmp_path, *[np.full((8, 8), 40000)] * 4)
+    path.write_text("image,patient,Edema,Atelectasis\n0.png,a,1,NaN\n1.png,b,NA,0\n2.png,nan,1,1\n3.png,c,0,None")
+    xrays = read_xrays(path, size=8)
+    assert xrays.patients == ("a", "b", "c")
+    assert torch.equal(xrays.labels.isnan(), torch.tensor([[False, True], [True, False], [False, True]]))
+
+
 def test_nearly_black_sets_are_told(tmp_path):
     stray = np.full((8, 8), 300)
     stray[0, 0] = 65535  # a marker that was burnt in

@@ -185,7 +185,7 @@ def test_a_folder_means_the_list_in_it(tmp_path):
     [
         ("image,patient,Edema", "a.png,p,2", r"Row 1 of .*list\.csv has '2' for Edema: give 1 \(present\)"),
         ("image,patient,Edema", "a.png,p,yes", "has 'yes' for Edema"),
-        ("image,patient,Edema", "a.png,p,nan", "has 'nan' for Edema"),
+        ("image,patient,Edema", "a.png,p,uncertain", "has 'uncertain' for Edema"),
         ("image,patient,Hernia", "a.png,p,1", "has none of the usual findings"),
         ("image,person,Edema", "a.png,p,1", r"is no list of X-rays: .*CheXpert \(.*ChestX-ray14 \(.*or image, patient"),
         (f"{CHEXPERT_HEADER.replace('Edema', 'Oedema')}", "a" + "," * 18, "Did you mean Oedema"),

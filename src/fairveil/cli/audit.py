@@ -103,7 +103,7 @@ def audit(
         )
     else:
         onnx.refuse_without([], "these faces are embedded already")
-        faces = _read(Path(str(embeddings)), labels)
+        faces = _read(Path(str(embeddings)), labels).of_people(person_folder)
         groups = _grouped(faces.frame, faces.groups, group, bins)
         faces = replace(faces, frame=groups.frames[0])
     column = groups.column
@@ -263,8 +263,7 @@ def _embedded(
     from fairveil.data.table import FaceTable
 
     table = photos_of(images, person_folder) if labels is None else FaceTable.from_csv(labels, root=named_path(images))
-    if table.nested:
-        raise FairveilError(table.nested)
+    table.check_people()
     groups = _grouped(table.frame, table.groups, group, bins)
     column = groups.column
     table = replace(table, frame=groups.frames[0], groups=tuple(dict.fromkeys([*table.groups, column])))

@@ -369,7 +369,7 @@ def _searches(
         for note in side.notes:
             talk.print(Text(f"{shown(source)}: {note}"), soft_wrap=True)
     tables = {source: photos_of(source, person_folder) for source in paths if source not in sides}
-    _ask_who_is_a_person(sides, tables)
+    sides = _ask_who_is_a_person(sides, tables, person_folder)
     groups = {source: side.groups for source, side in sides.items()}
     groups |= {source: table.groups for source, table in tables.items()}
     for source, there in groups.items():
@@ -400,13 +400,21 @@ def _searches(
     return [search for search in found if not wanted or search.recognizer in wanted], column
 
 
-def _ask_who_is_a_person(sides: dict[str, "Embeddings"], tables: dict[str, "FaceTable"]) -> None:
-    """Stop where people are compared, and folders lie in folders, so that either could be a person."""
+def _ask_who_is_a_person(
+    sides: dict[str, "Embeddings"], tables: dict[str, "FaceTable"], person_folder: int | None
+) -> dict[str, "Embeddings"]:
+    """Stop where people are compared, and folders lie in folders, so that either could be a person.
+
+    Returns:
+        The sides that are embedded already, with the people that the option means.
+    """
     known = [any(name is not None for name in table.identities) for table in tables.values()]
     known += ["identity" in side.frame.columns for side in sides.values()]
+    if not all(known):
+        return sides
     for table in tables.values():
-        if all(known) and table.nested:
-            raise FairveilError(f"{table.name}: {table.nested}")
+        table.check_people()
+    return {source: side.of_people(person_folder) for source, side in sides.items()}
 
 
 def _crossed(

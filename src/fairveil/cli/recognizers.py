@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
+from rich.markup import escape
 from rich.text import Text
 
 from fairveil.cli.terminal import talk
@@ -148,11 +149,19 @@ def _refuse_name_of_zoo(name: str) -> None:
 
 def _load_one(name: str) -> "Recognizer":
     from fairveil.faces import zoo
+    from fairveil.faces.probing import ALIKE, least_likeness
     from fairveil.faces.trained import load_trained
 
     if Path(name).suffix == ".safetensors":
         _refuse_name_of_zoo(name)
-        return load_trained(Path(name))
+        recognizer = load_trained(Path(name))
+        if (least := least_likeness(recognizer)) > ALIKE:  # how it is fed is known: it was trained too little
+            talk.print(
+                f"Warning: to {escape(recognizer.name)}, faces of four people who look nothing alike are nearly the "
+                f"same (cosine {least:.3f} and more), so what it says means little: train it longer or on more people.",
+                soft_wrap=True,
+            )
+        return recognizer
     try:
         return zoo.load_recognizer(name)
     except FairveilError as error:

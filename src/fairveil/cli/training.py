@@ -13,7 +13,7 @@ import typer
 from rich.markup import escape
 from rich.text import Text
 
-from fairveil.cli.faces import photos_of
+from fairveil.cli.faces import PersonFolder, photos_of
 from fairveil.cli.studies import check_device
 from fairveil.cli.terminal import named_path, progress_bar, results, talk
 from fairveil.errors import FairveilError, did_you_mean
@@ -91,6 +91,7 @@ def train(
     face: Annotated[
         TrainedFace, typer.Option(help="The face nearest the centre, the largest; or photos are aligned crops already.")
     ] = TrainedFace.central,
+    person_folder: PersonFolder = None,
     size: Annotated[int, typer.Option(min=16, max=1024, help="Side of the crops in pixels, a multiple of 16.")] = 112,
     validation: Annotated[
         float, typer.Option(min=0, max=0.9, help="Share of the identities held out to measure accuracy; 0 for none.")
@@ -118,7 +119,9 @@ def train(
     warmup = min(base.warmup, (epochs or base.epochs) / 2)
     training = base.model_validate(base.model_dump() | chosen | {"warmup": warmup, "seed": seed})
     kept = out.with_name(f".{out.name}.crops")
-    crops = cut_with_progress(_grouped(photos_of(photos), group), size, face, kept)
+    table = photos_of(photos, person_folder)
+    table.check_people()
+    crops = cut_with_progress(_grouped(table, group), size, face, kept)
     held: FaceCrops | None = None
     if validation and len(crops.classes) > 1:  # one identity alone is told of below
         crops, held = crops.hold_out(validation, seed=seed)

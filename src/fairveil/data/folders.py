@@ -11,12 +11,23 @@ from fairveil.errors import FairveilError
 HOUSEKEEPING = frozenset(
     {
         "__macosx", "@eadir", "#recycle", "#snapshot", "@recycle", "@recently-snapshot", "@__thumb", "@sharebin",
-        "$recycle.bin", "system volume information", "lost+found", "lost.dir", "thumbnails", "thumbs", "_thumbs",
+        "@tmp", "@sharesnap", "network trash folder", "temporary items", "$recycle.bin", "recycler", "recycled",
+        "system volume information", "lost+found", "lost.dir", "thumbnails", "thumbnail", "thumbs", "thumb", "_thumbs",
+        "_thumb", "ipod photo cache", "__pycache__", "node_modules",
     }
 )  # fmt: skip
-"""Folders that servers (Synology, QNAP), macOS, Windows and cameras make beside photos, in small letters."""
+"""Folders that servers (Synology, QNAP), macOS, Windows, cameras and programs make beside photos, in small letters."""
 
 _NAMED = 3  # folders that are named in a sentence
+
+
+def is_housekeeping(folder: str) -> bool:
+    """Whether a folder is called so that nothing in it is anybody's photo: hidden, or one of `HOUSEKEEPING`.
+
+    >>> is_housekeeping("@eaDir"), is_housekeeping(".thumbnails"), is_housekeeping("Anna")
+    (True, True, False)
+    """
+    return folder.startswith(".") or folder.casefold() in HOUSEKEEPING
 
 
 @dataclass(frozen=True)
@@ -54,7 +65,7 @@ def people_of(images: Sequence[str], *, level: int | None = None) -> People:
         raise FairveilError("Folders are counted from 1 for the first one, or from -1 for the last: 0 names none.")
     kept, passed = [], Counter[str]()
     for image in images:
-        odd = next((part for part in PurePosixPath(image).parts[:-1] if part.casefold() in HOUSEKEEPING), None)
+        odd = next(filter(is_housekeeping, PurePosixPath(image).parts[:-1]), None)
         if odd is None:
             kept.append(image)
         else:

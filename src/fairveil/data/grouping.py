@@ -6,6 +6,7 @@ from itertools import pairwise
 
 import polars as pl
 
+from fairveil.data.labels import tidy_labels
 from fairveil.errors import FairveilError, did_you_mean, listed
 
 BOTH = " × "
@@ -118,8 +119,8 @@ def column_names(there: Sequence[str], columns: Sequence[str]) -> list[str]:
 
 def _numbers(column: pl.Series) -> pl.Series | None:
     """A column of numbers or of their texts; None if it holds anything else, or nothing."""
-    numbers = column.cast(pl.String).str.strip_chars().replace("", None).cast(pl.Float64, strict=False).fill_nan(None)
-    known = column.cast(pl.String).str.strip_chars().replace(["", "nan", "NaN"], None).drop_nulls()
+    known = tidy_labels(column).drop_nulls()
+    numbers = tidy_labels(column).cast(pl.Float64, strict=False).fill_nan(None)
     return numbers if len(known) and numbers.count() == len(known) else None
 
 

@@ -1,6 +1,8 @@
 """Labelled pictures, kept as one tensor: what classifiers are trained on."""
 
 import hashlib
+import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import pi
@@ -10,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fairveil.data.folders import is_housekeeping
 from fairveil.errors import FairveilError
 from fairveil.photos import find_photos, read_photo, shown
 
@@ -99,10 +102,11 @@ class LabelledImages:
         return digest.hexdigest()
 
 
-_SPLITS = frozenset(
-    {"train", "training", "val", "valid", "validation", "dev", "test", "testing", "eval", "evaluation", "holdout"}
+_SPLITS = re.compile(
+    r"(?:(?:\w*[_\- ])?(?:train|training|val|valid|validation|dev|test|testing|eval|evaluation|holdout)"
+    r"(?:[_\- ]?(?:set|data|dataset|images?|imgs?|pics|photos|split|\d+))*|(?:cv|fold|split|part)[_\- ]?\d+)"
 )
-"""What folders of the parts of a data set are called."""
+"""What folders of the parts of a data set are called, in small letters."""
 
 
 def read_image_folder(folder: Path, *, size: int | None = None) -> LabelledImages:
@@ -122,16 +126,23 @@ def read_image_folder(folder: Path, *, size: int | None = None) -> LabelledImage
         raise FairveilError(f"{shown(folder)} is not a folder: give one that has a folder of pictures for each class.")
     if size is not None and size < 1:
         raise FairveilError(f"Pictures cannot be brought to a size of {size} pixels: give at least 1.")
-    homes = sorted(entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    homes = sorted(entry for entry in folder.iterdir() if entry.is_dir() and not _is_no_class(entry.name))
     if len(homes) < 2:
         has = f"has one class only, {homes[0].name}" if homes else "has no folders of classes"
         raise FairveilError(f"{shown(folder)} {has}: training needs a folder of pictures for each of two classes.")
     _refuse_splits(folder, homes)
+    names = tuple(unicodedata.normalize("NFC", home.name) for home in homes)
+    if len({*names}) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise FairveilError(
+            f"{shown(folder)} has two folders {twice!r}, whose names differ only in how accents are written: put their "
+            "pictures into one."
+        )
     pictures: list[Tensor] = []
     labels: list[int] = []
     first: Path | None = None
     for label, home in enumerate(homes):
-        paths = sorted(find_photos([home]))
+        paths = _pictures_of(home)
         if not paths:
             raise FairveilError(f"{shown(home)} has no pictures: put some there, or take the folder away.")
         for path in paths:
@@ -147,21 +158,30 @@ def read_image_folder(folder: Path, *, size: int | None = None) -> LabelledImage
                 )
             pictures.append(picture)
             labels.append(label)
-    names = tuple(home.name for home in homes)
     return LabelledImages(torch.stack(pictures), torch.tensor(labels), names, folder.resolve().name)
+
+
+def _is_no_class(name: str) -> bool:
+    return is_housekeeping(name) and not name.lower().startswith("thumb")  # which is a gesture, too
+
+
+def _pictures_of(home: Path) -> list[Path]:
+    """The pictures of a class, without those in folders of housekeeping."""
+    photos = sorted(find_photos([home]))
+    return [photo for photo in photos if not any(map(is_housekeeping, photo.relative_to(home).parts[:-1]))]
 
 
 def _refuse_splits(folder: Path, homes: Sequence[Path]) -> None:
     """Refuse folders that are no classes: parts of a data set, and folders of folders."""
-    parts = [home for home in homes if home.name.lower() in _SPLITS]
+    parts = [home for home in homes if _SPLITS.fullmatch(home.name.lower())]
     if len(parts) >= 2:
         raise FairveilError(
             f"{shown(folder)} has the folders {', '.join(shown(home.name) for home in parts)}, which are parts of a "
             f"data set and not classes: give the folder of one part, such as {shown(parts[0])}."
         )
     for home in homes:
-        inside = [entry for entry in home.iterdir() if not entry.name.startswith(".")]
-        if inside and all(entry.is_dir() for entry in inside):
+        pictures = _pictures_of(home)
+        if pictures and not any(picture.parent == home for picture in pictures):
             raise FairveilError(
                 f"{shown(home)} holds folders and no pictures, so it may be no class: give the folder whose folders "
                 "hold the pictures of one class each."

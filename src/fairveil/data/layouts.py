@@ -146,7 +146,7 @@ def read_lfw(root: Path) -> FaceTable:
     if genders:
         file = pl.col("image").str.split("/").list.last()
         frame = frame.with_columns(gender=file.replace_strict(genders, default=None, return_dtype=pl.String))
-    return FaceTable.of(frame, root, name="LFW")
+    return replace(FaceTable.of(frame, root, name="LFW"), notes=table.notes)
 
 
 def read_facescrub(root: Path) -> FaceTable:
@@ -165,7 +165,8 @@ def read_facescrub(root: Path) -> FaceTable:
     )
     cut = pl.col("image").str.contains("/face/[^/]*$|(^|/)faces/[^/]*/[^/]*$")
     frame = frame.filter(~cut | cut.all().over("gender", "identity"))
-    return FaceTable.of(frame.drop("gender") if frame["gender"].is_null().all() else frame, root, name="FaceScrub")
+    frame = frame.drop("gender") if frame["gender"].is_null().all() else frame
+    return replace(FaceTable.of(frame, root, name="FaceScrub"), notes=table.notes)
 
 
 def read_umdfaces(root: Path) -> FaceTable:
@@ -237,7 +238,8 @@ def read_races(folder: Path, *, name: str | None = None) -> FaceTable:
     if not len(fitting):
         raise FairveilError(f"{shown(folder)} has no photos in folders RACE/PERSON, such as {RACES[0]}/m.0abc/1.jpg.")
     labelled = fitting.select("image", identity=parts.list.get(1), race=parts.list.first())
-    frame, notes = vote(labelled, "race", of=name)
+    frame, voted = vote(labelled, "race", of=name)
+    notes = every.notes + voted
     if passed := len(every) - len(fitting):
         verb = "photo of {} is" if passed == 1 else "photos of {} are"
         notes += (f"{passed:,} {verb.format(name)} in no folder RACE/PERSON, and passed over.",)

@@ -15,10 +15,11 @@ import polars as pl
 from torch import Tensor
 
 from fairveil.data.folders import people_of
-from fairveil.data.labels import tidy_columns
+from fairveil.data.labels import INDEX, tidy_columns
 from fairveil.errors import FairveilError, clipped, did_you_mean, listed
 from fairveil.files import read_ordinary_file, sha256_of
 from fairveil.photos import Photo, find_photos, read_photo, shown
+from fairveil.photos.decoding import GreyBits
 from fairveil.photos.formats import format_of_name
 
 _ODD = r"(^|/)\.{0,2}(/|$)|:"
@@ -209,6 +210,18 @@ class FaceTable:
             return [None] * len(self)
         return self.frame["identity"].to_list()
 
+    def check_people(self, answer: str = "--person-folder ") -> None:
+        """Stop where it is open which folder names a person.
+
+        Args:
+            answer: how the question is answered where it is asked, up to the number of the folder.
+
+        Raises:
+            FairveilError: folders lie in folders, and no level was given.
+        """
+        if self.nested:
+            raise FairveilError(f"{self.name}: {self.nested.replace('--person-folder ', answer)}")
+
     def filter(self, predicate: "pl.Expr | pl.Series") -> "FaceTable":
         """The rows for which an expression, or a series of truth values, holds."""
         return replace(self, frame=self.frame.filter(predicate))
@@ -225,7 +238,7 @@ class FaceTable:
         """
         return self.read(row).pixels
 
-    def read(self, row: int, *, grey_bits: int | None = 16) -> Photo:
+    def read(self, row: int, *, grey_bits: GreyBits = "sure") -> Photo:
         """The photo of a row with all that its file says; see `decode_photo` for the bits of grey values.
 
         Raises:
@@ -263,6 +276,8 @@ def _first(found: pl.Series) -> int:
 def read_strings(path: Path) -> pl.DataFrame:
     """Read a CSV with a header: all columns strings, no spaces around their names, null where empty.
 
+    The unnamed column that pandas writes for its index is left out.
+
     Raises:
         FairveilError: it is not there, is no CSV, or has two columns of one name.
     """
@@ -284,7 +299,7 @@ def read_strings(path: Path) -> pl.DataFrame:
     if (twice := _twice(names)) is not None:
         raise FairveilError(f"{shown(path)} has two columns {clipped(twice)!r}: rename one of them.")
     frame.columns = names
-    return frame
+    return frame.drop(name for name in names if len(names) > 1 and INDEX.fullmatch(name))
 
 
 def _columns_of(data: bytes) -> int:

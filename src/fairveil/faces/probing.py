@@ -34,15 +34,23 @@ def _faces(size: int) -> Tensor:
 
 
 @torch.no_grad()
+def least_likeness(recognizer: "Recognizer") -> float:
+    """The least cosine between any two of four generated faces of people who look nothing alike.
+
+    Raises:
+        FairveilError: the recognizer gives no usable vectors.
+    """
+    vectors = recognizer.embed_crops(_faces(recognizer.framing.size).to(recognizer.device))
+    return float((vectors @ vectors.T).min())
+
+
 def check_tells_apart(recognizer: "Recognizer") -> None:
     """Refuse a recognizer to which people who look nothing alike are as good as one person.
 
     Raises:
         FairveilError: the cosine of every two of four generated faces is above `ALIKE`; or it gives no usable vectors.
     """
-    vectors = recognizer.embed_crops(_faces(recognizer.framing.size).to(recognizer.device))
-    least = float((vectors @ vectors.T).min())
-    if least > ALIKE:
+    if (least := least_likeness(recognizer)) > ALIKE:
         low, high = recognizer.framing.span
         raise FairveilError(
             f"The recogniser {recognizer.name} gives faces of four people who look nothing alike vectors that are as "

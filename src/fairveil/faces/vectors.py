@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor
 
+from fairveil.data.folders import people_of
 from fairveil.data.labels import tidy_columns, tidy_labels
 from fairveil.errors import FairveilError, clipped, listed
 from fairveil.faces.foreign_tables import vector_columns
@@ -113,6 +114,26 @@ class Embeddings:
                 f"There are no embeddings of a recogniser {name!r}, but of {', '.join(self.recognizers)}."
             )
         return torch.from_numpy(self.frame[name].to_numpy(writable=True))
+
+    def of_people(self, level: int | None) -> "Embeddings":
+        """The same faces where folders named the people: with those of one level, which has to be said if several may.
+
+        Args:
+            level: which folder of an image's path names the person, see `people_of`.
+
+        Raises:
+            FairveilError: folders lie in folders, each path counts as a person so far, and no level is given.
+        """
+        if "identity" not in self.frame.columns or self.provenance is None:
+            return self
+        images = self.frame["image"].to_list()
+        whole = people_of(images)
+        if whole.nested is None or list(whole.identities) != self.frame["identity"].to_list():
+            return self
+        if level is None:
+            raise FairveilError(f"{self.provenance.data}: {whole.nested}")
+        names = pl.Series("identity", people_of(images, level=level).identities, dtype=pl.String)
+        return replace(self, frame=self.frame.with_columns(names))
 
     def write(self, path: Path, *, overwrite: bool = False) -> None:
         """Write all of it to a Parquet file.

@@ -92,6 +92,9 @@ class ColorSpace:
         return np.asarray(np.linalg.inv(_BRADFORD) @ cones @ _BRADFORD @ matrix)
 
 
+ADOBE_RGB = ColorSpace((0.64, 0.33, 0.21, 0.71, 0.15, 0.06, *_D65), (2.19921875, 1.0, 0.0, 0.0, 0.0))
+"""What cameras mean by the Exif interoperability index R03 (JEITA CP-3461, Exif 2.21; Adobe RGB (1998), 4.3)."""
+
 _D50 = np.array([0.9642, 1.0, 0.8249])
 _BRADFORD = np.array([[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]])
 
@@ -120,6 +123,11 @@ def space_of_png(chunks: bytes, name: str) -> ColorSpace | None:
     """
     found = dict(_chunks(chunks))
     if len(body := found.get(b"cICP", b"")) == 4:
+        if body[2] != 0 or body[3] != 1:
+            raise FairveilError(
+                f"{name} says that its values are those of video (matrix {body[2]}, range {body[3]} in its cICP), and "
+                "colors would come out wrong: save it as an sRGB photo."
+            )
         return space_of_code_points(body[0], body[1], name)
     if b"sRGB" in found or not found:
         return None
@@ -241,4 +249,4 @@ def _icc(tags: dict[bytes, bytes], space: bytes) -> bytes:
     return head.ljust(128, b"\0") + table + body
 
 
-__all__ = ["ColorSpace", "code_points_of_avif", "space_of_code_points", "space_of_png", "tells_cicp"]
+__all__ = ["ADOBE_RGB", "ColorSpace", "code_points_of_avif", "space_of_code_points", "space_of_png", "tells_cicp"]

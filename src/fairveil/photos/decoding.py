@@ -10,17 +10,18 @@ from dataclasses import dataclass, field, replace
 from io import BytesIO
 from pathlib import Path
 from threading import Lock
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image, ImageCms
 from torch import Tensor
 
 from fairveil.errors import FairveilError
 from fairveil.photos.bombs import refuse_bombs
-from fairveil.photos.colors import ColorSpace, code_points_of_avif, space_of_code_points, space_of_png
-from fairveil.photos.exif import parse_exif
+from fairveil.photos.colors import ADOBE_RGB, ColorSpace, code_points_of_avif, space_of_code_points, space_of_png
+from fairveil.photos.exif import Exif, parse_exif
 from fairveil.photos.formats import SPOKEN, Format, format_of_content, other_kind
 from fairveil.photos.metadata import (
     Metadata,
@@ -48,7 +49,12 @@ _COLOUR_CHUNKS = {b"cHRM", b"gAMA", b"sRGB", b"cICP"}
 _SUBFILE_TYPE, _BITS, _PHOTOMETRIC, _IPTC, _DNG_VERSION = 254, 258, 262, 33723, 50706
 _PHOTOSHOP_IPTC = 0x0404
 _DEPTHS = (8, 10, 12, 14, 16)  # bits that devices give, X-ray machines often 12
+_SURELY_LESS = 12  # bits: a photo whose brightest pixel is a sixteenth of white would be a black one
+_INTEROPERABILITY_INDEX = 1
 _SILENCE, _RAISED = Lock(), Lock()
+
+GreyBits = int | Literal["sure"] | None
+"""How 16-bit grey values are read, see `decode_photo`."""
 
 BYTES_PER_PIXEL = 60
 """Of memory that protecting a photo takes for each of its pixels at the most, where one face fills it. With a face
@@ -93,7 +99,7 @@ class Photo:
             raise ValueError("pixels and alpha differ in size")
 
 
-def decode_photo(data: bytes, name: str, *, max_pixels: int, grey_bits: int | None = 16) -> Photo:
+def decode_photo(data: bytes, name: str, *, max_pixels: int, grey_bits: GreyBits = "sure") -> Photo:
     """Decode a photo.
 
     Args:
@@ -101,7 +107,7 @@ def decode_photo(data: bytes, name: str, *, max_pixels: int, grey_bits: int | No
         name: what to call it in sentences.
         max_pixels: how many pixels it may have; checked before any is decoded.
         grey_bits: how many bits of 16-bit grey values hold the picture, the others being 0; None for the fewest of 8,
-            10, 12, 14 and 16 that hold its brightest pixel.
+            10, 12, 14 and 16 that hold its brightest pixel; "sure" for likewise 8, 10 or 12, and else 16.
 
     Raises:
         FairveilError: it is empty, damaged, too large, animated, or of a kind that would lose something unseen.
@@ -129,7 +135,7 @@ def decode_photo(data: bytes, name: str, *, max_pixels: int, grey_bits: int | No
         raise FairveilError(f"{name} begins like a {format} but is damaged or cut short: get it anew.") from error
 
 
-def _decode(data: bytes, format: Format, name: str, max_pixels: int, grey_bits: int | None) -> Photo:
+def _decode(data: bytes, format: Format, name: str, max_pixels: int, grey_bits: GreyBits) -> Photo:
     if format == "WEBP" and (pixels := _pixels_of_webp(data)) > max_pixels:
         raise FairveilError(_too_large(name, pixels, max_pixels))  # its decoder takes memory for the canvas at once
     refuse_bombs(data, format, name)
@@ -149,6 +155,8 @@ def _decode(data: bytes, format: Format, name: str, max_pixels: int, grey_bits: 
             image.load()
         info = image.info | info
         metadata = _metadata(data, info, format, swap_dpi=orientation(exif) >= 5)
+        if space is None and format == "JPEG" and _is_adobe_rgb(exif) and image.mode == "RGB":
+            space = ADOBE_RGB
         if space is not None and not space.is_srgb and not metadata.icc_profile:
             metadata = replace(metadata, icc_profile=space.profile())
         plain: Image.Image = image
@@ -157,10 +165,14 @@ def _decode(data: bytes, format: Format, name: str, max_pixels: int, grey_bits: 
             notes += (f"{name} had {bits} bits a channel; the protected photo has 8.",)
             if image.mode.startswith("I;16"):
                 values = np.asarray(image)
-                used = grey_bits or next(depth for depth in _DEPTHS if int(values.max()) < 1 << depth)
+                used = grey_bits if isinstance(grey_bits, int) else _depth(values, surely=grey_bits == "sure")
                 plain = Image.fromarray(np.minimum(values >> (used - 8), 255).astype(np.uint8))
+                if grey_bits == "sure" and used < 16:
+                    notes += (f"{name} holds {used}-bit values in 16 bits: it was read as 0 to {(1 << used) - 1:,}.",)
             elif format == "PNG" and data[25] == 4:  # Pillow knows no 16-bit grey with alpha and makes it colour
                 plain = image.convert("LA")
+            if bits == 16 and used is None and format in ("PNG", "TIFF"):
+                _refuse_few_bits(plain, name)
         if image.mode == "CMYK":
             plain, with_profile = to_srgb(image, metadata.icc_profile)
             how = "through its colour profile" if with_profile else "without a colour profile, so colours may differ"
@@ -179,6 +191,24 @@ def _decode(data: bytes, format: Format, name: str, max_pixels: int, grey_bits: 
         notes=notes,
         grey_bits=used,
     )
+
+
+def _depth(values: NDArray[np.uint16], *, surely: bool) -> int:
+    """The fewest of `_DEPTHS` bits that hold all values; all 16 where that is not sure, as a photo may be dark."""
+    fewest = next(depth for depth in _DEPTHS if int(values.max()) < 1 << depth)
+    return 16 if surely and fewest > _SURELY_LESS else fewest
+
+
+def _refuse_few_bits(image: Image.Image, name: str) -> None:
+    """Refuse 16-bit values that the upper 8 bits, which are all that is read of colors, do not hold."""
+    highest = max(
+        cast(tuple[int, int], image.getchannel(band).getextrema())[1] for band in image.getbands() if band != "A"
+    )
+    if 0 < highest < 1 << (_SURELY_LESS - 8):
+        raise FairveilError(
+            f"{name} has 16 bits a channel and no value above {(highest << 8) + 255:,}, as 12-bit values in a 16-bit "
+            "file have, and would come out nearly black: stretch its values, or save it with 8 bits a channel."
+        )
 
 
 def to_srgb(image: Image.Image, profile: bytes | None) -> tuple[Image.Image, bool]:
@@ -267,6 +297,12 @@ def _color_space(image: Image.Image, data: bytes, format: Format, name: str) -> 
         told = image.info.get("nclx_profile") or {}
         points = (told.get("color_primaries", 2), told.get("transfer_characteristics", 2)) if told else None
     return space_of_code_points(*points, name) if points else None
+
+
+def _is_adobe_rgb(exif: Exif | None) -> bool:
+    """Whether a camera says so where no profile does."""
+    entry = exif and exif.interoperability.get(_INTEROPERABILITY_INDEX)
+    return bool(entry and entry.data.startswith(b"R03"))
 
 
 def _has_second_page(image: Image.Image) -> bool:
@@ -378,11 +414,11 @@ def _too_large(name: str, pixels: int | None, max_pixels: int) -> str:
     has = f"has more than {max_pixels / 1e6:g} million pixels, the limit here"
     if pixels is None:
         each = f"about {BYTES_PER_PIXEL} MB of memory for each million"
-        return f"{name} {has}: make it smaller first, or allow more: fairveil protect --max-megapixels, {each}."
+        return f"{name} {has}: make it smaller first; protect and check allow more (--max-megapixels), {each}."
     needed = math.ceil(pixels / 1e6)
     return (
-        f"{name} {has}: it has {pixels / 1e6:.0f} million. Make it smaller first, or allow more: fairveil protect "
-        f"--max-megapixels {needed}, which takes up to {pixels * BYTES_PER_PIXEL / 1e9:.0f} GB of memory."
+        f"{name} {has}: it has {pixels / 1e6:.0f} million. Make it smaller first; protect and check allow more "
+        f"with --max-megapixels {needed}, which takes up to {pixels * BYTES_PER_PIXEL / 1e9:.0f} GB of memory."
     )
 
 

@@ -15,7 +15,7 @@ import torch
 
 from fairveil.errors import FairveilError, clipped
 from fairveil.files import atomic_path, read_ordinary_file
-from fairveil.photos.decoding import Photo, decode_photo
+from fairveil.photos.decoding import GreyBits, Photo, decode_photo
 from fairveil.photos.encoding import Saving, check_encodable, encode_photo, format_for
 from fairveil.photos.formats import format_of_name, suffix_fits, suffix_for
 from fairveil.photos.stripping import stripped
@@ -26,7 +26,7 @@ MAX_PIXELS = 120_000_000
 _LONGEST_PATH = 4096  # characters, more than a file system takes
 
 
-def read_photo(source: Path | bytes | BinaryIO, *, max_pixels: int = MAX_PIXELS, grey_bits: int | None = 16) -> Photo:
+def read_photo(source: Path | bytes | BinaryIO, *, max_pixels: int = MAX_PIXELS, grey_bits: GreyBits = "sure") -> Photo:
     """Read a photo, upright, with its metadata.
 
     16-bit pictures are read with 8 bits and CMYK as sRGB, which `notes` of the result says.

@@ -261,6 +261,7 @@ class Studio:
             if face >= found:
                 (folder / f"before-{face}.jpg").write_bytes(picture_of_face(read, box))
         receipts: tuple[FaceReceipt, ...] = ()
+        remarks: tuple[str, ...] = ()
         if chosen:
             move(Stage.measuring, _ATTACK_SHARE)
             receipt = verify(
@@ -273,7 +274,7 @@ class Studio:
                 on_look=lambda done, total: move(Stage.measuring, _ATTACK_SHARE + (1 - _ATTACK_SHARE) * done / total),
             )
             write_receipt(folder / "receipt.html", receipt, read.pixels, finished.pixels, title=photo.name)
-            receipts = receipt.faces
+            receipts, remarks = receipt.faces, receipt.remarks
         return Result(
             folder=folder,
             file=file,
@@ -290,6 +291,7 @@ class Studio:
                 ),
             ),
             receipts=receipts,
+            remarks=remarks,
         )
 
 

@@ -42,6 +42,7 @@ class Result:
         frames: around faces that the person framed by hand.
         notes: what there is to say about reading and writing it, in sentences.
         receipts: what was measured, face by face in the order of `chosen`.
+        remarks: what has to be known of these figures first, in sentences.
     """
 
     folder: Path
@@ -52,6 +53,7 @@ class Result:
     frames: tuple[Frame, ...]
     notes: tuple[str, ...]
     receipts: tuple[FaceReceipt, ...]
+    remarks: tuple[str, ...] = ()
 
 
 @dataclass(eq=False)
@@ -117,6 +119,7 @@ def _shown_result(result: Result) -> dict[str, Any]:
         "chosen": result.chosen,
         "frames": result.frames,
         "notes": result.notes,
+        "remarks": result.remarks,
         "faces": [
             {"found": receipt.found, "by_hand": receipt.by_hand, "answers": _answers(receipt)}
             for receipt in result.receipts

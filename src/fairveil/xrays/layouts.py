@@ -10,6 +10,7 @@ import polars as pl
 import torch
 from torch import Tensor
 
+from fairveil.data.labels import MISSING
 from fairveil.data.table import FaceTable, read_strings
 from fairveil.errors import FairveilError, did_you_mean
 from fairveil.photos import shown
@@ -91,7 +92,7 @@ def list_xrays(
     if findings is not None and not findings:
         raise FairveilError("No finding is asked for: name one or more, or leave findings out for the usual five.")
     path = _list_at(path)
-    frame = read_strings(path).with_columns(pl.all().str.strip_chars().replace("", None))
+    frame = read_strings(path).with_columns(pl.all().str.strip_chars().replace(list(MISSING), None))
     if not len(frame):
         raise FairveilError(f"{shown(path)} has no rows.")
     reader = next((reader for shows, reader in _LAYOUTS if shows(frame.columns)), None)

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from io import SEEK_END, BytesIO
 from pathlib import Path
@@ -25,6 +25,7 @@ from fairveil.xrays.layouts import Listing, Views, list_xrays
 _KEY_FORMAT = "fairveil xrays 2"
 _LUMINANCE = (0.299, 0.587, 0.114)
 _NEARLY_BLACK = 8  # of 255, on average
+_DARKER = 4  # bits by which X-rays may be darker than others before that is told
 _LOOKED_AT = 500  # X-rays of a set
 
 
@@ -120,11 +121,18 @@ def _write_pixels(
             photo = listing.table.read(rows[place], grey_bits=deepest)
             pixels.write(_square(photo.pixels, size).numpy().tobytes())
     pixels.seek(0, SEEK_END)
-    if deepest == 16:
-        return rows, ()
-    return rows, (
-        f"{len(depths):,} X-rays hold {deepest}-bit values in 16-bit files: read as 0 to {(1 << deepest) - 1:,}.",
-    )
+    return rows, tuple(_told(depths, deepest))
+
+
+def _told(depths: Mapping[int, int], deepest: int) -> Iterator[str]:
+    """What 16-bit files hold, in sentences."""
+    if deepest < 16:
+        yield f"{len(depths):,} X-rays hold {deepest}-bit values in 16-bit files: read as 0 to {(1 << deepest) - 1:,}."
+    if dark := [depth for depth in depths.values() if depth <= deepest - _DARKER]:
+        yield (
+            f"{len(dark):,} of {len(depths):,} X-rays in 16-bit files have no value above {(1 << max(dark)) - 1:,}, "
+            f"where others go up to {(1 << deepest) - 1:,}, and come out nearly black: bring all to one range."
+        )
 
 
 def _square(photo: Tensor, size: int) -> Tensor:

@@ -238,8 +238,8 @@ def _is_pointwise(node: "Node", values: Mapping[str, Tensor], constants: Mapping
     if isinstance(operator, ops.Affine):
         return True
     if isinstance(operator, ops.Convolution):  # an exporter's way to scale and to swap channels
-        weight = operator.weight
-        return tuple(weight.shape) == (3, 3, 1, 1) and int((weight != 0).sum()) == 3 and operator.groups == 1
+        shape, used = tuple(operator.weight.shape), int((operator.weight != 0).sum())
+        return used == 3 and (shape, operator.groups) in (((3, 3, 1, 1), 1), ((3, 1, 1, 1), 3))
     operator = operator.func if isinstance(operator, partial) else operator
     if operator not in _POINTWISE:
         return False

@@ -45,6 +45,7 @@ class People(BaseModel):
         synthetic_size: side of generated pictures in pixels.
         content: a hash of the data set's names, labels and files, put in when a study is run.
         drop_duplicates: whether of near-duplicates (see `fairveil.data`) only the first photo counts (section 3.4).
+        person_folder: which folder names a person where folders lie in folders, see `fairveil.data.folders.people_of`.
         seed: of the choice of people and photos.
     """
 
@@ -61,6 +62,7 @@ class People(BaseModel):
     # Settings that came later are written only where they are not the default, so that older records stay valid.
     content: str | None = Field(None, exclude_if=lambda content: content is None)
     drop_duplicates: bool = Field(False, exclude_if=lambda dropped: not dropped)
+    person_folder: int | None = Field(None, exclude_if=lambda level: level is None)
     seed: int = 0
 
 
@@ -73,7 +75,8 @@ def at_hand(people: People) -> People:
         return people
     path = Path(people.data)  # workers may be somewhere else
     data = str(path.absolute()) if path.exists() else people.data
-    return people.model_copy(update={"data": data, "content": open_table(data).fingerprint()})
+    people = people.model_copy(update={"data": data})
+    return people.model_copy(update={"content": _source(people).fingerprint()})
 
 
 class _Settings(Protocol):
@@ -249,7 +252,9 @@ def _population(people: People, cache: Path | None) -> FaceTable:
 
 def _source(people: People) -> FaceTable:
     if people.data != SYNTHETIC:
-        return open_table(people.data)
+        table = open_table(people.data, level=people.person_folder)
+        table.check_people("--set people.person_folder=")
+        return table
     return _generated(
         people,
         people.protected + (20 if people.strangers is None else people.strangers),

@@ -161,6 +161,7 @@ export class Card {
     const { result, id, name } = this.photo;
     if (result) {
       const faces = this.photo.faces.length + result.frames.length;
+      for (const remark of result.remarks) side.append(make("p", { className: "remark" }, make("strong", {}, remark)));
       side.append(...result.faces.map((face, place) => verdict(face, result.chosen[place], faces)));
       for (const note of result.notes) side.append(make("p", { className: "quiet" }, note));
       const file = make("a", { className: "button main", href: this.server.file(id, result.run), download: result.name, "aria-label": `Download photo ${result.name}` }, "Download photo");
