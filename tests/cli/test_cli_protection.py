@@ -282,11 +282,13 @@ def test_an_interrupt_leaves_finished_photos_whole_and_nothing_else(fairveil, ph
 
     monkeypatch.setattr(folders, "protect_pixels", interrupted)
     usual = signal.signal(signal.SIGTERM, ended)
+    interrupt = signal.signal(signal.SIGINT, signal.default_int_handler)  # what runs in the background ignores it
     try:
         code, out, err = fairveil("protect", photo.parent, "-o", tmp_path / "out", "--steps", 1)
         assert signal.getsignal(signal.SIGTERM) is ended
     finally:
         signal.signal(signal.SIGTERM, usual)
+        signal.signal(signal.SIGINT, interrupt)
     assert code == 130 and "Stopped" in err
     assert _photos(tmp_path / "out") == ["b.jpg"]
     assert Image.open(tmp_path / "out" / "b.jpg").load() is not None

@@ -233,12 +233,17 @@ def test_plots_join_rows_that_differ_in_strength_only():
     left_out = {"dlib-resnet", "faceres", "faceres-deep", "mobilefacenet-512", "mobilefacenet-192", "mobileface"}
     left_out |= {"facenet-512"}
     assert set(captions) == left_out  # each family is left out of the attack by some rows
-    by_line = [variations._but_for_strength(trial) for trial in costs]
-    joined = [trial.name for trial, line in zip(costs, by_line, strict=True) if by_line.count(line) > 1]
     families = ("dlib", "FaceRes", "MobileFaceNet")
     ours = [f"{name}, without {family}" for family in families for name in ("low", "medium", "high")]
+    assert _joined(study.trials(settings)) == ours
     fawkes = [f"Fawkes, {name}, without {family}" for family in families for name in ("mid", "high")]
-    assert joined == [*ours, *fawkes]
+    assert _joined(study.trials(study.presets["paper"]))[-len(fawkes) :] == fawkes
+
+
+def _joined(rows):
+    """The names of rows that are joined with others by a line."""
+    lines = [variations._but_for_strength(row) for row in rows]
+    return [row.name for row, line in zip(rows, lines, strict=True) if lines.count(line) > 1]
 
 
 def test_a_defender_is_left_out_only_where_none_of_its_family_was_attacked():

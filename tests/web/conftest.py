@@ -3,6 +3,7 @@
 import http.client
 import io
 import json
+import os
 import threading
 import time
 from contextlib import contextmanager, suppress
@@ -36,8 +37,9 @@ class Running:
         return f"http://127.0.0.1:{self.endpoint.port}/"
 
     def files(self):
-        """What lies in the folders of all processes."""
-        return [file for file in self.base.rglob("*") if file.is_file() and "lock" not in file.name]
+        """What lies in the folders of all processes, some of which may go meanwhile."""
+        everything = [Path(folder, name) for folder, _, names in os.walk(self.base) for name in names]
+        return [file for file in everything if "lock" not in file.name]
 
     def visitor(self):
         return Visitor(self.endpoint.port)
