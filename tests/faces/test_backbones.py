@@ -143,8 +143,9 @@ def test_channels_last_changes_nothing(name):
 
 @pytest.mark.parametrize("name", KINDS)
 def test_networks_train_in_half_precision(name):
-    network = build_backbone(name, seed=0, size=16).to(memory_format=torch.channels_last)
-    crops = _crops(4, 16).contiguous(memory_format=torch.channels_last)
+    # of 16 pixels the last layers see one, and the gradient of a kernel there is now and then not finite (oneDNN)
+    network = build_backbone(name, seed=0, size=32).to(memory_format=torch.channels_last)
+    crops = _crops(4, 32).contiguous(memory_format=torch.channels_last)
     with torch.autocast("cpu", torch.bfloat16):
         features = network(crops)
     features.float().square().mean().backward()
