@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fairveil.errors import FairveilError
-from fairveil.sanitize.augmentations import check_batch
+from fairveil.sanitize.augmentations import Mixup, check_batch
 from fairveil.sanitize.triggers import Trigger
 from fairveil.training.schedules import Training
 
@@ -72,25 +72,11 @@ class SubPixelCrop:
 
 
 @dataclass(frozen=True)
-class BatchMixup:
+class BatchMixup(Mixup):
     """Mixup as published: one draw of weights for the whole batch, of as many random orders of it.
 
-    A picture may meet itself, and none keeps its place.
-
-    Attributes:
-        width: how many pictures go into one.
-        alpha: of the Dirichlet distribution.
+    A picture may meet itself, and none keeps its place. Settings are those of `Mixup`.
     """
-
-    width: int = 2
-    alpha: float = 1.0
-
-    def __post_init__(self) -> None:
-        """Refuse settings that mix nothing."""
-        if self.width < 2 or not self.alpha > 0:
-            raise FairveilError(
-                f"Mixup takes 2 or more pictures and an alpha above 0, not {self.width} and {self.alpha}."
-            )
 
     def __call__(self, images: Tensor, targets: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Mix a batch: images float (B, C, H, W), soft targets float (B, K)."""
