@@ -119,9 +119,9 @@ def column_names(there: Sequence[str], columns: Sequence[str]) -> list[str]:
 
 def _numbers(column: pl.Series) -> pl.Series | None:
     """A column of numbers or of their texts; None if it holds anything else, or nothing."""
-    known = tidy_labels(column).drop_nulls()
-    numbers = tidy_labels(column).cast(pl.Float64, strict=False).fill_nan(None)
-    return numbers if len(known) and numbers.count() == len(known) else None
+    labels = tidy_labels(column)
+    numbers = labels.cast(pl.Float64, strict=False).fill_nan(None)
+    return numbers if 0 < labels.count() == numbers.count() else None
 
 
 def _bins(frames: Sequence[pl.DataFrame], name: str) -> tuple[float, ...]:

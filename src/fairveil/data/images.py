@@ -3,7 +3,7 @@
 import hashlib
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import pi
 from pathlib import Path
@@ -130,7 +130,8 @@ def read_image_folder(folder: Path, *, size: int | None = None) -> LabelledImage
     if len(homes) < 2:
         has = f"has one class only, {homes[0].name}" if homes else "has no folders of classes"
         raise FairveilError(f"{shown(folder)} {has}: training needs a folder of pictures for each of two classes.")
-    _refuse_splits(folder, homes)
+    found = {home: _pictures_of(home) for home in homes}
+    _refuse_splits(folder, found)
     names = tuple(unicodedata.normalize("NFC", home.name) for home in homes)
     if len({*names}) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
@@ -141,8 +142,7 @@ def read_image_folder(folder: Path, *, size: int | None = None) -> LabelledImage
     pictures: list[Tensor] = []
     labels: list[int] = []
     first: Path | None = None
-    for label, home in enumerate(homes):
-        paths = _pictures_of(home)
+    for label, (home, paths) in enumerate(found.items()):
         if not paths:
             raise FairveilError(f"{shown(home)} has no pictures: put some there, or take the folder away.")
         for path in paths:
@@ -171,16 +171,15 @@ def _pictures_of(home: Path) -> list[Path]:
     return [photo for photo in photos if not any(map(is_housekeeping, photo.relative_to(home).parts[:-1]))]
 
 
-def _refuse_splits(folder: Path, homes: Sequence[Path]) -> None:
-    """Refuse folders that are no classes: parts of a data set, and folders of folders."""
-    parts = [home for home in homes if _SPLITS.fullmatch(home.name.lower())]
+def _refuse_splits(folder: Path, found: Mapping[Path, Sequence[Path]]) -> None:
+    """Refuse folders, of these pictures each, that are no classes: parts of a data set, and folders of folders."""
+    parts = [home for home in found if _SPLITS.fullmatch(home.name.lower())]
     if len(parts) >= 2:
         raise FairveilError(
             f"{shown(folder)} has the folders {', '.join(shown(home.name) for home in parts)}, which are parts of a "
             f"data set and not classes: give the folder of one part, such as {shown(parts[0])}."
         )
-    for home in homes:
-        pictures = _pictures_of(home)
+    for home, pictures in found.items():
         if pictures and not any(picture.parent == home for picture in pictures):
             raise FairveilError(
                 f"{shown(home)} holds folders and no pictures, so it may be no class: give the folder whose folders "

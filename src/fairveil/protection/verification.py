@@ -305,7 +305,7 @@ def _is_untouched(face: FaceReceipt) -> bool:
 
 def _copies(original: Tensor, faces: Faces, probes: Mapping[str, Tensor], found: Mapping[str, Faces]) -> set[str]:
     """Names of the probes that show a face in the very picture of it that the original has."""
-    own = _aligned(original, faces)
+    own = _aligned(original, faces) if probes else []
     return {
         name
         for name, photo in probes.items()
