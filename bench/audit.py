@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from fairveil.audit.bias import SEEDS, respond
-from fairveil.audit.imbalance import Kind, Population, draw, sweep
+from fairveil.audit.imbalance import Kind, draw, sweep
+from fairveil.data.population import Population
 from fairveil.faces.identification import identify
 from identify import bare_product, people
 from timing import best_in_turns

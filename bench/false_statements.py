@@ -21,12 +21,12 @@ import numpy as np
 import polars as pl
 import torch
 
-from fairveil.comparisons import CONFIDENCE
-from fairveil.faces.rates import comparable_rates, rate_of_people, ratio
+from fairveil.base.comparisons import CONFIDENCE
+from fairveil.base.rates import comparable_rates, rate_of_people, ratio
 from fairveil.fair.comparing import SPLITS, Comparison, estimate
 from fairveil.fair.gerrymandering import bystanders
+from fairveil.fair.report import reading
 from fairveil.fair.scores import SCORES
-from fairveil.report.generalisation import reading
 
 SETTINGS = ((60, 6, 0.1, 0.3), (20, 6, 0.3, 0.3), (200, 4, 0.03, 0.5), (1000, 4, 0.01, 0.5), (15, 20, 0.5, 0.1))
 """People of each group, images of each, error rate, and how alike images of one person fare."""

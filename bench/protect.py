@@ -39,10 +39,10 @@ import torch
 from PIL import Image
 from skimage import data
 
-from fairveil.executors import usable_cores
+from fairveil.base.executors import usable_cores
 from fairveil.faces.detection import Detector
 from fairveil.faces.zoo import DEFAULT_ENSEMBLE, ZOO, load_recognizer
-from fairveil.photos import Saving, as_image, read_photo
+from fairveil.images import Saving, as_image, read_photo
 from fairveil.protection.folders import Job, protect_file
 from fairveil.protection.lowkey import PRESETS, LowKey
 from fairveil.protection.perceptual import LPIPS

@@ -20,7 +20,7 @@ from torch import Tensor
 from fairveil.faces.canvas import view_of_face
 from fairveil.faces.detection import Detector
 from fairveil.faces.zoo import DEFAULT_ENSEMBLE, ZOO, load_recognizer
-from fairveil.photos import read_photo
+from fairveil.images import read_photo
 from fairveil.protection.protecting import SMALLEST_FACE, protect
 from fairveil.protection.verification import verify
 from labelled_faces import embed_labelled_faces

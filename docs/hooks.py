@@ -14,7 +14,7 @@ from latex2mathml.converter import convert
 from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File
 
-from fairveil.errors import FairveilError
+from fairveil.base.errors import FairveilError
 
 sys.path.insert(0, str(Path(__file__).parent))
 

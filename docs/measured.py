@@ -11,12 +11,12 @@ from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 
-from fairveil.errors import FairveilError
+from fairveil.base.errors import FairveilError
+from fairveil.experiment.catalogue import studies
+from fairveil.experiment.presentation import section_of
+from fairveil.experiment.records import RecordStore
 from fairveil.report.rendering import to_html
 from fairveil.report.tables import Cell, Table
-from fairveil.studies.catalogue import STUDIES
-from fairveil.studies.presentation import section_of
-from fairveil.studies.records import RecordStore
 
 _INTRODUCTION = """# Published against ours
 
@@ -59,7 +59,7 @@ def published_against_ours(figures: Path, records: Path | None) -> str:
     if records is None:
         return "\n".join([_INTRODUCTION, _COMMITTED, *_committed(figures, set())])
     store = RecordStore(records)
-    if not any(store.runs(name) for name in STUDIES):
+    if not any(store.runs(name) for name in studies()):
         raise FairveilError(
             f"{records} holds no run of any study: name a folder that `fairveil study run --out` wrote to, or none."
         )
@@ -75,7 +75,7 @@ def every_study() -> str:
         "`fairveil study run NAME` runs one; `fairveil study show NAME` lists its settings. Below each stands what "
         "its preset `small`, made for two cores, does otherwise than the dissertation.\n",
     ]
-    for study in STUDIES.values():
+    for study in studies().values():
         differences = study.differences(study.presets["small"])
         parts += [
             f"## {study.name}\n",
@@ -88,7 +88,7 @@ def every_study() -> str:
 
 def _from_records(store: RecordStore) -> Iterator[tuple[str, str]]:
     """Names of studies that were run, and what there is to show of each."""
-    for name, study in STUDIES.items():
+    for name, study in studies().items():
         runs = store.runs(name)
         if not runs:
             continue

@@ -17,6 +17,7 @@ from fairlearn.metrics import MetricFrame, false_negative_rate, false_positive_r
 from torch import Tensor, nn
 
 from fairveil.data.synthetic import Difficulty, SyntheticFaces
+from fairveil.data.xrays.synthetic import SyntheticXrays
 from fairveil.faces.heads import MarginHead, cosface_logits, margins_by_group
 from fairveil.fair import (
     Removal,
@@ -31,7 +32,6 @@ from fairveil.fair import (
 )
 from fairveil.fair.groups import groups_of
 from fairveil.fair.margins import ADJUSTED
-from fairveil.xrays.synthetic import SyntheticXrays
 
 ALPHA, FACES_ALPHA = 1.0, 0.3  # how much a penalty counts
 MARGIN, SCALE = 0.35, 16.0  # of the recognisers; the usual scale of 64 is for many more people than these

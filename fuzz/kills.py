@@ -102,7 +102,7 @@ def kill_study(folder: Path, kills: int, chance: random.Random) -> Story:
         return [path for path in sorted(out.glob("records/*/*.json")) if not path.name.startswith(".")]
 
     def finished(out: Path) -> dict[str, str]:
-        from fairveil.studies.records import Record
+        from fairveil.experiment.records import Record
 
         results = {}
         for path in pieces(out):

@@ -126,7 +126,7 @@ def fuzz(name: str, arguments: argparse.Namespace) -> None:
 
 def attempt(target: Any, data: bytes, folder: Path, *, longest: int = LONGEST) -> tuple[str, int, float]:
     """What came of one file: "read", "refused" or where it went wrong; megabytes above those before; seconds."""
-    from fairveil.errors import FairveilError
+    from fairveil.base.errors import FairveilError
 
     before = forget_peak()
     began = time.monotonic()

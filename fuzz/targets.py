@@ -24,13 +24,13 @@ from PIL import Image
 
 from fairveil.assets import read_numpy_pickle
 from fairveil.data.table import FaceTable
+from fairveil.experiment.overrides import override, override_from_file
 from fairveil.faces.graphs import GraphModule, read_onnx, read_tensorflow, read_tfjs, read_tflite
 from fairveil.faces.graphs.tensorflow import graph_type
 from fairveil.faces.trained import load_trained
 from fairveil.faces.vectors import Embeddings
-from fairveil.photos import read_photo
+from fairveil.images import read_photo
 from fairveil.protection.lowkey import LowKey
-from fairveil.studies.overrides import override, override_from_file
 from mutations import mutated
 
 Odd = Callable[[random.Random], bytes]
@@ -531,10 +531,10 @@ def _odd_assignment(chance: random.Random) -> bytes:
 
 
 def _read_assignment(data: bytes, folder: Path) -> None:
-    from fairveil.studies.catalogue import STUDIES  # which imports nearly everything
+    from fairveil.experiment.catalogue import studies  # which imports nearly everything
 
     text = data[1:].decode("utf-8", "surrogateescape")
-    settings = [LowKey(), *(study.presets["smoke"] for study in STUDIES.values())]
+    settings = [LowKey(), *(study.presets["smoke"] for study in studies().values())]
     override(settings[data[0] % len(settings)], [text])
 
 

@@ -14,7 +14,7 @@ from skimage import data
 from torch import nn
 
 from fairveil import assets, cli
-from fairveil.errors import FairveilError
+from fairveil.base.errors import FairveilError
 from fairveil.faces import zoo
 from fairveil.faces.detection import Detector
 from fairveil.faces.recognizers import Framing, Recognizer

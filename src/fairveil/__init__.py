@@ -7,7 +7,7 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from fairveil.errors import FairveilError
+from fairveil.base.errors import FairveilError
 from fairveil.version import __version__
 
 if TYPE_CHECKING:  # the same as `_HOMES`, for tools that read the code without running it

@@ -13,11 +13,11 @@ from fairlearn.metrics import MetricFrame
 from fairveil.audit.auditing import MaskedBias, audit, in_percent, metric_frame
 from fairveil.audit.bias import FairPoint
 from fairveil.audit.imbalance import Shares
-from fairveil.errors import FairveilError
-from fairveil.faces.rates import Ratio
+from fairveil.audit.report import audit_record, masked_tables, reading, sections_of, sensitivity_reading
+from fairveil.base.errors import FairveilError
+from fairveil.base.rates import Ratio
 from fairveil.faces.searching import searches
 from fairveil.faces.vectors import Embeddings, vector_column
-from fairveil.report.audit import audit_record, masked_tables, reading, sections_of, sensitivity_reading
 
 
 def embeddings_of(women, men, *, images=6, spread=(1.5, 1.5), seed=0, names=("net",)):

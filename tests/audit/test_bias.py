@@ -10,9 +10,10 @@ import torch
 import torch.nn.functional as F
 
 from fairveil.audit.bias import Interplay, Response, Tally, respond, worst_and_best
-from fairveil.audit.imbalance import MakeUp, Population, draw, sweep
-from fairveil.errors import FairveilError
-from fairveil.faces.rates import Rate, Ratio
+from fairveil.audit.imbalance import MakeUp, draw, sweep
+from fairveil.base.errors import FairveilError
+from fairveil.base.rates import Rate, Ratio
+from fairveil.data.population import Population
 from fairveil.faces.vectors import content_order
 
 

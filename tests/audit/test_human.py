@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from fairveil.audit.human import Questions, agreement, l2_ratio, read_questions
-from fairveil.errors import FairveilError
+from fairveil.base.errors import FairveilError
 from fairveil.faces.vectors import Embeddings, vector_column
 
 

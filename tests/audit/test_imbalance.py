@@ -8,8 +8,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fairveil.audit.imbalance import MakeUp, Population, Shares, draw, largest, sweep
-from fairveil.errors import FairveilError
+from fairveil.audit.imbalance import MakeUp, Shares, draw, largest, sweep
+from fairveil.base.errors import FairveilError
+from fairveil.data.population import Population
 
 
 def frame_of(images_of_people):

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from fairveil.audit.power import correlation_within, identities_needed, ratio_visible
-from fairveil.errors import FairveilError
-from fairveil.faces.rates import Ratio, rate, ratio
+from fairveil.base.errors import FairveilError
+from fairveil.base.rates import Ratio, rate, ratio
 
 
 def simulated(random, error, people, images, correlation):

@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from fairveil.data.synthetic import SyntheticFaces
+from fairveil.data.synthetic import SyntheticFaces, write_faces
 from fairveil.faces.vectors import Embeddings, vector_column
 
 
@@ -95,7 +95,7 @@ def test_other_labels_take_the_place_of_those_in_the_file(run_fairveil, faces, t
 
 def test_photos_are_embedded_by_a_random_network_and_audited(run_fairveil, tmp_path):
     folder = tmp_path / "people"
-    SyntheticFaces(identities=8, per_identity=3, size=112, framing="crop").write(folder)
+    write_faces(SyntheticFaces(identities=8, per_identity=3, size=112, framing="crop"), folder)
     code, out, _ = run_fairveil(
         "audit", "--images", folder, "--labels", folder / "faces.csv", "--recognizer", "random:resnet-18:1",
         "--group", "tone", "--face", "aligned", "--draws", 2, "--json",

@@ -18,8 +18,8 @@ import torch
 from PIL import Image
 from torch import nn
 
+from fairveil.base.errors import FairveilError
 from fairveil.cli import faces
-from fairveil.errors import FairveilError
 from fairveil.faces import embedding
 from fairveil.faces.recognizers import Framing, Recognizer
 from fairveil.faces.vectors import Embeddings, Provenance, vector_column

@@ -7,17 +7,17 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from fairveil.base.errors import FairveilError
 from fairveil.cli import app
 from fairveil.cli.fair import _compared
-from fairveil.data.synthetic import SyntheticFaces
-from fairveil.errors import FairveilError
+from fairveil.data.synthetic import SyntheticFaces, write_faces
+from fairveil.data.xrays import FINDINGS, SyntheticXrays
 from fairveil.faces.trained import load_trained, read_pedigree
 from fairveil.fair.experiments import Measured
 from fairveil.fair.findings import XrayExperiment
 from fairveil.fair.groups import groups_of
 from fairveil.fair.scores import SCORES
 from fairveil.fair.trained_findings import load_finder
-from fairveil.xrays import FINDINGS, SyntheticXrays
 
 RUN = CliRunner()
 QUICK = ["fair", "compare", "synthetic", "--task", "findings", "--group", "sex", "--epochs", "1", "--size", "16"]
@@ -96,7 +96,7 @@ def test_a_network_for_xrays_is_trained_saved_and_read_again(tmp_path):
 
 @pytest.mark.slow
 def test_a_recogniser_without_the_group_is_a_recogniser_everywhere(tmp_path):
-    SyntheticFaces(identities=48, per_identity=8, size=64, framing="crop").write(tmp_path / "people")
+    write_faces(SyntheticFaces(identities=48, per_identity=8, size=64, framing="crop"), tmp_path / "people")
     asked = ("--group", "shape", "--face", "aligned", "--intervention", "fair-features", "--whose", "round")
     result = _train(*asked, "-o", "fair.safetensors", data=str(tmp_path / "people" / "faces.csv"))
     assert result.exit_code == 0, result.output

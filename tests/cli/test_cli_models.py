@@ -7,7 +7,7 @@ import pytest
 
 from fairveil import assets
 from fairveil.assets import clients, store
-from fairveil.errors import FairveilError
+from fairveil.base.errors import FairveilError
 
 
 @dataclass

@@ -298,7 +298,7 @@ def test_an_interrupt_leaves_finished_photos_whole_and_nothing_else(fairveil, ph
 
 
 def test_an_interrupt_during_a_report_ends_the_workers_before_it_is_told(fairveil, photo, tmp_path, monkeypatch):
-    from fairveil import executors
+    from fairveil.base import executors
     from fairveil.cli import protection
 
     states = []

@@ -7,9 +7,9 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from fairveil.base.errors import FairveilError
 from fairveil.cli.sanitize import sanitize_app
 from fairveil.data.images import read_image_folder, synthetic_images
-from fairveil.errors import FairveilError
 from fairveil.sanitize.set_ups import SET_UPS, rehearsals
 from fairveil.training import evaluate, loop
 from fairveil.training.saved_networks import load_network

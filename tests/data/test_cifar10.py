@@ -7,8 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
+from fairveil.base.errors import FairveilError
 from fairveil.data.cifar10 import CIFAR10_CLASSES, read_cifar10
-from fairveil.errors import FairveilError
 
 DATA = Path(os.environ.get("FAIRVEIL_DATA", Path(__file__).parents[2].parent / "shared" / "data"))
 

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from fairveil.base.errors import FairveilError
 from fairveil.data import FaceTable, drop_near_duplicates, duplicates, near_duplicates, perceptual_hashes
-from fairveil.errors import FairveilError
 
 DATA = Path(os.environ.get("FAIRVEIL_DATA") or Path(__file__).parents[2].parent / "shared" / "data")
 BITS = duplicates.HASH_SIDE**2

@@ -3,8 +3,8 @@
 import polars as pl
 import pytest
 
+from fairveil.base.errors import FairveilError
 from fairveil.data.grouping import bins_of, grouped
-from fairveil.errors import FairveilError
 
 
 def test_one_column_of_words_stays_as_it_is():

@@ -3,8 +3,8 @@ import pytest
 import torch
 from PIL import Image
 
+from fairveil.base.errors import FairveilError
 from fairveil.data.images import LabelledImages, read_image_folder, synthetic_images
-from fairveil.errors import FairveilError
 
 
 def _write(path, size, value=0):

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from fairveil.base.errors import FairveilError
 from fairveil.data import (
     has_pack,
     open_table,
@@ -18,7 +19,6 @@ from fairveil.data import (
     read_rfw,
     read_umdfaces,
 )
-from fairveil.errors import FairveilError
 
 DATA = Path(os.environ.get("FAIRVEIL_DATA") or Path(__file__).parents[2].parent / "shared" / "data")
 

@@ -7,11 +7,11 @@ import polars as pl
 import pytest
 from PIL import Image
 
+from fairveil.base.errors import FairveilError
 from fairveil.data import FaceTable
 from fairveil.data.folders import people_of
 from fairveil.data.grouping import grouped
 from fairveil.data.labels import padding_told, tidy_labels
-from fairveil.errors import FairveilError
 
 NESTED = ["anna/frontal/1.jpg", "anna/profile/1.jpg", "ben/frontal/1.jpg"]
 

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fairveil.base.errors import FairveilError
 from fairveil.data import FaceTable, split_probes
 from fairveil.data.splits import draws
-from fairveil.errors import FairveilError
 
 COUNTS = st.lists(st.integers(1, 30), min_size=1, max_size=6)
 SHARES = st.floats(0.01, 0.99)

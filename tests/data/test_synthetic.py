@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from fairveil.data.keyed_random import deviates_of, mixed
-from fairveil.data.synthetic import GROUPS, Difficulty, SyntheticFaces, _grain
-from fairveil.errors import FairveilError
+from fairveil.base.errors import FairveilError
+from fairveil.base.keyed_random import deviates_of, mixed
+from fairveil.data.synthetic.people import GROUPS, Difficulty, SyntheticFaces, _grain
 from fairveil.faces.alignment import TEMPLATE
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from fairveil.data.synthetic import SyntheticFaces
+from fairveil.base.errors import FairveilError
+from fairveil.data.synthetic import SyntheticFaces, write_faces
 from fairveil.data.table import FaceTable
-from fairveil.errors import FairveilError
 
 FACES = SyntheticFaces(identities=3, per_identity=2, size=64)
 
@@ -22,7 +22,7 @@ def contents(folder):
 
 
 def test_the_files_are_the_photos_with_their_labels(tmp_path):
-    table = FACES.write(tmp_path / "faces")
+    table = write_faces(FACES, tmp_path / "faces")
     assert table.frame.equals(FACES.labels) and table.groups == ("tone", "shape")
     assert torch.equal(torch.stack([table.photo(row) for row in range(6)]), FACES.render(range(6)))
     assert FaceTable.from_folder(tmp_path / "faces").identities == table.identities
@@ -30,13 +30,13 @@ def test_the_files_are_the_photos_with_their_labels(tmp_path):
 
 def test_jpegs_are_nearly_the_photos(tmp_path):
     faces = FACES.model_copy(update={"format": "jpg", "identities": 1})
-    table = faces.write(tmp_path / "faces")
+    table = write_faces(faces, tmp_path / "faces")
     assert (tmp_path / "faces/synthetic-00000/001.jpg").read_bytes()[:2] == b"\xff\xd8"
     assert (table.photo(1).float() - faces.render([1])[0].float()).abs().mean() < 4
 
 
 def test_the_true_landmarks_lie_beside(tmp_path):
-    FACES.write(tmp_path)
+    write_faces(FACES, tmp_path)
     with (tmp_path / "landmarks.csv").open() as file:
         rows = list(csv.reader(file))
     assert rows[0][:3] == ["image", "left_eye_x", "left_eye_y"]
@@ -46,10 +46,10 @@ def test_the_true_landmarks_lie_beside(tmp_path):
 
 
 def test_what_is_there_is_not_made_again(tmp_path):
-    FACES.write(tmp_path)
+    write_faces(FACES, tmp_path)
     photo = tmp_path / "synthetic-00001/000.png"
     os.utime(photo, (1, 1))
-    FACES.write(tmp_path)
+    write_faces(FACES, tmp_path)
     assert photo.stat().st_mtime == 1
 
 
@@ -58,25 +58,25 @@ def test_work_that_was_broken_off_is_finished_with_the_same_result(tmp_path):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        FACES.write(tmp_path / "broken", on_identity=stop)
+        write_faces(FACES, tmp_path / "broken", on_identity=stop)
     assert not (tmp_path / "broken/faces.csv").exists()
     counts = []
-    FACES.write(tmp_path / "broken", on_identity=counts.append)
-    FACES.write(tmp_path / "whole")
+    write_faces(FACES, tmp_path / "broken", on_identity=counts.append)
+    write_faces(FACES, tmp_path / "whole")
     assert counts[-1] == 3
     assert contents(tmp_path / "broken") == contents(tmp_path / "whole")
 
 
 def test_faces_of_other_settings_are_kept_unless_told_otherwise(tmp_path):
-    FACES.write(tmp_path)
+    write_faces(FACES, tmp_path)
     before = contents(tmp_path)
     others = FACES.model_copy(update={"seed": 1, "identities": 2})
     with pytest.raises(FairveilError, match="of other settings"):
-        others.write(tmp_path)
+        write_faces(others, tmp_path)
     assert contents(tmp_path) == before
-    others.write(tmp_path, overwrite=True)
+    write_faces(others, tmp_path, overwrite=True)
     assert not (tmp_path / "synthetic-00002/000.png").exists()
-    others.write(tmp_path / "new")
+    write_faces(others, tmp_path / "new")
     written = contents(tmp_path / "new")
     assert {name: data for name, data in contents(tmp_path).items() if not name.startswith("new/")} == written
 
@@ -85,9 +85,9 @@ def test_a_folder_with_something_else_is_left_alone_unless_told_otherwise(tmp_pa
     diary = tmp_path / "diary.txt"
     diary.write_text("mine")
     with pytest.raises(FairveilError, match="is not empty"):
-        FACES.write(tmp_path)
+        write_faces(FACES, tmp_path)
     assert list(tmp_path.iterdir()) == [diary]
-    FACES.write(tmp_path, overwrite=True)
+    write_faces(FACES, tmp_path, overwrite=True)
     assert diary.read_text() == "mine" and (tmp_path / "faces.csv").exists()
 
 
@@ -95,11 +95,11 @@ def test_overwriting_what_names_foreign_settings_removes_nothing(tmp_path):
     (tmp_path / "synthetic.json").write_text(json.dumps({"something": "else"}))
     (tmp_path / "synthetic-00009").mkdir()
     (tmp_path / "synthetic-00009/000.png").write_bytes(b"mine")
-    FACES.write(tmp_path, overwrite=True)
+    write_faces(FACES, tmp_path, overwrite=True)
     assert (tmp_path / "synthetic-00009/000.png").read_bytes() == b"mine"
 
 
 def test_a_file_where_the_folder_should_be_is_one_clear_sentence(tmp_path):
     (tmp_path / "faces").write_text("a file")
     with pytest.raises(FairveilError, match=r"faces cannot be written to: .*"):
-        FACES.write(Path(tmp_path / "faces"))
+        write_faces(FACES, Path(tmp_path / "faces"))

@@ -1,6 +1,6 @@
 import torch
 
-from fairveil.data.synthetic_head import Conditions, Head, Traits, from_deviates, numbers
+from fairveil.data.synthetic.heads import Conditions, Head, Traits, from_deviates, numbers
 
 
 def some_heads(count=6, seed=0):

@@ -17,8 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from fairveil.base.errors import FairveilError
 from fairveil.data import FaceTable
-from fairveil.errors import FairveilError
 
 
 def photo(path, value=7):

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from fairveil.errors import FairveilError
-from fairveil.executors import executor
+from fairveil.base.errors import FairveilError
+from fairveil.base.executors import executor
+from fairveil.experiment.records import RecordStore
+from fairveil.experiment.running import run_study
 from fairveil.report.tables import Cell, Table
-from fairveil.studies.records import RecordStore
-from fairveil.studies.running import run_study
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "docs" / "results"
@@ -23,9 +23,9 @@ def measured(monkeypatch):
 
 @pytest.fixture
 def sleepy(monkeypatch, measured):
-    monkeypatch.syspath_prepend(ROOT / "tests" / "studies")
+    monkeypatch.syspath_prepend(ROOT / "tests" / "experiment")
     study = import_module("sleepy").SLEEPY
-    monkeypatch.setattr(measured, "STUDIES", {study.name: study})
+    monkeypatch.setattr(measured, "studies", lambda: {study.name: study})
     return study
 
 
@@ -98,4 +98,4 @@ def test_a_run_of_an_older_version_is_named_and_hides_no_other(measured, sleepy,
 
 def test_every_study_is_on_the_page_of_studies(measured):
     page = measured.every_study()
-    assert all(f"## {name}\n" in page for name in measured.STUDIES)
+    assert all(f"## {name}\n" in page for name in measured.studies())

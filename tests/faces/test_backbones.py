@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from fairveil.errors import FairveilError
+from fairveil.base.errors import FairveilError
 from fairveil.faces.backbones import BACKBONES, build_backbone
 from fairveil.faces.backbones.improved_residual import ImprovedUnit
 from fairveil.faces.backbones.mobilefacenet import Bottleneck

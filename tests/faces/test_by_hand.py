@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from fairveil.errors import FairveilError
+from fairveil.base.errors import FairveilError
 from fairveil.faces.alignment import TEMPLATE, similarity_transform, transform_points
 from fairveil.faces.by_hand import SMALLEST_FRAME, boxes_of, check_frames, guessed_landmarks, with_frames
 from fairveil.faces.detection import Detector, Faces

@@ -5,10 +5,11 @@ import torch.nn.functional as F
 from PIL import Image
 from tiny_backbone import drawn_crops
 
-from fairveil.audit.imbalance import Population, Shares, draw, largest
+from fairveil.audit.imbalance import Shares, draw, largest
+from fairveil.base.errors import FairveilError
 from fairveil.data import FaceTable
+from fairveil.data.population import Population
 from fairveil.data.synthetic import SyntheticFaces
-from fairveil.errors import FairveilError
 from fairveil.faces.crops import FaceCrops, cut_crops
 from fairveil.faces.embedding import faces_that_count
 from fairveil.faces.recognizers import Framing

@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from skimage import data, transform
 from torch import Tensor
 
-from fairveil.errors import FairveilError
+from fairveil.base.errors import FairveilError
 from fairveil.faces import detection
 from fairveil.faces.boxes import cut, overlaps, regress, square, suppress
 from fairveil.faces.detection import Detector, Faces, pyramid_scales
 from fairveil.faces.mtcnn import OutputNet, ProposalNet, RefinementNet
-from fairveil.photos import read_photo
+from fairveil.images import read_photo
 
 DATA = Path(os.environ.get("FAIRVEIL_DATA") or Path(__file__).parents[2].parent / "shared" / "data")
 # Read off the enlarged picture by hand: left eye, right eye, nose, left and right corner of the mouth.

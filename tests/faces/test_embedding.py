@@ -15,15 +15,15 @@ import torch
 from PIL import Image
 from torch import nn
 
+from fairveil.base.errors import FairveilError
 from fairveil.data.table import FaceTable
-from fairveil.errors import FairveilError
 from fairveil.faces import embedding
 from fairveil.faces.canvas import view_of_face
 from fairveil.faces.detection import Detector
 from fairveil.faces.embedding import Embeddings, embed_faces, fingerprint
 from fairveil.faces.recognizers import Framing, Recognizer
 from fairveil.faces.zoo import load_recognizer
-from fairveil.photos import read_photo
+from fairveil.images import read_photo
 
 TOLERANCE = 1e-5
 

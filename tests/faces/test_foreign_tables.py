@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from fairveil.errors import FairveilError
+from fairveil.base.errors import FairveilError
 from fairveil.faces.vectors import Embeddings
 
 VECTORS = np.random.default_rng(0).normal(size=(6, 128)).astype(np.float32)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
-from fairveil.errors import FairveilError
+from fairveil.base.errors import FairveilError
 from fairveil.faces.framing import Framing, StatedFraming, described, framing_of
 from fairveil.faces.graphs import read_onnx
 

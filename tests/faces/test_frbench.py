@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from fairveil.errors import FairveilError
+from fairveil.base.errors import FairveilError
 from fairveil.faces.alignment import TEMPLATE
 from fairveil.faces.zoo import load_recognizer
 

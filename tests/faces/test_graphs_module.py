@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from fairveil.errors import FairveilError
+from fairveil.base.errors import FairveilError
 from fairveil.faces.graphs import GraphModule
 from fairveil.faces.graphs.module import Node
 from fairveil.faces.graphs.operators import Affine, Clamp, Convolution, Linear, PRelu, pool, reduce, reshape, squeeze

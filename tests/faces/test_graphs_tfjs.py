@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fairveil.errors import FairveilError
+from fairveil.base.errors import FairveilError
 from fairveil.faces.graphs import read_tfjs, read_tfjs_weights
 
 RANDOM = np.random.default_rng(0)

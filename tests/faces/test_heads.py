@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch.autograd import gradcheck
 
-from fairveil.errors import FairveilError
+from fairveil.base.errors import FairveilError
 from fairveil.faces.heads import MarginHead, arcface_logits, cosface_logits, focal_losses, margins_by_group
 
 LOGITS = {"cosface": cosface_logits, "arcface": arcface_logits}

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from tiny_backbone import add_tiny, drawn_crops
 from torch import nn
 
-from fairveil.errors import FairveilError
+from fairveil.base.errors import FairveilError
 from fairveil.faces.crops import FaceCrops
 from fairveil.faces.heads import MarginHead, focal_losses
 from fairveil.faces.recognition import Recognition, embed_all, rank1, train_recognizer

@@ -8,7 +8,7 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
 from fairveil import assets
-from fairveil.errors import FairveilError
+from fairveil.base.errors import FairveilError
 from fairveil.faces.alignment import TEMPLATE
 from fairveil.faces.graphs import read_onnx
 from fairveil.faces.probing import check_tells_apart

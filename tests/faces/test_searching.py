@@ -5,11 +5,11 @@ import polars as pl
 import pytest
 import torch
 
-from fairveil.errors import FairveilError
-from fairveil.faces.rates import miss_rate
+from fairveil.audit.searches import accuracy_table, miss_table, search_record, ties_told
+from fairveil.base.errors import FairveilError
+from fairveil.base.rates import miss_rate
 from fairveil.faces.searching import Search, searches
 from fairveil.faces.vectors import Embeddings, Provenance, vector_column
-from fairveil.report.searches import accuracy_table, miss_table, search_record, ties_told
 
 
 def _embeddings(count, *, seed, people=6, provenance=None, **columns):

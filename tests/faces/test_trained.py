@@ -5,13 +5,13 @@ import pytest
 import torch
 from tiny_backbone import add_tiny, drawn_crops
 
+from fairveil.base.errors import FairveilError
+from fairveil.base.files import sha256_of
 from fairveil.cli.recognizers import load_recognizers
-from fairveil.errors import FairveilError
 from fairveil.faces.probing import least_likeness
 from fairveil.faces.recognition import train_recognizer
 from fairveil.faces.trained import Pedigree, load_trained, random_recognizer, read_pedigree, save_trained
 from fairveil.faces.zoo import load_recognizer
-from fairveil.files import sha256_of
 from fairveil.training import Epoch, History, Training
 
 

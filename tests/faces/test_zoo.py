@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from skimage import data
 
 from fairveil import assets
-from fairveil.errors import FairveilError
+from fairveil.base.errors import FairveilError
 from fairveil.faces import zoo
 from fairveil.faces.graphs.tensorflow import graph_type, nodes_and_weights
 from fairveil.faces.zoo import DEFAULT_ENSEMBLE, ZOO, load_recognizer

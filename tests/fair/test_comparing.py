@@ -8,8 +8,8 @@ import polars as pl
 import pytest
 from scipy import stats
 
-from fairveil.comparisons import pairs_confidence
-from fairveil.errors import FairveilError
+from fairveil.base.comparisons import pairs_confidence
+from fairveil.base.errors import FairveilError
 from fairveil.fair.comparing import SPLITS, Comparison, Estimate, compare, estimate, fitted_to
 from fairveil.fair.experiments import Measured
 from fairveil.fair.gerrymandering import bystanders, drifts, frame_of
@@ -23,8 +23,7 @@ from fairveil.fair.interventions import (
     everything,
     intervention,
 )
-from fairveil.fair.scores import SCORES
-from fairveil.report.generalisation import (
+from fairveil.fair.report import (
     card_record,
     change_table,
     count_table,
@@ -34,6 +33,7 @@ from fairveil.report.generalisation import (
     sections_of,
     single_table,
 )
+from fairveil.fair.scores import SCORES
 
 # by intervention, split and group: what a run comes to, but for what its seed adds
 FIGURES = {

@@ -7,8 +7,9 @@ import polars as pl
 import pytest
 import torch
 
+from fairveil.base.errors import FairveilError
 from fairveil.data.synthetic import SyntheticFaces
-from fairveil.errors import FairveilError
+from fairveil.data.xrays import Preparation, SyntheticXrays, Xrays
 from fairveil.faces.crops import FaceCrops
 from fairveil.fair.adversarial import Removal
 from fairveil.fair.comparing import compare
@@ -31,7 +32,6 @@ from fairveil.fair.interventions import (
 from fairveil.fair.recognition import FaceExperiment, FaceSettings
 from fairveil.fair.scores import SCORES
 from fairveil.training import Training
-from fairveil.xrays import Preparation, SyntheticXrays, Xrays
 
 QUICK = Training(epochs=1, batch_size=16, learning_rate=0.01, nesterov=False)
 FACES = FaceSettings(

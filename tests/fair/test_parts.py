@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from fairveil.errors import FairveilError
+from fairveil.base.errors import FairveilError
 from fairveil.faces.backbones import Projection
 from fairveil.fair.adversarial import Removal, SensitiveHead, fooling, remove_sensitive
 from fairveil.fair.groups import groups_of

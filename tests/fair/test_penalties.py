@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.autograd import gradcheck
 
-from fairveil.errors import FairveilError
+from fairveil.base.errors import FairveilError
 from fairveil.fair.group_means import group_means
 from fairveil.fair.penalties import disparate_impact, equal_loss, equalized_odds, worst_group_loss
 

@@ -5,10 +5,10 @@ from threading import Thread
 import pytest
 from PIL import Image
 
-from fairveil.errors import FairveilError
+from fairveil.base.errors import FairveilError
 from fairveil.faces.by_hand import FacesByHand
 from fairveil.faces.recognizers import Recognizer
-from fairveil.photos import Saving, read_photo
+from fairveil.images import Saving, read_photo
 from fairveil.protection import folders
 from fairveil.protection.folders import LEDGER, Job, entry_of, goes_to_file, plan, protect_file
 from fairveil.protection.lowkey import LowKey

@@ -6,7 +6,7 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
-from fairveil.errors import FairveilError
+from fairveil.base.errors import FairveilError
 from fairveil.faces.alignment import TEMPLATE
 from fairveil.faces.recognizers import Framing, Recognizer
 from fairveil.protection.lowkey import PRESETS, LowKey, attack, feature_distance, objective, preset

@@ -3,7 +3,7 @@ import pytest
 import torch
 from PIL import Image
 
-from fairveil.errors import FairveilError
+from fairveil.base.errors import FairveilError
 from fairveil.faces.by_hand import FacesByHand
 from fairveil.faces.canvas import view_of_face
 from fairveil.faces.detection import Detector

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fairveil.executors import executor
-from fairveil.photos import Saving
+from fairveil.base.executors import executor
+from fairveil.images import Saving
 from fairveil.protection import spreading
 from fairveil.protection.folders import plan
 from fairveil.protection.lowkey import LowKey

@@ -8,12 +8,12 @@ import torch.nn.functional as F
 from PIL import Image
 from rich.console import Console
 
-from fairveil.errors import FairveilError
+from fairveil.base.errors import FairveilError
 from fairveil.faces.by_hand import with_frames
 from fairveil.faces.recognizers import Recognizer
-from fairveil.photos import resaved
+from fairveil.images import resaved
+from fairveil.protection.report import receipt_tables
 from fairveil.protection.verification import CONDITIONS, Receipt, verify
-from fairveil.report.receipt import receipt_tables
 
 
 @pytest.fixture

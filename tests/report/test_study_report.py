@@ -5,10 +5,10 @@ from html.parser import HTMLParser
 
 import pytest
 
-from fairveil.errors import FairveilError
+from fairveil.base.errors import FairveilError
+from fairveil.experiment.published import published_table
 from fairveil.report.study import StudySection, TrialRow, write_report
 from fairveil.report.tables import Cell, Table
-from fairveil.studies.published import published_table
 from fairveil.version import __version__
 
 VOID = {"meta", "img", "br", "hr", "link", "input"}

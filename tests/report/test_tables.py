@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
+from fairveil.experiment.published import published_table
 from fairveil.report.rendering import to_csv, to_html, to_markdown, to_terminal
 from fairveil.report.tables import Cell, Table, beside, figure, pivot
-from fairveil.studies.published import published_table
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fairveil.errors import FairveilError
+from fairveil.base.errors import FairveilError
 from fairveil.sanitize.augmentations import Compose, CutMix, Cutout, FlipAndCrop, Mixup
 
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
+from fairveil.base.errors import FairveilError
 from fairveil.data.images import synthetic_images
-from fairveil.errors import FairveilError
 from fairveil.sanitize.backdoor import Backdoor, backdoor_success, poison
 from fairveil.sanitize.triggers import Trigger
 from fairveil.training import Training, build_network, evaluate, train

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from fairveil.errors import FairveilError
+from fairveil.base.errors import FairveilError
 from fairveil.sanitize import CutMix, Cutout, MaxUp, Mixup, as_collate
 from fairveil.training import Classification
 

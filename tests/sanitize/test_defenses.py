@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from fairveil.errors import FairveilError
+from fairveil.base.errors import FairveilError
 from fairveil.sanitize.defenses import DEFENSES, PUBLISHED_DEFENSES, defense
 from fairveil.training.batches import Batch
 

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from fairveil.base.errors import FairveilError
 from fairveil.data.images import synthetic_images
-from fairveil.errors import FairveilError
 from fairveil.sanitize.augmentations import FlipAndCrop, Mixup
 from fairveil.sanitize.gradient_matching import Brewing, brew
 from fairveil.sanitize.head_matching import TransferNetwork, head_gradient

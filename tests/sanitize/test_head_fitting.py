@@ -6,8 +6,8 @@ import torch
 from scipy.optimize import minimize
 from torch import nn
 
+from fairveil.base.errors import FairveilError
 from fairveil.data.images import synthetic_images
-from fairveil.errors import FairveilError
 from fairveil.sanitize.augmentations import Compose, Cutout, FlipAndCrop, Mixup
 from fairveil.sanitize.head_fitting import fit_head
 from fairveil.sanitize.head_matching import TransferNetwork

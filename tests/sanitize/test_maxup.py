@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from fairveil.errors import FairveilError
+from fairveil.base.errors import FairveilError
 from fairveil.sanitize.augmentations import Cutout, FlipAndCrop, Mixup
 from fairveil.sanitize.maxup import MaxUp, in_place_maxup
 from fairveil.training.batches import Batch

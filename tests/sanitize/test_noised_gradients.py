@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
+from fairveil.base.errors import FairveilError
 from fairveil.data.images import synthetic_images
-from fairveil.errors import FairveilError
 from fairveil.sanitize.noised_gradients import ClipAndNoise
 from fairveil.training.loop import train
 from fairveil.training.networks import build_network

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
+from fairveil.base.errors import FairveilError
 from fairveil.data.images import synthetic_images
-from fairveil.errors import FairveilError
 from fairveil.sanitize.gradient_matching import Brewing, brew
 from fairveil.sanitize.plan import plan_attack
 from fairveil.sanitize.poison_bundle import PoisonBundle

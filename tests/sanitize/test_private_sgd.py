@@ -2,8 +2,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from fairveil.base.errors import FairveilError
 from fairveil.data.images import synthetic_images
-from fairveil.errors import FairveilError
 from fairveil.sanitize.private_sgd import PrivateSGD, noise_multiplier_for
 from fairveil.training.loop import train
 from fairveil.training.networks import build_network

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
+from fairveil.base.errors import FairveilError
 from fairveil.data.images import synthetic_images
-from fairveil.errors import FairveilError
 from fairveil.sanitize.augmentations import Compose, FlipAndCrop
 from fairveil.sanitize.defenses import DEFENSES, PUBLISHED_DEFENSES, defense
 from fairveil.sanitize.published import (

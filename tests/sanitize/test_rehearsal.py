@@ -7,15 +7,15 @@ from functools import partial
 import pytest
 from torch import nn
 
+from fairveil.base.errors import FairveilError
 from fairveil.data.images import synthetic_images
-from fairveil.errors import FairveilError
 from fairveil.sanitize.attacks import BackdoorAttack, GradientMatching
 from fairveil.sanitize.augmentations import CutMix
 from fairveil.sanitize.backdoor import Backdoor
 from fairveil.sanitize.defenses import Defense
 from fairveil.sanitize.gradient_matching import Brewing
 from fairveil.sanitize.rehearsal import Rehearsal
-from fairveil.sanitize.rehearsal_report import section_of
+from fairveil.sanitize.report import section_of
 from fairveil.sanitize.trials import _seeds
 from fairveil.sanitize.triggers import Trigger
 from fairveil.training import Classification, Training, evaluate

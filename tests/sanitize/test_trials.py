@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
+from fairveil.base.errors import FairveilError
 from fairveil.data.images import synthetic_images
-from fairveil.errors import FairveilError
 from fairveil.sanitize import attacks
 from fairveil.sanitize.attacks import BackdoorAttack, GradientMatching
 from fairveil.sanitize.augmentations import Compose, FlipAndCrop, Mixup

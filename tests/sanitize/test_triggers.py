@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from fairveil.errors import FairveilError
+from fairveil.base.errors import FairveilError
 from fairveil.sanitize.triggers import Trigger
 
 

@@ -5,8 +5,8 @@ import pytest
 import torch
 from scipy import stats
 
-from fairveil.errors import FairveilError
-from fairveil.sanitize.rehearsal_report import table_of
+from fairveil.base.errors import FairveilError
+from fairveil.sanitize.report import table_of
 from fairveil.sanitize.trials import Outcome
 from fairveil.sanitize.verdict import fewest_trials, is_settled, judge
 

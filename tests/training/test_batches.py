@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from fairveil.base.errors import FairveilError
 from fairveil.data.images import synthetic_images
-from fairveil.errors import FairveilError
 from fairveil.training.batches import Batch, Batches, in_sequence, shuffled
 
 DATA = synthetic_images(23, classes=3, size=8)

@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from accelerate import Accelerator
 from torch import nn
 
+from fairveil.base.errors import FairveilError
 from fairveil.data.images import synthetic_images
-from fairveil.errors import FairveilError
 from fairveil.sanitize.augmentations import Compose, CutMix, FlipAndCrop
 from fairveil.sanitize.noised_gradients import ClipAndNoise
 from fairveil.training.batches import in_sequence, shuffled

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from fairveil.errors import FairveilError
+from fairveil.base.errors import FairveilError
 from fairveil.training.networks import NETWORKS, build_network
 
 

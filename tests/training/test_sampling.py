@@ -4,7 +4,7 @@ import struct
 import pytest
 import torch
 
-from fairveil.errors import FairveilError
+from fairveil.base.errors import FairveilError
 from fairveil.training.checkpoints import described
 from fairveil.training.sampling import ClassBalanced, GroupStratified
 

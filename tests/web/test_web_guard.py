@@ -3,7 +3,7 @@ import socket
 
 import pytest
 
-from fairveil.errors import FairveilError
+from fairveil.base.errors import FairveilError
 from fairveil.web.guard import Endpoint, is_loopback
 from fairveil.web.serving import listen
 

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from fairveil.faces.detection import Detector
-from fairveil.photos import read_photo
+from fairveil.images import read_photo
 from fairveil.protection.lowkey import LowKey
 
 playwright = pytest.importorskip("playwright.sync_api", reason="the page is tested with playwright")

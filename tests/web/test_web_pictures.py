@@ -3,7 +3,7 @@ import io
 import torch
 from PIL import Image
 
-from fairveil.photos import read_photo
+from fairveil.images import read_photo
 from fairveil.web.pictures import picture_of, picture_of_face
 
 

@@ -9,7 +9,7 @@ import zipfile
 import pytest
 from PIL import Image
 
-from fairveil.photos import read_photo
+from fairveil.images import read_photo
 from fairveil.protection.protecting import protect_pixels
 from fairveil.web.app import zipped
 from fairveil.web.uploaded import Result

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from fairveil.errors import FairveilError
+from fairveil.base.errors import FairveilError
 from fairveil.web.workspace import private_folder
 
 _HOLDER = """

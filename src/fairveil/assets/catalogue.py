@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 from types import MappingProxyType
 from typing import Literal
 
-from fairveil.errors import FairveilError
+from fairveil.base.errors import FairveilError
 
 
 @dataclass(frozen=True)

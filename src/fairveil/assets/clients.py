@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from fairveil.assets.catalogue import Package
-from fairveil.errors import FairveilError
+from fairveil.base.errors import FairveilError
 
 # Retries spread over a minute leave a person without a network waiting for nothing; npm's default does that.
 _NPM_PATIENCE = ("--fetch-retry-mintimeout=1000", "--fetch-retry-maxtimeout=5000")

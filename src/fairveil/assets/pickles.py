@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fairveil.errors import FairveilError, clipped
+from fairveil.base.errors import FairveilError, clipped
 
 _LARGEST = 1 << 30
 """Bytes of the largest file read. The largest in the catalogue has 59 MB."""

@@ -21,8 +21,8 @@ from fairveil.assets.archives import take_out
 from fairveil.assets.catalogue import Artifact, Package
 from fairveil.assets.clients import download
 from fairveil.assets.narration import Narration
-from fairveil.errors import FairveilError
-from fairveil.files import atomic_path, sha256_of
+from fairveil.base.errors import FairveilError
+from fairveil.base.files import atomic_path, sha256_of
 
 
 def path(name: str) -> Path:

@@ -11,12 +11,13 @@ import torch
 from fairlearn.metrics import MetricFrame
 
 from fairveil.audit.bias import SEEDS, FairPoint, Response, respond, worst_and_best
-from fairveil.audit.imbalance import PARTS, Kind, Population, Shares, check_names, largest, one_group_each, sweep
+from fairveil.audit.imbalance import PARTS, Kind, Shares, check_names, largest, sweep
 from fairveil.audit.power import correlation_within, ratio_visible
-from fairveil.comparisons import pairs_confidence
+from fairveil.base.comparisons import pairs_confidence
+from fairveil.base.errors import FairveilError
+from fairveil.base.rates import Rate, Ratio, complement, rank_accuracy, ratio
 from fairveil.data.labels import padding_told, tidy_columns
-from fairveil.errors import FairveilError
-from fairveil.faces.rates import Rate, Ratio, complement, rank_accuracy, ratio
+from fairveil.data.population import Population, one_group_each
 from fairveil.faces.searching import Search, searches
 from fairveil.faces.vectors import Embeddings
 

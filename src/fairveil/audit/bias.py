@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 from scipy import stats
 from torch import Tensor
 
-from fairveil.audit.imbalance import MakeUp, Population, draw
-from fairveil.comparisons import pairs_confidence
-from fairveil.errors import FairveilError
+from fairveil.audit.imbalance import MakeUp, draw
+from fairveil.base.comparisons import pairs_confidence
+from fairveil.base.errors import FairveilError
+from fairveil.base.rates import RESAMPLES, Rate, Ratio, comparable_rates, complement, rate_of_people, ratio
+from fairveil.data.population import Population
 from fairveil.faces.identification import identify, nearest_labels
-from fairveil.faces.rates import RESAMPLES, Rate, Ratio, comparable_rates, complement, rate_of_people, ratio
 from fairveil.faces.vectors import content_order
 
 SEEDS = 5

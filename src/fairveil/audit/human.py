@@ -12,10 +12,9 @@ from numpy.typing import NDArray
 from scipy import stats
 from torch import Tensor
 
+from fairveil.base.errors import FairveilError, did_you_mean, shown
 from fairveil.data.table import read_strings
-from fairveil.errors import FairveilError, did_you_mean
 from fairveil.faces.vectors import Embeddings
-from fairveil.photos import shown
 
 FEWEST = 4
 """Of so many questions, about so many people, a correlation can have an interval."""

@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from fairveil.errors import FairveilError
-from fairveil.faces.rates import Ratio
+from fairveil.base.errors import FairveilError
+from fairveil.base.rates import Ratio
 
 CORRELATION = 0.5
 """How alike one person's images fare, where nothing better is known. On Labeled Faces in the Wild, where most people

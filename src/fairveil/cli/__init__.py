@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
+from fairveil.base.errors import FairveilError
 from fairveil.cli.audit import audit, audit_power, audit_questions
 from fairveil.cli.faces import embed, identify
 from fairveil.cli.fair import fair_app
@@ -20,7 +21,6 @@ from fairveil.cli.studies import study_app
 from fairveil.cli.synthetic import generate
 from fairveil.cli.terminal import talk
 from fairveil.cli.training import train
-from fairveil.errors import FairveilError
 from fairveil.version import __version__
 
 app = typer.Typer(

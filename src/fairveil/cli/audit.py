@@ -10,6 +10,7 @@ import typer
 from rich.markup import escape
 from rich.text import Text
 
+from fairveil.base.errors import FairveilError
 from fairveil.cli.faces import (
     DEFAULT_RECOGNIZER,
     Face,
@@ -22,7 +23,6 @@ from fairveil.cli.faces import (
 from fairveil.cli.recognizers import Channels, Mean, OnnxOptions, Output, Scale, Size, load_recognizers
 from fairveil.cli.reports import json_beside, write_json
 from fairveil.cli.terminal import named_path, progress_bar, results, talk
-from fairveil.errors import FairveilError
 
 if TYPE_CHECKING:  # torch takes seconds to import: --help should not wait for it
     import polars as pl
@@ -89,7 +89,7 @@ def audit(
     Example: fairveil audit faces.parquet --group gender --report audit.html
     """
     from fairveil.audit.auditing import audit as audit_one
-    from fairveil.report.audit import audit_record, write_audit
+    from fairveil.audit.report import audit_record, write_audit
 
     if (embeddings is None) == (images is None):
         raise typer.BadParameter("Give either a file of embeddings or --images.", param_hint="FILE")
@@ -193,7 +193,7 @@ def audit_questions(
     from dataclasses import asdict
 
     from fairveil.audit.human import agreement, read_questions
-    from fairveil.report.audit import agreement_table
+    from fairveil.audit.report import agreement_table
     from fairveil.report.rendering import to_terminal
 
     asked, faces = read_questions(questions), _read(embeddings, None)
@@ -208,7 +208,7 @@ def audit_questions(
 
 
 def _print(audit: "Audit") -> None:
-    from fairveil.report.audit import (
+    from fairveil.audit.report import (
         accuracy_table,
         copies_told,
         curves_missing,
@@ -230,9 +230,9 @@ def _print(audit: "Audit") -> None:
 
 def _read(file: Path, labels: Path | None) -> "Embeddings":
     """Embeddings from a file, with labels from another where they are apart."""
+    from fairveil.base.errors import shown
     from fairveil.data.table import read_strings
     from fairveil.faces.vectors import Embeddings
-    from fairveil.photos import shown
 
     if file.suffix.lower() == ".npy":
         if labels is None:
@@ -299,8 +299,9 @@ def _chosen(faces: "Embeddings", names: list[str] | None) -> list[str]:
 def _train_shares(text: str | None, name: str, names: list[str] | None, groups: "Grouping") -> "Shares | None":
     """Shares of the train set: as stated, or as a model of `fairveil train` says of itself; None where unknown."""
     from fairveil.audit.auditing import in_percent, shares_of
-    from fairveil.audit.imbalance import Population, Shares
+    from fairveil.audit.imbalance import Shares
     from fairveil.data.grouping import BOTH, grouped
+    from fairveil.data.population import Population
     from fairveil.data.table import read_strings
 
     if text is not None and text.lower().endswith(".csv"):

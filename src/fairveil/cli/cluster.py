@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:  # torch takes seconds to import: --help should not wait for it
-    from fairveil.executors import Executor
+    from fairveil.base.executors import Executor
 
 # Two options rather than one with an optional value, which would take the name of a photo for an address.
 OnRay = Annotated[bool, typer.Option("--ray", help="Run on a Ray cluster (extra: cluster).")]
@@ -30,7 +30,7 @@ def ray_cluster(address: str) -> "Iterator[Executor]":
     """A Ray cluster on which networks get as many threads as they would here, so that results are the same."""
     import torch
 
-    from fairveil.executors import executor
+    from fairveil.base.executors import executor
 
     with executor(ray=address, threads=torch.get_num_threads()) as cluster:
         yield cluster

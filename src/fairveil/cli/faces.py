@@ -15,14 +15,14 @@ from filelock import ReadWriteLock, Timeout
 from rich.markup import escape
 from rich.text import Text
 
+from fairveil.base.errors import FairveilError, did_you_mean
 from fairveil.cli.cluster import OnRay, RayAddress, cluster_address, ray_cluster
 from fairveil.cli.recognizers import Channels, Mean, OnnxOptions, Output, Scale, Size, load_recognizers
 from fairveil.cli.terminal import named_path, progress_bar, results, talk
-from fairveil.errors import FairveilError, did_you_mean
 
 if TYPE_CHECKING:  # torch takes seconds to import: --help should not wait for it
+    from fairveil.base.executors import Executor
     from fairveil.data.table import FaceTable
-    from fairveil.executors import Executor
     from fairveil.faces.embedding import Embeddings
     from fairveil.faces.recognizers import Recognizer
     from fairveil.faces.searching import Search
@@ -84,7 +84,7 @@ def embed(
 
     Example: fairveil embed lfw/ -o lfw.parquet --recognizer mobilefacenet-512 --recognizer dlib-resnet
     """
-    from fairveil.photos import shown
+    from fairveil.base.errors import shown
 
     check_target(out, overwrite=overwrite)
     if out.suffix.lower() != ".parquet":  # by which `identify` tells it from photos
@@ -182,8 +182,7 @@ def identify(
 
     Example: fairveil identify --gallery holiday/ --probes me.jpg
     """
-    from fairveil.report.rendering import to_terminal
-    from fairveil.report.searches import (
+    from fairveil.audit.searches import (
         accuracy_table,
         error_ratio_line,
         miss_table,
@@ -192,6 +191,7 @@ def identify(
         search_record,
         wrong_matches_table,
     )
+    from fairveil.report.rendering import to_terminal
 
     if matches is not None:
         check_target(matches, overwrite=overwrite)
@@ -230,7 +230,8 @@ def identify(
 
 def check_target(out: Path, *, overwrite: bool) -> None:
     """Find out before the work rather than after it that a file could not be written."""
-    from fairveil.photos import replaceable, shown
+    from fairveil.base.errors import shown
+    from fairveil.base.files import replaceable
 
     if not replaceable(out):
         raise FairveilError(f"{shown(out)} is not an ordinary file and is never replaced: choose another name.")
@@ -280,7 +281,7 @@ def photos_of(source: str, person_folder: int | None = None) -> "FaceTable":
 @contextmanager
 def _shared_folder(folder: Path) -> Iterator[Path]:
     """A folder for the parts of a result: the last process that is done removes it, one that was stopped finds it."""
-    from fairveil.photos import shown
+    from fairveil.base.errors import shown
 
     try:
         folder.mkdir(exist_ok=True)
@@ -302,9 +303,9 @@ def embed_with_progress(
     cluster: "Executor | None" = None,
 ) -> "Embeddings":
     """`embed_faces` with a progress bar."""
+    from fairveil.base.errors import shown
     from fairveil.faces.detection import Detector
     from fairveil.faces.embedding import embed_faces
-    from fairveil.photos import shown
 
     detector = None if face is Face.aligned else Detector.pretrained(minimum_face=minimum_face)
     with progress_bar() as progress:
@@ -326,7 +327,7 @@ def embed_with_progress(
 
 def left_out_lines(embeddings: "Embeddings") -> list[str]:
     """In sentences: which photos have no face, and which could not be read."""
-    from fairveil.photos import shown
+    from fairveil.base.errors import shown
 
     lines = []
     if images := embeddings.without_face:
@@ -358,10 +359,10 @@ def _searches(
     Returns:
         The searches, and the column of the groups, if any were asked for.
     """
+    from fairveil.base.errors import shown
     from fairveil.data.grouping import column_names
     from fairveil.faces.embedding import Embeddings
     from fairveil.faces.searching import searches
-    from fairveil.photos import shown
 
     paths = {source: named_path(source) for source in (gallery, probes)}
     sides = {source: Embeddings.read(path) for source, path in paths.items() if path.suffix.lower() == ".parquet"}
@@ -434,8 +435,8 @@ def _crossed(
 
 def _like(sides: dict[str, "Embeddings"], names: list[str] | None, onnx: OnnxOptions) -> list["Recognizer"]:
     """The recognisers asked for, or else those of the side that is embedded already, or else the default."""
+    from fairveil.base.errors import shown
     from fairveil.faces.zoo import ZOO
-    from fairveil.photos import shown
 
     for source, side in sides.items():
         if not names and not set(side.recognizers) <= set(ZOO):
@@ -448,8 +449,8 @@ def _like(sides: dict[str, "Embeddings"], names: list[str] | None, onnx: OnnxOpt
 def _write_matches(path: Path, found: Sequence["Search"], k: int, *, overwrite: bool) -> None:
     import polars as pl
 
-    from fairveil.files import atomic_path
-    from fairveil.photos import shown
+    from fairveil.base.errors import shown
+    from fairveil.base.files import atomic_path
 
     try:
         with atomic_path(path, overwrite=overwrite) as temporary:

@@ -12,6 +12,7 @@ import typer
 from rich.markup import escape
 from rich.text import Text
 
+from fairveil.base.errors import FairveilError
 from fairveil.cli.fair_data import (
     Asked,
     Data,
@@ -30,7 +31,6 @@ from fairveil.cli.reports import json_beside, write_json
 from fairveil.cli.studies import check_device
 from fairveil.cli.terminal import named_path, progress_bar, results, talk
 from fairveil.cli.training import TrainedFace, TrainingPreset, epoch_bar, new_model_file
-from fairveil.errors import FairveilError
 
 if TYPE_CHECKING:  # torch takes seconds to import: --help should not wait for it
     from fairveil.fair.comparing import Comparison
@@ -91,9 +91,9 @@ def train(
 
     Example: fairveil fair train faces.csv --group gender --intervention equal-loss --weight 0.5 -o model.safetensors
     """
+    from fairveil.base.errors import shown
     from fairveil.fair.experiments import Told
-    from fairveil.photos import shown
-    from fairveil.report.generalisation import single_record, single_table
+    from fairveil.fair.report import single_record, single_table
     from fairveil.report.rendering import to_terminal
 
     new_model_file(out)
@@ -220,7 +220,7 @@ def compare(
 
     Example: fairveil fair compare faces.csv --group gender --interventions all --report card.html
     """
-    from fairveil.report.generalisation import card_record, left_out, reading, tables_of, write_card
+    from fairveil.fair.report import card_record, left_out, reading, tables_of, write_card
     from fairveil.report.rendering import to_terminal
 
     machines = None if report is None else json_beside(report, overwrite=overwrite)

@@ -106,8 +106,8 @@ class Asked:
         from fairveil.faces.backbones import build_backbone
         from fairveil.faces.recognition import PAPER
         from fairveil.fair.face_splits import split_faces
+        from fairveil.fair.paper.recognition import TESTED
         from fairveil.fair.recognition import SMALL, FaceExperiment, FaceSettings
-        from fairveil.studies.fairness.recognition import TESTED
 
         if self.weights is not None:
             raise typer.BadParameter("ImageNet weights are for X-rays: leave them out.", param_hint="--weights")
@@ -126,13 +126,13 @@ class Asked:
         return FaceExperiment(splits, self.group, settings, folder=folder / "baselines", device=self.device), told
 
     def _crops(self, size: int, folder: Path) -> "FaceCrops":
-        from fairveil.studies.subjects import SYNTHETIC, crops_of
+        from fairveil.experiment.subjects import SYNTHETIC, crops_of
 
         if self.data != SYNTHETIC:
             from fairveil.faces.crops import FaceCrops
             from fairveil.fair.face_splits import split_faces
             from fairveil.fair.groups import groups_of
-            from fairveil.studies.fairness.recognition import TESTED
+            from fairveil.fair.paper.recognition import TESTED
 
             table = photos_of(self.data)
             # complains before any photo is opened
@@ -141,8 +141,8 @@ class Asked:
             return cut_with_progress(table, size, self.face, folder / "crops")
         if not 64 <= size <= 224:
             raise typer.BadParameter("Generated faces have 64 to 224 pixels.", param_hint="--size")
-        from fairveil.studies.fairness.recognition import GENERATED
-        from fairveil.studies.workbench import Workbench
+        from fairveil.experiment.workbench import Workbench
+        from fairveil.fair.paper.recognition import GENERATED
 
         return crops_of(GENERATED.model_copy(update={"size": size}), Workbench(folder))
 
@@ -168,10 +168,10 @@ class Asked:
         return training.model_copy(update={"epochs": self.epochs, "warmup": min(training.warmup, self.epochs / 2)})
 
     def _xray_splits(self, folder: Path) -> "XraySplits":
+        from fairveil.data.xrays import read_xrays
+        from fairveil.experiment.subjects import SYNTHETIC
         from fairveil.fair.findings import split_xrays
-        from fairveil.studies.fairness.findings import Patients, splits_of
-        from fairveil.studies.subjects import SYNTHETIC
-        from fairveil.xrays import read_xrays
+        from fairveil.fair.paper.findings import Patients, splits_of
 
         if self.data == SYNTHETIC:
             if self.size is not None and self.size > 512:

@@ -11,8 +11,8 @@ from rich.filesize import decimal
 from rich.table import Table
 
 from fairveil import assets
+from fairveil.base.errors import FairveilError
 from fairveil.cli.terminal import named_path
-from fairveil.errors import FairveilError
 
 models_app = typer.Typer(
     no_args_is_help=True, help="The model files fairveil works with: what they are, and getting them."

@@ -13,10 +13,10 @@ import typer
 from rich.markup import escape
 from rich.text import Text
 
+from fairveil.base.errors import FairveilError
 from fairveil.cli.cluster import OnRay, RayAddress, cluster_address
 from fairveil.cli.recognizers import Channels, Mean, OnnxOptions, Output, Scale, Size, load_recognizers
 from fairveil.cli.terminal import named_path, progress_bar, results, talk
-from fairveil.errors import FairveilError
 
 if TYPE_CHECKING:  # torch takes seconds to import: --help should not wait for it
     from torch import Tensor
@@ -24,7 +24,7 @@ if TYPE_CHECKING:  # torch takes seconds to import: --help should not wait for i
     from fairveil.faces.by_hand import Frame, FramedFaces
     from fairveil.faces.detection import Detector
     from fairveil.faces.recognizers import Recognizer
-    from fairveil.photos import Saving
+    from fairveil.images import Saving
     from fairveil.protection.folders import Entry, Job, Outcome
     from fairveil.protection.lowkey import LowKey
     from fairveil.protection.protecting import FaceChoice, ProtectionRecord
@@ -140,8 +140,9 @@ def protect(
 
     Example: fairveil protect holiday/ portrait.jpg -o protected/ --report
     """
+    from fairveil.base.errors import shown
     from fairveil.faces.detection import Detector
-    from fairveil.photos import Saving, shown
+    from fairveil.images import Saving
     from fairveil.protection.folders import plan
     from fairveil.protection.lowkey import APART
     from fairveil.protection.protecting import SMALLEST_FACE
@@ -243,7 +244,7 @@ def check(
 
     Example: fairveil check portrait.jpg protected/portrait.jpg --probe other.jpg --report receipt.html
     """
-    from fairveil.report.receipt import receipt_tables
+    from fairveil.protection.report import receipt_tables
 
     onnx = OnnxOptions(mean, scale, channels, size, output)
     recognizers = load_recognizers(recognizer, everything=True, onnx=onnx)
@@ -288,8 +289,8 @@ def _protect_all(
     address: str | None,
 ) -> "Generator[tuple[Job, Outcome | FairveilError], None, None]":
     """Protect photos in this process, whose steps the bar shows, or in several or on a Ray cluster: it shows photos."""
-    from fairveil.executors import executor
-    from fairveil.photos import shown
+    from fairveil.base.errors import shown
+    from fairveil.base.executors import executor
     from fairveil.protection.folders import done_before
     from fairveil.protection.spreading import protect_spread, sensible_workers
 
@@ -345,12 +346,14 @@ def _report(
     detector: "Detector | None" = None,
 ) -> "Receipt":
     """Verify a protected photo, and write the page if one is asked for."""
+    from fairveil.base.errors import shown
+    from fairveil.base.files import replaceable
     from fairveil.faces.detection import Detector
     from fairveil.faces.zoo import DEFAULT_ENSEMBLE
-    from fairveil.photos import read_photo, replaceable, shown
+    from fairveil.images import read_photo
     from fairveil.protection.folders import entry_of
+    from fairveil.protection.report import write_receipt
     from fairveil.protection.verification import verify
-    from fairveil.report.receipt import write_receipt
 
     if page is not None and page.resolve() in {photo.resolve() for photo in (original, protected, *probes)}:
         raise FairveilError(f"{shown(page)} is one of the photos and is never overwritten: choose another name.")
@@ -400,8 +403,8 @@ def _told_apart(photos: list[Path]) -> dict[str, Path]:
 
 
 def _file(role: Literal["original", "protected", "probe"], path: Path, name: str | None = None) -> "ReceiptFile":
-    from fairveil.files import sha256_of
-    from fairveil.photos import shown
+    from fairveil.base.errors import shown
+    from fairveil.base.files import sha256_of
     from fairveil.protection.verification import ReceiptFile
 
     return ReceiptFile(role=role, name=name or shown(path.name), sha256=sha256_of(path))
@@ -409,7 +412,7 @@ def _file(role: Literal["original", "protected", "probe"], path: Path, name: str
 
 def _told_of_passed_over(passed_over: list[tuple[Path, str]]) -> str:
     """How many files of folders are not protected, and the first five of them, each with the reason."""
-    from fairveil.photos import shown
+    from fairveil.base.errors import shown
 
     named = ", ".join(f"{shown(path)} ({reason})" for path, reason in passed_over[:5])
     more = f", and {len(passed_over) - 5} more" if len(passed_over) > 5 else ""
@@ -443,7 +446,7 @@ def _choice(faces: WhichFaces, frames: "tuple[Frame, ...]") -> "FaceChoice":
 
 
 def _known_format(name: str) -> str:
-    from fairveil.photos.formats import format_named
+    from fairveil.images.formats import format_named
 
     try:
         return format_named(name)
@@ -453,7 +456,7 @@ def _known_format(name: str) -> str:
 
 def _format_of_file(photos: list[Path], out: Path) -> str | None:
     """The format that the name of the one protected photo promises, if it is a file's name."""
-    from fairveil.photos.formats import format_of_name
+    from fairveil.images.formats import format_of_name
     from fairveil.protection.folders import goes_to_file
 
     return format_of_name(out) if goes_to_file(photos, out) else None
@@ -486,7 +489,7 @@ def _all_with(ensemble: list["Recognizer"]) -> list["Recognizer"]:
 
 def _summary(outcome: "Outcome", recognizers: list["Recognizer"], saving: "Saving") -> str:
     """One line that says what became of a photo."""
-    from fairveil.photos import shown
+    from fairveil.base.errors import shown
 
     name = shown(outcome.job.target)
     record = outcome.entry.record

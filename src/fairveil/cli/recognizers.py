@@ -9,8 +9,8 @@ import typer
 from rich.markup import escape
 from rich.text import Text
 
+from fairveil.base.errors import FairveilError
 from fairveil.cli.terminal import talk
-from fairveil.errors import FairveilError
 
 if TYPE_CHECKING:  # torch takes seconds to import: --help should not wait for it
     from fairveil.faces.recognizers import Recognizer, StatedFraming

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import typer
 
+from fairveil.base.errors import FairveilError
 from fairveil.cli.faces import check_target
-from fairveil.errors import FairveilError
 
 
 def json_beside(report: Path, *, overwrite: bool) -> Path:
@@ -21,8 +21,8 @@ def json_beside(report: Path, *, overwrite: bool) -> Path:
 
 def write_json(path: Path, records: object, *, overwrite: bool) -> None:
     """Write it, whole or not at all."""
-    from fairveil.files import atomic_path
-    from fairveil.photos import shown
+    from fairveil.base.errors import shown
+    from fairveil.base.files import atomic_path
 
     try:
         with atomic_path(path, overwrite=overwrite) as temporary:

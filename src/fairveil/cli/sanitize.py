@@ -11,9 +11,9 @@ from rich.markup import escape
 from rich.progress import Progress
 from rich.text import Text
 
+from fairveil.base.errors import FairveilError
 from fairveil.cli.studies import PresetName, check_device
 from fairveil.cli.terminal import named_path, progress_bar, results, talk
-from fairveil.errors import FairveilError
 
 if TYPE_CHECKING:  # torch takes seconds to import: --help should not wait for it
     from collections.abc import Sequence
@@ -92,7 +92,7 @@ def rehearse(
     """
     from fairveil.report.study import write_report
     from fairveil.sanitize.recommendation import Conclusion
-    from fairveil.sanitize.rehearsal_report import section_of_all
+    from fairveil.sanitize.report import section_of_all
     from fairveil.sanitize.set_ups import SET_UPS, Kind, check_defenses, rehearsals
 
     if page.exists() and not overwrite:
@@ -159,7 +159,7 @@ def _foretell(drills: "Sequence[Rehearsal]", costs: "Sequence[Cost]") -> None:
 def _held(drill: "Rehearsal", progress: Progress, preset: str, *, quiet: bool) -> "tuple[Rehearsed, StudySection]":
     """Hold one rehearsal and print what came of it; gives it, and its section of the page."""
     from fairveil.report.rendering import to_terminal
-    from fairveil.sanitize.rehearsal_report import mixed_versions, section_of, table_of
+    from fairveil.sanitize.report import mixed_versions, section_of, table_of
 
     task = progress.add_task(drill.attack.name, total=drill.trials)
     done = drill.run(on_trial=lambda count, _: progress.update(task, completed=count))

@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
+from fairveil.base.errors import FairveilError
 from fairveil.cli.terminal import results, talk
-from fairveil.errors import FairveilError
 
 USUAL_PORT = 7447
 

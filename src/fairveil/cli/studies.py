@@ -14,14 +14,14 @@ from rich.markup import escape
 from rich.table import Table as TerminalTable
 from rich.text import Text
 
+from fairveil.base.errors import FairveilError
 from fairveil.cli.cluster import OnRay, RayAddress, cluster_address
 from fairveil.cli.terminal import named_path, progress_bar, results, talk
-from fairveil.errors import FairveilError
 
 if TYPE_CHECKING:  # torch takes seconds to import: --help should not wait for it
+    from fairveil.experiment.records import Record, RecordStore, Run
+    from fairveil.experiment.study import Study
     from fairveil.report.tables import Table
-    from fairveil.studies.records import Record, RecordStore, Run
-    from fairveil.studies.study import Study
 
 study_app = typer.Typer(
     no_args_is_help=True, help="The dissertation's tables as experiments that anyone can run, beside its own numbers."
@@ -76,14 +76,14 @@ def list_studies(
 
     Example: fairveil study list
     """
-    from fairveil.studies.catalogue import STUDIES
+    from fairveil.experiment.catalogue import studies
 
     if as_json:
         fields = ("name", "title", "question", "source")
-        typer.echo(json.dumps([{name: getattr(s, name) for name in fields} for s in STUDIES.values()], indent=1))
+        typer.echo(json.dumps([{name: getattr(s, name) for name in fields} for s in studies().values()], indent=1))
         return
     table = TerminalTable("study", "question", "published")
-    for study in STUDIES.values():
+    for study in studies().values():
         table.add_row(study.name, study.question, study.source)
     results.print(table)
 
@@ -99,8 +99,8 @@ def show_study(
 
     Example: fairveil study show lowkey-transfer --preset paper
     """
-    from fairveil.studies.catalogue import find_study
-    from fairveil.studies.overrides import keys_of
+    from fairveil.experiment.catalogue import find_study
+    from fairveil.experiment.overrides import keys_of
 
     study = find_study(name)
     settings = _settings(study, preset, set_, settings_file)
@@ -143,10 +143,10 @@ def run(
 
     Example: fairveil study run lowkey-transfer --preset small --workers 2
     """
-    from fairveil.executors import executor, usable_cores
-    from fairveil.studies.catalogue import find_study
-    from fairveil.studies.records import RecordStore
-    from fairveil.studies.running import run_of, run_study
+    from fairveil.base.executors import executor, usable_cores
+    from fairveil.experiment.catalogue import find_study
+    from fairveil.experiment.records import RecordStore
+    from fairveil.experiment.running import run_of, run_study
 
     study = find_study(name)
     settings = _settings(study, preset, set_, settings_file)
@@ -212,8 +212,8 @@ def print_tables(
 
     Example: fairveil study table lowkey-transfer --format md
     """
-    from fairveil.studies.catalogue import find_study
-    from fairveil.studies.records import RecordStore
+    from fairveil.experiment.catalogue import find_study
+    from fairveil.experiment.records import RecordStore
 
     store = RecordStore(out)
     study = find_study(name)
@@ -233,10 +233,10 @@ def report(
 
     Example: fairveil study report --page studies.html
     """
+    from fairveil.experiment.catalogue import find_study
+    from fairveil.experiment.presentation import section_of
+    from fairveil.experiment.records import RecordStore
     from fairveil.report.study import write_report
-    from fairveil.studies.catalogue import find_study
-    from fairveil.studies.presentation import section_of
-    from fairveil.studies.records import RecordStore
 
     store = RecordStore(out)
     studies = [find_study(name) for name in dict.fromkeys(names or _reportable(store))]
@@ -249,7 +249,7 @@ def report(
 def _settings(
     study: "Study[Any, Any]", preset: PresetName, assignments: Sequence[str] | None, file: Path | None
 ) -> Any:
-    from fairveil.studies.overrides import override, override_from_file
+    from fairveil.experiment.overrides import override, override_from_file
 
     settings = study.presets[preset.value]
     if file is not None:
@@ -293,10 +293,10 @@ def _look_at_labels(study: "Study[Any, Any]", settings: Any) -> None:
 
 def _reportable(store: "RecordStore") -> list[str]:
     """The studies that were run, in the catalogue's order; of somebody's own, records do not say where they are."""
-    from fairveil.studies.catalogue import STUDIES
+    from fairveil.experiment.catalogue import studies
 
     names = {run.study for run in store.runs()}
-    known = [name for name in STUDIES if name in names]
+    known = [name for name in studies() if name in names]
     if not names:
         raise FairveilError(f"No study was run in {store.folder} yet: fairveil study run NAME.")
     for name in sorted(names.difference(known)):
@@ -316,7 +316,7 @@ def _last_run(store: "RecordStore", study: "Study[Any, Any]", preset: PresetName
 
 def _print_run(study: "Study[Any, Any]", run: "Run", store: "RecordStore", format: TableFormat) -> None:
     """The tables of a run, and what it differs in from the published setting, but for programs that read CSV."""
-    from fairveil.studies.presentation import settings_of, tables_of
+    from fairveil.experiment.presentation import settings_of, tables_of
 
     _print_tables(tables_of(study, run, store), format)
     if format is TableFormat.csv:

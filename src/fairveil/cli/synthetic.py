@@ -54,7 +54,7 @@ def generate(
 
     Example: fairveil faces generate people/ --identities 200 --likeness cool=1.5
     """
-    from fairveil.data.synthetic import SyntheticFaces
+    from fairveil.data.synthetic import SyntheticFaces, write_faces
 
     faces = SyntheticFaces(
         identities=identities,
@@ -69,7 +69,9 @@ def generate(
     )
     with progress_bar() as progress:
         task = progress.add_task("people", total=identities)
-        table = faces.write(out, overwrite=overwrite, on_identity=lambda count: progress.update(task, completed=count))
+        table = write_faces(
+            faces, out, overwrite=overwrite, on_identity=lambda count: progress.update(task, completed=count)
+        )
     counts = table.frame.unique("identity").group_by("tone", "shape").len("people").sort("tone", "shape")
     if as_json:
         made = {"table": str(out / "faces.csv"), "photos": len(table), "people": counts.to_dicts()}

@@ -13,10 +13,10 @@ import typer
 from rich.markup import escape
 from rich.text import Text
 
+from fairveil.base.errors import FairveilError, did_you_mean
 from fairveil.cli.faces import PersonFolder, photos_of
 from fairveil.cli.studies import check_device
 from fairveil.cli.terminal import named_path, progress_bar, results, talk
-from fairveil.errors import FairveilError, did_you_mean
 
 if TYPE_CHECKING:  # torch takes seconds to import: --help should not wait for it
     from rich.progress import Progress
@@ -107,9 +107,9 @@ def train(
 
     Example: fairveil train celeba/ --backbone mobilefacenet --head cosface -o model.safetensors
     """
+    from fairveil.base.errors import shown
     from fairveil.faces.recognition import PAPER, SMALL, train_recognizer
     from fairveil.faces.trained import Pedigree, save_trained
-    from fairveil.photos import shown
 
     _check(out, backbone, size, device)
     asked = {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate}
@@ -187,7 +187,7 @@ def new_model_file(out: Path) -> None:
     Raises:
         FairveilError: it is there already, or its folder is not.
     """
-    from fairveil.photos import shown
+    from fairveil.base.errors import shown
 
     if out.suffix != ".safetensors":  # by which --recognizer tells it from names
         raise typer.BadParameter(
@@ -213,7 +213,7 @@ def _check(out: Path, backbone: str, size: int, device: str) -> None:
 
 def _grouped(table: "FaceTable", groups: list[str] | None) -> "FaceTable":
     """The table with some of its columns of groups only, if asked for."""
-    from fairveil.photos import shown
+    from fairveil.base.errors import shown
 
     for group in groups or ():
         if group not in table.groups:

@@ -12,10 +12,9 @@ import torch
 from PIL import Image
 
 from fairveil.assets.pickles import ArraysOnly, PickledDtype
+from fairveil.base.errors import FairveilError, shown
 from fairveil.data.images import LabelledImages, read_image_folder
 from fairveil.data.layouts import pack_folder
-from fairveil.errors import FairveilError
-from fairveil.photos import shown
 
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from fairveil.base.errors import FairveilError
 from fairveil.data.table import FaceTable
-from fairveil.errors import FairveilError
-from fairveil.photos import as_image
+from fairveil.images import as_image
 
 HASH_SIDE = 16
 """A hash has as many bits as a square of this side."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from fairveil.errors import FairveilError
+from fairveil.base.errors import FairveilError
 
 HOUSEKEEPING = frozenset(
     {

@@ -6,8 +6,8 @@ from itertools import pairwise
 
 import polars as pl
 
+from fairveil.base.errors import FairveilError, did_you_mean, listed
 from fairveil.data.labels import tidy_labels
-from fairveil.errors import FairveilError, did_you_mean, listed
 
 BOTH = " × "
 """Between the columns of an intersection, and between its groups."""

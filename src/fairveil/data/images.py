@@ -12,9 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fairveil.base.errors import FairveilError, shown
 from fairveil.data.folders import is_housekeeping
-from fairveil.errors import FairveilError
-from fairveil.photos import find_photos, read_photo, shown
+from fairveil.images import find_photos, read_photo
 
 
 @dataclass(frozen=True, eq=False)

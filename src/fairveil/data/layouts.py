@@ -7,10 +7,9 @@ from pathlib import Path
 
 import polars as pl
 
+from fairveil.base.errors import FairveilError, shown
 from fairveil.data.majority import vote
 from fairveil.data.table import FaceTable, read_strings
-from fairveil.errors import FairveilError
-from fairveil.photos import shown
 
 PACKS: Mapping[str, str] = {
     "lfw": "Labeled Faces in the Wild, 250×250 with surroundings",

@@ -4,8 +4,8 @@ import hashlib
 
 import polars as pl
 
+from fairveil.base.errors import FairveilError
 from fairveil.data.table import FaceTable
-from fairveil.errors import FairveilError
 
 
 def draws(table: FaceTable, seed: int) -> pl.Series:

@@ -14,13 +14,13 @@ from typing import Any
 import polars as pl
 from torch import Tensor
 
+from fairveil.base.errors import FairveilError, clipped, did_you_mean, listed, shown
+from fairveil.base.files import read_ordinary_file, sha256_of
 from fairveil.data.folders import people_of
 from fairveil.data.labels import INDEX, tidy_columns
-from fairveil.errors import FairveilError, clipped, did_you_mean, listed
-from fairveil.files import read_ordinary_file, sha256_of
-from fairveil.photos import Photo, find_photos, read_photo, shown
-from fairveil.photos.decoding import GreyBits
-from fairveil.photos.formats import format_of_name
+from fairveil.images import Photo, find_photos, read_photo
+from fairveil.images.decoding import GreyBits
+from fairveil.images.formats import format_of_name
 
 _ODD = r"(^|/)\.{0,2}(/|$)|:"
 """Paths that are not plainly below a root as they stand: with an empty part, ".", "..", or a colon."""

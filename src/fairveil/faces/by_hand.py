@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from fairveil.errors import FairveilError
+from fairveil.base.errors import FairveilError
 from fairveil.faces.alignment import TEMPLATE, TEMPLATE_SIZE
 from fairveil.faces.boxes import overlaps
 from fairveil.faces.detection import Detector, Faces

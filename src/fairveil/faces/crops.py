@@ -13,18 +13,17 @@ import polars as pl
 import torch
 from torch import Tensor
 
+from fairveil.base.errors import FairveilError, shown
+from fairveil.base.files import file_state
+from fairveil.base.sharing import make_files
+from fairveil.base.tensor_files import read_tensors, write_tensors
 from fairveil.data.images import LabelledImages
 from fairveil.data.table import FaceTable
-from fairveil.errors import FairveilError
 from fairveil.faces.alignment import TEMPLATE_SIZE
 from fairveil.faces.canvas import view_of_face
 from fairveil.faces.detection import Detector
 from fairveil.faces.embedding import MINIMUM_FACE, WhichFace, faces_that_count
 from fairveil.faces.recognizers import Framing
-from fairveil.files import file_state
-from fairveil.photos import shown
-from fairveil.sharing import make_files
-from fairveil.tensor_files import read_tensors, write_tensors
 from fairveil.training.checkpoints import weights_fingerprint
 
 _FORMAT = "fairveil crops 1"

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fairveil import assets
-from fairveil.errors import FairveilError
+from fairveil.base.errors import FairveilError
 from fairveil.faces.boxes import areas, cut, overlaps, regress, sides, square, suppress
 from fairveil.faces.mtcnn import OutputNet, ProposalNet, RefinementNet
 

@@ -15,16 +15,15 @@ import polars as pl
 import torch
 from torch import Tensor, nn
 
+from fairveil.base.errors import FairveilError, listed, shown
+from fairveil.base.executors import Executor, why_ended
+from fairveil.base.files import file_state
+from fairveil.base.sharing import is_seen, make_files
 from fairveil.data.table import FaceTable
-from fairveil.errors import FairveilError, listed
-from fairveil.executors import Executor, why_ended
 from fairveil.faces.canvas import view_of_face
 from fairveil.faces.detection import Detector, Faces
 from fairveil.faces.recognizers import Framing, Recognizer, check_names
 from fairveil.faces.vectors import FACE_SCHEMA, Embeddings, Provenance, vector_column, write_parquet
-from fairveil.files import file_state
-from fairveil.photos import shown
-from fairveil.sharing import is_seen, make_files
 from fairveil.version import __version__
 
 __all__ = ["MINIMUM_FACE", "Embeddings", "Provenance", "WhichFace", "embed_faces", "fingerprint"]

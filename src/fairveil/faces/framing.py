@@ -6,7 +6,7 @@ from typing import get_args
 import torch
 from torch import Tensor
 
-from fairveil.errors import FairveilError
+from fairveil.base.errors import FairveilError
 from fairveil.faces.alignment import TEMPLATE, TEMPLATE_SIZE, similarity_transform, warp
 from fairveil.faces.graphs.declarations import ChannelOrder, Declarations, Numbers
 from fairveil.faces.graphs.module import GraphModule

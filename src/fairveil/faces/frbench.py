@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from fairveil.errors import FairveilError
+from fairveil.base.errors import FairveilError
 from fairveil.faces.alignment import TEMPLATE, TEMPLATE_SIZE
 from fairveil.faces.recognizers import Framing, Recognizer
 

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fairveil.errors import FairveilError, did_you_mean
+from fairveil.base.errors import FairveilError, did_you_mean
 
 HeadKind = Literal["cosface", "arcface"]
 """Which margin: off the cosine (CosFace), or onto the angle (ArcFace)."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
-from fairveil.errors import FairveilError
+from fairveil.base.errors import FairveilError
 
 TIE = 2.0**-20
 """Similarities that differ by no more than this, about a millionth, are equal."""

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fairveil.errors import FairveilError
+from fairveil.base.errors import FairveilError
 
 if TYPE_CHECKING:
     from fairveil.faces.recognizers import Recognizer

@@ -10,12 +10,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fairveil.errors import FairveilError
+from fairveil.base.errors import FairveilError
+from fairveil.base.rates import Rate, rank_accuracy
 from fairveil.faces.backbones import build_backbone
 from fairveil.faces.crops import FaceCrops
 from fairveil.faces.heads import HeadKind, MarginHead, focal_losses
 from fairveil.faces.identification import identify
-from fairveil.faces.rates import Rate, rank_accuracy
 from fairveil.faces.recognizers import Framing, Recognizer
 from fairveil.training import Batch, Epoch, History, Training, shuffled, train
 from fairveil.training.sampling import ClassBalanced

@@ -9,11 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fairveil.errors import FairveilError
+from fairveil.base.errors import FairveilError
+from fairveil.base.files import sha256_of
 from fairveil.faces.framing import Framing, StatedFraming, framing_of
 from fairveil.faces.graphs import read_onnx
 from fairveil.faces.probing import check_tells_apart
-from fairveil.files import sha256_of
 
 __all__ = ["Framing", "MatchThreshold", "Recognizer", "StatedFraming", "check_names"]
 

@@ -8,10 +8,8 @@ import polars as pl
 import torch
 from torch import Tensor
 
-from fairveil.data.labels import padding_told, tidy_labels
-from fairveil.errors import FairveilError, clipped, did_you_mean
-from fairveil.faces.identification import TIE, Neighbours, Outcome, identify, nearest, nearest_labels
-from fairveil.faces.rates import (
+from fairveil.base.errors import FairveilError, clipped, did_you_mean
+from fairveil.base.rates import (
     MissRate,
     Rate,
     Ratio,
@@ -21,6 +19,8 @@ from fairveil.faces.rates import (
     miss_rates,
     ratio,
 )
+from fairveil.data.labels import padding_told, tidy_labels
+from fairveil.faces.identification import TIE, Neighbours, Outcome, identify, nearest, nearest_labels
 from fairveil.faces.vectors import Embeddings
 
 _COPY = 0.9999  # the similarity above which two pictures are one

@@ -7,13 +7,13 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from fairveil.errors import FairveilError
+from fairveil.base.errors import FairveilError
+from fairveil.base.files import sha256_of
+from fairveil.base.tensor_files import read_tensors, write_tensors
 from fairveil.faces.alignment import TEMPLATE_SIZE
 from fairveil.faces.backbones import Projected, Projection, build_backbone
 from fairveil.faces.heads import MARGINS, HeadKind
 from fairveil.faces.recognizers import Framing, Recognizer
-from fairveil.files import sha256_of
-from fairveil.tensor_files import read_tensors, write_tensors
 from fairveil.version import __version__
 
 if TYPE_CHECKING:  # reading a trained recogniser should not wait for what training needs

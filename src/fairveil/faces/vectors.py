@@ -11,12 +11,11 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor
 
+from fairveil.base.errors import FairveilError, clipped, listed, shown
+from fairveil.base.files import atomic_path
 from fairveil.data.folders import people_of
 from fairveil.data.labels import tidy_columns, tidy_labels
-from fairveil.errors import FairveilError, clipped, listed
 from fairveil.faces.foreign_tables import vector_columns
-from fairveil.files import atomic_path
-from fairveil.photos import shown
 
 FACE_SCHEMA: dict[str, pl.DataType] = {
     "box": pl.Array(pl.Float32, 4),

@@ -8,7 +8,7 @@ from functools import lru_cache
 from torch import Tensor, nn
 
 from fairveil import assets
-from fairveil.errors import FairveilError, did_you_mean
+from fairveil.base.errors import FairveilError, did_you_mean
 from fairveil.faces.backbones import DlibResNet
 from fairveil.faces.frbench import PREFIX, load_frbench
 from fairveil.faces.graphs import read_onnx, read_tensorflow, read_tfjs, read_tfjs_weights, read_tflite

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from fairveil.errors import FairveilError
+from fairveil.base.errors import FairveilError
 from fairveil.faces.backbones import Projection
 from fairveil.faces.backbones.projection import perceptron
 from fairveil.faces.heads import MarginHead, focal_losses

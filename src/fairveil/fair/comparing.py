@@ -10,8 +10,8 @@ import numpy as np
 import polars as pl
 from scipy import stats
 
-from fairveil.comparisons import CONFIDENCE, family_confidence, groups_confidence, pairs_confidence
-from fairveil.errors import FairveilError
+from fairveil.base.comparisons import CONFIDENCE, family_confidence, groups_confidence, pairs_confidence
+from fairveil.base.errors import FairveilError
 from fairveil.fair.experiments import SILENT, Experiment, Told, measure_once
 from fairveil.fair.interventions import AnyIntervention, Task, baseline_of
 from fairveil.fair.scores import MEAN
@@ -78,7 +78,7 @@ def estimate(values: Sequence[float], *, confidence: float = 0.95) -> Estimate:
 
     Args:
         values: of each run.
-        confidence: of the interval; where many are looked at, that of `fairveil.comparisons.family_confidence`.
+        confidence: of the interval; where many are looked at, that of `fairveil.base.comparisons.family_confidence`.
 
     >>> estimate([1.0, 2.0, 3.0])
     Estimate(value=2.0, low=-0.48..., high=4.48..., runs=3)
@@ -148,7 +148,7 @@ class Comparison:
 
     @property
     def confidence(self) -> float:
-        """Of each interval of a group or of a difference between two, see `fairveil.comparisons.groups_confidence`.
+        """Of each interval of a group or of a difference of two, see `fairveil.base.comparisons.groups_confidence`.
 
         Groups to set in relation are picked by their figures, and losses are looked for among all groups. With this
         confidence the intervals of all pairs of groups hold at once, and so do those of all groups, for one

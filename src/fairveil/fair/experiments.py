@@ -8,8 +8,8 @@ from typing import Protocol
 
 import polars as pl
 
+from fairveil.base.sharing import make_files
 from fairveil.fair.interventions import AnyIntervention, Task
-from fairveil.sharing import make_files
 from fairveil.training import Epoch
 from fairveil.version import __version__
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from fairveil.errors import FairveilError
+from fairveil.base.errors import FairveilError
 from fairveil.faces.crops import FaceCrops
 from fairveil.fair.groups import Groups, groups_of
 from fairveil.fair.scores import LEAST_PEOPLE

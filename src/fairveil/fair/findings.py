@@ -14,7 +14,8 @@ import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from fairveil.errors import FairveilError
+from fairveil.base.errors import FairveilError
+from fairveil.data.xrays import DenseNet121, Preparation, Xrays, load_imagenet, random_affine
 from fairveil.fair.experiments import SILENT, Measured, Told
 from fairveil.fair.groups import Groups, check_people, groups_of
 from fairveil.fair.interventions import (
@@ -32,7 +33,6 @@ from fairveil.training import NETWORKS, Batch, Training, build_network, shuffled
 from fairveil.training.batches import Batches, in_sequence
 from fairveil.training.checkpoints import weights_fingerprint
 from fairveil.training.sampling import GroupStratified
-from fairveil.xrays import DenseNet121, Preparation, Xrays, load_imagenet, random_affine
 
 PAPER = Training(
     epochs=20,

@@ -11,7 +11,7 @@ from typing import Literal
 import polars as pl
 from fairlearn.metrics import MetricFrame
 
-from fairveil.comparisons import family_confidence
+from fairveil.base.comparisons import family_confidence
 from fairveil.fair.comparing import Comparison, Estimate
 from fairveil.fair.scores import BOTH
 

@@ -8,7 +8,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from fairveil.errors import FairveilError
+from fairveil.base.errors import FairveilError
 
 Absent = Literal["warn", "skip", "refuse"]
 """What to do with a batch in which fewer than two groups are: count its gap as none, with a warning or without one, or

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fairveil.errors import FairveilError, did_you_mean
+from fairveil.base.errors import FairveilError, did_you_mean
 
 
 @dataclass(frozen=True, eq=False)

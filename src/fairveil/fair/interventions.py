@@ -9,7 +9,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from torch import Tensor
 
-from fairveil.errors import FairveilError, did_you_mean
+from fairveil.base.errors import FairveilError, did_you_mean
 from fairveil.fair.label_flipping import flip_labels
 from fairveil.fair.margins import ADJUSTED
 from fairveil.fair.penalties import disparate_impact, equal_loss, equalized_odds, worst_group_loss

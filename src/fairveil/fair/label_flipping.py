@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from fairveil.errors import FairveilError
+from fairveil.base.errors import FairveilError
 
 
 def flip_identities(labels: Tensor, groups: Tensor, group: int, share: float, generator: torch.Generator) -> Tensor:

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fairveil.errors import FairveilError
+from fairveil.base.errors import FairveilError
 
 ADJUSTED = 0.75
 """The margin of section 6.9.2 for the group that is worse off, where the others have 0.35."""

@@ -12,7 +12,9 @@ import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from fairveil.errors import FairveilError
+from fairveil.base.errors import FairveilError
+from fairveil.base.sharing import make_files
+from fairveil.base.tensor_files import read_tensors, write_tensors
 from fairveil.faces.backbones import Projected, build_backbone
 from fairveil.faces.crops import FaceCrops
 from fairveil.faces.heads import MARGINS, HeadKind, MarginHead
@@ -37,8 +39,6 @@ from fairveil.fair.label_flipping import flip_identities
 from fairveil.fair.margins import angles
 from fairveil.fair.objective import Aside, FairObjective
 from fairveil.fair.scores import LEAST_PEOPLE, share_scores, single_score
-from fairveil.sharing import make_files
-from fairveil.tensor_files import read_tensors, write_tensors
 from fairveil.training import Batch, Training, shuffled, train
 from fairveil.training.sampling import GroupStratified
 

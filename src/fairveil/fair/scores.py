@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fairveil.faces.rates import rate
+from fairveil.base.rates import rate
 
 LEAST_PEOPLE = 5
 """Of groups and intersections of fewer people nothing is told."""

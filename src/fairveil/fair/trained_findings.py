@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fairveil.base.tensor_files import read_tensors, write_tensors
 from fairveil.fair.findings import XraySettings, build_finder
-from fairveil.tensor_files import read_tensors, write_tensors
 
 _KIND = {"format": "fairveil finder 1", "what": "network for X-rays", "maker": "fairveil fair train --task findings"}
 

@@ -3,7 +3,7 @@
 Photos of one person that are only pushed away from themselves are pushed in much the same direction, and a recognizer
 matches protected photos with protected photos. So each face may be given a goal of its own in feature space. Directions
 drawn at random are out of a network's reach; those in which faces differ from each other are not. Generated faces of
-people who do not exist show them (see `fairveil.data.synthetic`).
+people who do not exist show them (see `fairveil.data.synthetic.people`).
 """
 
 import hashlib

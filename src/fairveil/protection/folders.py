@@ -12,26 +12,16 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from fairveil.errors import FairveilError
+from fairveil.base.errors import FairveilError, shown
+from fairveil.base.files import atomic_path, move_into_place, sha256_of
+from fairveil.base.sharing import claimed
 from fairveil.faces.by_hand import GUESSED
 from fairveil.faces.detection import Detector
 from fairveil.faces.recognizers import Recognizer
-from fairveil.files import atomic_path, move_into_place, sha256_of
-from fairveil.photos import (
-    MAX_PIXELS,
-    Photo,
-    Saving,
-    check_target,
-    copy_photo,
-    find_photos,
-    read_photo,
-    shown,
-    write_photo,
-)
-from fairveil.photos.formats import format_named, format_of_content, suffix_fits, suffix_for
+from fairveil.images import MAX_PIXELS, Photo, Saving, check_target, copy_photo, find_photos, read_photo, write_photo
+from fairveil.images.formats import format_named, format_of_content, suffix_fits, suffix_for
 from fairveil.protection.lowkey import LowKey
 from fairveil.protection.protecting import FaceChoice, ProtectionRecord, protect_pixels
-from fairveil.sharing import claimed
 
 LEDGER = ".fairveil"
 """Name of the folder, beside protected photos, that remembers how each was made."""

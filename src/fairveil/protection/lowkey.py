@@ -10,7 +10,8 @@ from kornia.filters import gaussian_blur2d
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from torch import Tensor
 
-from fairveil.errors import FairveilError
+from fairveil.base.errors import FairveilError
+from fairveil.base.threads import apply_side_by_side, side_by_side
 from fairveil.faces.recognizers import Recognizer
 from fairveil.protection.ascent import (
     StepRule,
@@ -23,7 +24,6 @@ from fairveil.protection.ascent import (
 )
 from fairveil.protection.dispersion import goals
 from fairveil.protection.perceptual import LPIPS, delta_e
-from fairveil.threads import apply_side_by_side, side_by_side
 
 FEATURE_DIMENSIONS = 512
 """Over how many dimensions LowKey's released code averages squared feature differences."""
@@ -234,7 +234,7 @@ def attack(
         grey: give all three channels the same perturbation.
         generator: where the starting noise and the jitter of landmarks come from.
         apart: draws the goals of `LowKey.apart`; the default generator of torch if none is given.
-        cores: how many networks run side by side on a processor, which changes no result; see `fairveil.threads`.
+        cores: how many networks run side by side on a processor, which changes no result; see `fairveil.base.threads`.
         on_step: called after every step with the number of steps done.
 
     Returns:

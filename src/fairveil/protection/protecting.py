@@ -14,17 +14,17 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from fairveil.errors import FairveilError
+from fairveil.base.errors import FairveilError
+from fairveil.base.threads import one_thread
 from fairveil.faces.boxes import overlaps
 from fairveil.faces.by_hand import SAME_FACE_OVERLAP, FacesByHand, Frame, FramedFaces, check_frames, with_frames
 from fairveil.faces.canvas import Canvas, view_of_face
 from fairveil.faces.detection import Detector, Faces
 from fairveil.faces.recognizers import Recognizer, check_names
 from fairveil.faces.zoo import DEFAULT_ENSEMBLE, load_recognizer
-from fairveil.photos import as_image
+from fairveil.images import as_image
 from fairveil.protection.dispersion import generator_of
 from fairveil.protection.lowkey import LowKey, Trace, attack, preset
-from fairveil.threads import one_thread
 from fairveil.version import __version__
 
 FACES_AT_ONCE = 4

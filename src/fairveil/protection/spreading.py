@@ -10,15 +10,15 @@ from typing import Literal
 
 from PIL import Image
 
-from fairveil.errors import FairveilError
-from fairveil.executors import Executor, free_memory, usable_cores, why_ended
+from fairveil.base.errors import FairveilError, shown
+from fairveil.base.executors import Executor, free_memory, usable_cores, why_ended
+from fairveil.base.sharing import is_seen
 from fairveil.faces.detection import Detector
 from fairveil.faces.recognizers import Recognizer
-from fairveil.photos import Saving, shown
+from fairveil.images import Saving
 from fairveil.protection.folders import Job, Outcome, protect_file
 from fairveil.protection.lowkey import LowKey
 from fairveil.protection.protecting import FaceChoice
-from fairveil.sharing import is_seen
 
 FEWEST = 4
 """From how many photos on several processes pay: each takes seconds to import torch and to read the models."""

@@ -12,16 +12,16 @@ from kornia.filters import gaussian_blur2d
 from pydantic import BaseModel, ConfigDict, Field, computed_field
 from torch import Tensor
 
-from fairveil.errors import FairveilError
+from fairveil.base.errors import FairveilError
+from fairveil.base.threads import one_thread
 from fairveil.faces.by_hand import FramedFaces
 from fairveil.faces.canvas import CONTEXT, Canvas, view_of_face
 from fairveil.faces.detection import Detector, Faces
 from fairveil.faces.recognizers import Framing, Recognizer, check_names
 from fairveil.faces.zoo import ZOO, load_recognizer
-from fairveil.photos import resaved
+from fairveil.images import resaved
 from fairveil.protection.perceptual import LPIPS, delta_chroma, delta_e, psnr, ssim
 from fairveil.protection.protecting import Picture, landmarks_now, pixels_of
-from fairveil.threads import one_thread
 from fairveil.version import __version__
 
 CAUTION = (

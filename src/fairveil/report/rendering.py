@@ -17,9 +17,8 @@ from rich.console import Console, RenderableType
 from rich.table import Table as TerminalTable
 from rich.text import Text
 
-from fairveil.errors import FairveilError
-from fairveil.files import atomic_path
-from fairveil.photos import replaceable, shown
+from fairveil.base.errors import FairveilError, shown
+from fairveil.base.files import atomic_path, replaceable
 from fairveil.report.tables import Cell, Table, Unit, estimate, figure, interval
 from fairveil.version import __version__
 

@@ -12,8 +12,9 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import nn
 
+from fairveil.base.errors import FairveilError
+from fairveil.base.sharing import make_files
 from fairveil.data.images import LabelledImages
-from fairveil.errors import FairveilError
 from fairveil.sanitize.backdoor import Backdoor, backdoor_success, poison
 from fairveil.sanitize.defenses import Defense
 from fairveil.sanitize.gradient_matching import Brewing, brew
@@ -22,7 +23,6 @@ from fairveil.sanitize.noised_gradients import ClipAndNoise
 from fairveil.sanitize.plan import PoisonPlan, plan_attack
 from fairveil.sanitize.poison_bundle import PoisonBundle
 from fairveil.sanitize.poisoning import Hits
-from fairveil.sharing import make_files
 from fairveil.training.checkpoints import described, weights_fingerprint
 
 

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fairveil.errors import FairveilError
+from fairveil.base.errors import FairveilError
 from fairveil.training.objectives import Augmentation
 
 

@@ -8,8 +8,8 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
+from fairveil.base.errors import FairveilError
 from fairveil.data.images import LabelledImages
-from fairveil.errors import FairveilError
 from fairveil.sanitize.poisoning import Hits, PoisonedImages, class_number, predicted_classes, rows_of, some_of
 from fairveil.sanitize.triggers import Trigger
 

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fairveil.errors import FairveilError
+from fairveil.base.errors import FairveilError
 from fairveil.sanitize.maxup import MaxUp
 from fairveil.training.objectives import Augmentation, Classification
 

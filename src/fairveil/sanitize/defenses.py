@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from fairveil.errors import FairveilError, did_you_mean
+from fairveil.base.errors import FairveilError, did_you_mean
 from fairveil.sanitize.augmentations import Compose, CutMix, Cutout, FlipAndCrop, Mixup
 from fairveil.sanitize.maxup import MaxUp, in_place_maxup
 from fairveil.sanitize.noised_gradients import ClipAndNoise

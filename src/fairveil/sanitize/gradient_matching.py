@@ -16,9 +16,9 @@ import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
+from fairveil.base.errors import FairveilError
+from fairveil.base.files import atomic_path
 from fairveil.data.images import LabelledImages
-from fairveil.errors import FairveilError
-from fairveil.files import atomic_path
 from fairveil.sanitize.matching import ParameterGradient, Surrogate, evaluating, match, network_gradient, surrogates_for
 from fairveil.sanitize.plan import PoisonPlan
 from fairveil.training.checkpoints import described

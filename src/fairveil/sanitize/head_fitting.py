@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fairveil.base.errors import FairveilError
 from fairveil.data.images import LabelledImages
-from fairveil.errors import FairveilError
 from fairveil.sanitize.head_matching import TransferNetwork
 from fairveil.sanitize.maxup import MaxUp
 from fairveil.training.objectives import Classification

@@ -7,8 +7,8 @@ from typing import ClassVar, Protocol, runtime_checkable
 import torch
 from torch import nn
 
+from fairveil.base.errors import FairveilError
 from fairveil.data.images import LabelledImages
-from fairveil.errors import FairveilError
 from fairveil.sanitize.defenses import Defense
 from fairveil.sanitize.head_fitting import fit_head
 from fairveil.sanitize.head_matching import TransferNetwork, head_gradient

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fairveil.errors import FairveilError
+from fairveil.base.errors import FairveilError
 
 
 class ParameterGradient(Protocol):

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fairveil.errors import FairveilError
+from fairveil.base.errors import FairveilError
 from fairveil.sanitize.augmentations import Compose
 from fairveil.training.batches import Batch
 from fairveil.training.objectives import Augmentation

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from fairveil.errors import FairveilError
+from fairveil.base.errors import FairveilError
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import stats
 
-from fairveil.faces.rates import Rate
+from fairveil.base.rates import Rate
 from fairveil.sanitize.poisoning import Hits
 
 _ADDED = 2  # pairs that Bonett and Price add: one that rose and one that fell

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from fairveil.base.errors import FairveilError
 from fairveil.data.images import LabelledImages
-from fairveil.errors import FairveilError
 from fairveil.sanitize.poisoning import class_number, predicted_classes, rows_of, some_of
 
 

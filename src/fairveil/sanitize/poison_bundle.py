@@ -11,9 +11,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from fairveil.base.errors import FairveilError
+from fairveil.base.files import atomic_path
 from fairveil.data.images import LabelledImages
-from fairveil.errors import FairveilError
-from fairveil.files import atomic_path
 from fairveil.sanitize.gradient_matching import Brew, Brewing
 from fairveil.sanitize.plan import PoisonPlan
 from fairveil.sanitize.poisoning import PoisonedImages

@@ -7,9 +7,9 @@ import torch
 from scipy import stats
 from torch import Tensor, nn
 
+from fairveil.base.errors import FairveilError, did_you_mean
+from fairveil.base.rates import Rate, rate, wilson
 from fairveil.data.images import LabelledImages
-from fairveil.errors import FairveilError, did_you_mean
-from fairveil.faces.rates import Rate, rate, wilson
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fairveil.errors import FairveilError
+from fairveil.base.errors import FairveilError
 from fairveil.sanitize.augmentations import Mixup, check_batch
 from fairveil.sanitize.triggers import Trigger
 from fairveil.training.schedules import Training

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fairveil.faces.rates import Rate
+from fairveil.base.rates import Rate
 from fairveil.sanitize.verdict import Standing, Verdict
 
 _FEW_AIMS = 2  # trials to an aim from which intervals are said to be of these aims alone

@@ -10,8 +10,8 @@ from tempfile import TemporaryDirectory
 import torch
 from torch import nn
 
+from fairveil.base.errors import FairveilError
 from fairveil.data.images import LabelledImages
-from fairveil.errors import FairveilError
 from fairveil.sanitize.attacks import Attack, Attacker
 from fairveil.sanitize.defenses import DEFENSES, Defense, defense
 from fairveil.sanitize.learners import FromScratch, Learner

@@ -13,13 +13,13 @@ import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
+from fairveil.base.errors import FairveilError
+from fairveil.base.sharing import make_files
 from fairveil.data.images import LabelledImages
-from fairveil.errors import FairveilError
 from fairveil.sanitize.attacks import Attack, Attacker
 from fairveil.sanitize.defenses import Defense
 from fairveil.sanitize.learners import Learner
 from fairveil.sanitize.poisoning import Hits, predicted_classes
-from fairveil.sharing import make_files
 from fairveil.training.checkpoints import described
 from fairveil.version import __version__, code_version
 

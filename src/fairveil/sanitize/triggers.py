@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from fairveil.errors import FairveilError, did_you_mean
-from fairveil.photos import read_photo
+from fairveil.base.errors import FairveilError, did_you_mean
+from fairveil.images import read_photo
 
 Corner = Literal["upper-left", "upper-right", "lower-left", "lower-right", "centre"]
 PATTERNS = ("white", "checker", "random", "bernoulli")

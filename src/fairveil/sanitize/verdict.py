@@ -8,8 +8,8 @@ import numpy as np
 from scipy import stats
 from torch import Tensor
 
-from fairveil.errors import FairveilError
-from fairveil.faces.rates import Rate
+from fairveil.base.errors import FairveilError
+from fairveil.base.rates import Rate
 from fairveil.sanitize.paired import discordance, paired_fall
 from fairveil.sanitize.poisoning import Hits, pooled
 from fairveil.sanitize.trials import Outcome

@@ -9,9 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from fairveil.errors import FairveilError, clipped
-from fairveil.files import atomic_path
-from fairveil.photos import shown
+from fairveil.base.errors import FairveilError, clipped, shown
+from fairveil.base.files import atomic_path
 
 _FORMAT = 1
 _NOT_SET = "not set"

@@ -12,7 +12,7 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast
 from torch import Tensor, nn
 
-from fairveil.errors import FairveilError
+from fairveil.base.errors import FairveilError
 from fairveil.training.batches import Batch, Batches, Examples, Order, in_sequence, shuffled
 from fairveil.training.checkpoints import described, load_checkpoint, save_checkpoint, weights_fingerprint
 from fairveil.training.objectives import Classification, Objective

@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from fairveil.errors import FairveilError, did_you_mean
+from fairveil.base.errors import FairveilError, did_you_mean
 
 Norm = Literal["batch", "group"]
 

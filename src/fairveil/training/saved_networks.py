@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from fairveil.tensor_files import read_tensors, write_tensors
+from fairveil.base.tensor_files import read_tensors, write_tensors
 from fairveil.training.networks import ResidualNetwork, build_network
 
 _KIND = {"format": "fairveil network 1", "what": "network", "maker": "fairveil sanitize train"}

@@ -21,7 +21,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
-from fairveil.errors import FairveilError
+from fairveil.base.errors import FairveilError
 from fairveil.faces.by_hand import SMALLEST_FRAME
 from fairveil.protection.protecting import SMALLEST_FACE
 from fairveil.web.guard import Endpoint, Guard, browser_cookie, browser_of, is_loopback

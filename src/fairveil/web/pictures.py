@@ -7,7 +7,7 @@ from PIL import Image
 from torch import Tensor
 
 from fairveil.faces.canvas import CONTEXT
-from fairveil.photos import Photo, as_image
+from fairveil.images import Photo, as_image
 
 WHOLE, CLOSE = 1600, 900
 """Longest side of the picture of a whole photo, and of a face from close by, in pixels."""

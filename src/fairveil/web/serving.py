@@ -7,7 +7,7 @@ from pathlib import Path
 
 import uvicorn
 
-from fairveil.errors import FairveilError
+from fairveil.base.errors import FairveilError
 from fairveil.web.app import Site
 from fairveil.web.guard import Endpoint
 from fairveil.web.limits import Limits

@@ -14,19 +14,19 @@ from typing import Self
 
 import torch
 
-from fairveil.errors import FairveilError
+from fairveil.base.errors import FairveilError
 from fairveil.faces.by_hand import GUESSED, Frame, check_frames, with_frames
 from fairveil.faces.detection import Detector
 from fairveil.faces.recognizers import Recognizer
 from fairveil.faces.zoo import DEFAULT_ENSEMBLE, ZOO, load_recognizer
-from fairveil.photos import Photo, copy_photo, read_photo, suffix_for, write_photo
-from fairveil.photos.decoding import decode_photo
-from fairveil.photos.formats import Format, suffix_fits
+from fairveil.images import Photo, copy_photo, read_photo, suffix_for, write_photo
+from fairveil.images.decoding import decode_photo
+from fairveil.images.formats import Format, suffix_fits
 from fairveil.protection.lowkey import PRESETS, LowKey
 from fairveil.protection.perceptual import LPIPS
 from fairveil.protection.protecting import SMALLEST_FACE, protect_pixels
+from fairveil.protection.report import write_receipt
 from fairveil.protection.verification import FaceReceipt, verify
-from fairveil.report.receipt import write_receipt
 from fairveil.web.fair_queue import FairQueue, Job
 from fairveil.web.limits import Limits
 from fairveil.web.pictures import picture_of, picture_of_face

@@ -9,7 +9,7 @@ from pathlib import Path
 from threading import RLock
 from typing import Any
 
-from fairveil.errors import FairveilError
+from fairveil.base.errors import FairveilError
 from fairveil.web.limits import Limits
 from fairveil.web.uploaded import WORKING, Stage, UploadedPhoto
 

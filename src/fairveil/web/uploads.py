@@ -6,7 +6,7 @@ from pathlib import PurePosixPath, PureWindowsPath
 
 from starlette.requests import ClientDisconnect, Request
 
-from fairveil.errors import FairveilError
+from fairveil.base.errors import FairveilError
 from fairveil.web.limits import Limits
 from fairveil.web.tabs import Tab, Tabs
 from fairveil.web.uploaded import UploadedPhoto

@@ -9,7 +9,7 @@ from pathlib import Path
 import platformdirs
 from filelock import FileLock, Timeout
 
-from fairveil.errors import FairveilError
+from fairveil.base.errors import FairveilError
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from typing import Protocol
 import torch
 from torch import nn
 
-from fairveil.errors import FairveilError, did_you_mean
+from fairveil.base.errors import FairveilError, did_you_mean
 from fairveil.faces.alignment import TEMPLATE_SIZE
 from fairveil.faces.backbones.improved_residual import ImprovedResNet
 from fairveil.faces.backbones.mobilefacenet import MobileFaceNet

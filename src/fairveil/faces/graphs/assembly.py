@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fairveil.errors import FairveilError, clipped, listed
+from fairveil.base.errors import FairveilError, clipped, listed
 from fairveil.faces.graphs.guarding import MISFITS
 from fairveil.faces.graphs.module import GraphModule, Node
 from fairveil.faces.graphs.operators import MOST_DIMENSIONS, same

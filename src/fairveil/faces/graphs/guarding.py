@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from fairveil.errors import FairveilError
+from fairveil.base.errors import FairveilError
 
 LARGEST = 1 << 31
 """Bytes of the largest model file, which is also the most that protobuf takes."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from fairveil.errors import FairveilError, clipped
+from fairveil.base.errors import FairveilError, clipped
 from fairveil.faces.graphs.declarations import Declarations, declarations
 from fairveil.faces.graphs.guarding import MISFITS, Guard
 

@@ -13,14 +13,14 @@ import torch.nn.functional as F
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from torch import Tensor
 
-from fairveil.errors import FairveilError, clipped, listed
+from fairveil.base.errors import FairveilError, clipped, listed
+from fairveil.base.files import read_ordinary_file
 from fairveil.faces.graphs import builders
 from fairveil.faces.graphs import operators as ops
 from fairveil.faces.graphs.assembly import Builders, ForeignGraph, Operation, Step, assemble, entries
 from fairveil.faces.graphs.builders import plain
 from fairveil.faces.graphs.guarding import LARGEST, reading
 from fairveil.faces.graphs.module import GraphModule
-from fairveil.files import read_ordinary_file
 
 _STANDARD = ("", "ai.onnx")
 _FLOATS = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16, onnx.TensorProto.DOUBLE)

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fairveil.errors import FairveilError
+from fairveil.base.errors import FairveilError
 
 Pair = tuple[int, int]
 Padding = Literal["SAME"] | tuple[int, int, int, int]

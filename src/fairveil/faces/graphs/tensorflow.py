@@ -11,12 +11,12 @@ from google.protobuf import descriptor_pb2, descriptor_pool, json_format, messag
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from torch import Tensor
 
-from fairveil.errors import FairveilError, clipped
+from fairveil.base.errors import FairveilError, clipped
+from fairveil.base.files import read_ordinary_file
 from fairveil.faces.graphs.assembly import assemble, entries, tensor_from_bytes
 from fairveil.faces.graphs.guarding import LARGEST, reading
 from fairveil.faces.graphs.module import GraphModule
 from fairveil.faces.graphs.tfjs import BUILDERS, MALFORMED, foreign_graph, only_end
-from fairveil.files import read_ordinary_file
 
 _TYPES = {1: ("float_val", torch.float32), 3: ("int_val", torch.int32), 9: ("int64_val", torch.int64)}
 """Kinds of numbers by TensorFlow's `DataType`: where a tensor has them one by one, and how they are packed."""

@@ -11,14 +11,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fairveil.errors import FairveilError, clipped, listed
+from fairveil.base.errors import FairveilError, clipped, listed
+from fairveil.base.files import read_ordinary_file
 from fairveil.faces.graphs import builders
 from fairveil.faces.graphs import operators as ops
 from fairveil.faces.graphs.assembly import Builders, ForeignGraph, Operation, Step, assemble, tensor_from_bytes
 from fairveil.faces.graphs.builders import plain
 from fairveil.faces.graphs.guarding import LARGEST, reading
 from fairveil.faces.graphs.module import GraphModule
-from fairveil.files import read_ordinary_file
 
 _DTYPES = {
     tflite.TensorType.FLOAT32: torch.float32,

@@ -1,0 +1,161 @@
+"""Rows and plots of chapter 5: accuracy of two groups and the ratio of their errors, by how a set is made up."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+from fairveil.audit.bias import Response
+from fairveil.experiment.published import PublishedTable, published_table
+from fairveil.experiment.study import Measurement
+from fairveil.experiment.subjects import Subjects
+from fairveil.report.plots import Series, lines
+from fairveil.report.study import Figure
+from fairveil.report.tables import Cell, Table, Unit
+
+FOCUS, OTHER, RATIO = "M Acc", "F Acc", "Error Ratio"
+"""What the tables call the accuracies of the two groups, men and women, and the ratio of their errors, women to men."""
+
+MODELS = ("MFN CosFace", "MFN ArcFace", "ResNet-152 CosFace", "ResNet-152 ArcFace")
+"""The published recognisers."""
+
+
+def ratio_name(part: int) -> str:
+    """How the tables write it: 3 of ten is 3:7."""
+    return f"{part}:{10 - part}"
+
+
+def measured(response: Response, place: int, subjects: Subjects, labels: dict[str, str]) -> list[Measurement]:
+    """Both accuracies and the error ratio of one make-up, where the groups are there."""
+    found = []
+    for what, group in ((FOCUS, subjects.focus), (OTHER, subjects.other)):
+        if (rate := response.accuracy(place, group)) is not None:
+            ends = {"low": rate.low, "high": rate.high}
+            found.append(Measurement(labels=labels | {"what": what}, value=rate.value, count=rate.probes, **ends))
+    ratio = response.error_ratio(place, (subjects.other, subjects.focus))
+    if ratio is not None and ratio.value is not None:
+        found.append(Measurement(labels=labels | {"what": RATIO}, value=ratio.value, low=ratio.low, high=ratio.high))
+    return found
+
+
+@dataclass(frozen=True)
+class Point:
+    """What several runs came to: their mean, the lowest and the highest.
+
+    Attributes:
+        value: the mean.
+        low: the lowest of several runs, or the lower end of the interval of a single one.
+        high: likewise.
+    """
+
+    value: float
+    low: float | None
+    high: float | None
+
+    @classmethod
+    def of(cls, runs: Sequence[Measurement]) -> "Point":
+        """Take runs together."""
+        if len(runs) == 1:
+            return cls(runs[0].value, runs[0].low, runs[0].high)
+        values = [run.value for run in runs]
+        return cls(fmean(values), min(values), max(values))
+
+
+Curves = Mapping[tuple[str, str, str], Point]
+"""By recogniser, by what, and by the name of the make-up."""
+
+
+def curves_of(measurements: Iterable[tuple[str, Measurement]]) -> dict[tuple[str, str, str], Point]:
+    """Measurements of several runs by recogniser, what and make-up.
+
+    Args:
+        measurements: each with the recogniser it is of; its labels are `what` and `ratio`.
+    """
+    runs: dict[tuple[str, str, str], list[Measurement]] = {}
+    for recognizer, one in measurements:
+        runs.setdefault((recognizer, one.labels["what"], one.labels["ratio"]), []).append(one)
+    return {key: Point.of(found) for key, found in runs.items()}
+
+
+def tables_beside(
+    curves: Curves, number: str, subjects: Subjects, parts: Sequence[int], *, caption: str, title: str
+) -> list[Table]:
+    """Ours beside the published, a table for each of the accuracies and one for the ratio.
+
+    Args:
+        curves: ours.
+        number: of the published table.
+        subjects: whose groups.
+        parts: the make-ups.
+        caption: how ours were measured.
+        title: of the tables.
+    """
+    published = published_table(number)
+    recognizers = list(dict.fromkeys(recognizer for recognizer, *_ in curves))
+    names = {
+        FOCUS: f"rank-1 accuracy of {subjects.column} {subjects.focus}",
+        OTHER: f"rank-1 accuracy of {subjects.column} {subjects.other}",
+        RATIO: f"errors, {subjects.other} to {subjects.focus}",
+    }
+    rows = list(dict.fromkeys([*map(ratio_name, parts), *(row.rpartition(" ")[2] for row in published.rows)]))
+    rows.sort(key=lambda name: int(name.split(":")[0]))
+    unit: Mapping[str, Unit] = {FOCUS: "%", OTHER: "%", RATIO: "ratio"}
+    return [
+        Table(
+            title=f"{title}: {names[what]}",
+            columns=(*recognizers, *MODELS),
+            groups=(("ours", len(recognizers)), (f"published ({published.name}, men and women)", len(MODELS))),
+            rows=tuple(
+                (row, (*(cell_of(curves, name, what, row) for name in recognizers),
+                       *(_theirs(published, model, what, row) for model in MODELS)))
+                for row in rows
+            ),
+            unit=unit[what],
+            caption=caption,
+            row_name=f"{subjects.focus} : {subjects.other}",
+        )
+        for what in (FOCUS, OTHER, RATIO)
+    ]  # fmt: skip
+
+
+def plots_of(curves: Curves, subjects: Subjects, parts: Sequence[int], *, x_name: str) -> list[Figure]:
+    """Both accuracies against the share of a group, one plot for each recogniser, and the second one turned round.
+
+    Turned round, a curve shows what the share of its own group does to a group: the two would lie on each other if
+    groups differed in nothing else (the bottom rows of figures 5.2 to 5.4).
+    """
+    figures = []
+    for name in dict.fromkeys(recognizer for recognizer, *_ in curves):
+        first = _series(curves, name, FOCUS, parts, subjects.focus)
+        second = _series(curves, name, OTHER, parts, subjects.other)
+        turned = _series(curves, name, OTHER, parts, f"{subjects.other}, by its own share", turned=True)
+        figures.append(
+            Figure(name, lines([first, second, turned], x_name=x_name, y_name="rank-1 accuracy", whole=False))
+        )
+    return figures
+
+
+def _series(
+    curves: Curves, recognizer: str, what: str, parts: Sequence[int], name: str, *, turned: bool = False
+) -> Series:
+    known = [(part, curves[recognizer, what, ratio_name(part)]) for part in parts
+             if (recognizer, what, ratio_name(part)) in curves]  # fmt: skip
+    points = [((10 - part) / 10 if turned else part / 10, point) for part, point in known]
+    points.sort(key=lambda point: point[0])
+    return Series(
+        name=name,
+        x=[x for x, _ in points],
+        y=[point.value for _, point in points],
+        low=None if turned else [point.value if point.low is None else point.low for _, point in points],
+        high=None if turned else [point.value if point.high is None else point.high for _, point in points],
+    )
+
+
+def cell_of(curves: Curves, recognizer: str, what: str, row: str) -> Cell:
+    """What was measured of a recogniser at a make-up, empty where nothing was."""
+    point = curves.get((recognizer, what, row))
+    return Cell() if point is None else Cell(point.value, point.low, point.high)
+
+
+def _theirs(published: PublishedTable, model: str, what: str, row: str) -> Cell:
+    key = f"{model} {row}", what
+    return Cell(published.values.get(key), note=published.notes.get(key))

@@ -1,0 +1,241 @@
+"""Do recognisers find hard what people find hard? Figures 5.6, 5.7 and 5.11."""
+
+from collections.abc import Iterator, Sequence
+from operator import attrgetter
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import torch
+from pydantic import Field
+
+from fairveil.audit.human import Agreement, Correlation, Questions, agreement, l2_ratio, read_questions
+from fairveil.audit.paper.curves import Point, ratio_name
+from fairveil.audit.paper.train_sets import (
+    TRAIN_IDENTITIES,
+    TrainedOn,
+    TrainSets,
+    check,
+    split,
+    trained,
+)
+from fairveil.audit.paper.train_sets import differences as differences_of_training
+from fairveil.audit.paper.train_sets import rehearsal as rehearsal_of_training
+from fairveil.audit.paper.train_sets import trials as trained_trials
+from fairveil.base.errors import FairveilError
+from fairveil.base.files import sha256_of
+from fairveil.data.population import Population
+from fairveil.experiment.study import Measurement, Results, Study
+from fairveil.experiment.subjects import crops_of, resolve
+from fairveil.experiment.workbench import Workbench
+from fairveil.faces.crops import FaceCrops
+from fairveil.faces.recognition import embed_all
+from fairveil.faces.recognizers import Recognizer
+from fairveil.faces.trained import random_recognizer
+from fairveil.faces.vectors import Embeddings, vector_column
+from fairveil.report.plots import Series, lines
+from fairveil.report.study import Figure
+from fairveil.report.tables import Table, pivot
+
+_GALLERY = 9  # photos that a question lets one choose from, as in InterRace
+_STAND_IN = "random:resnet-18:99"  # who answers where nobody has
+_STEEPNESS = 40.0  # of the stand-in's answers: an L2 ratio of 0.55 is found in 88 % of cases
+
+
+class HumanAgreement(TrainSets):
+    """Settings of `TrainSets`, and who answered which questions.
+
+    Attributes:
+        questions: a CSV of questions and what people answered (see `fairveil.audit.human.read_questions`), about
+            photos of the subjects that are not trained on; without it, questions are made up, and a stand-in answers.
+        questions_sha256: of that file, put in when the study is run.
+        questions_made: how many are made up at the most.
+    """
+
+    questions: str | None = None
+    questions_sha256: str | None = None
+    questions_made: int = Field(200, ge=8)
+
+
+class Asked(TrainedOn):
+    """One recogniser, and the questions it is asked."""
+
+    questions: str | None
+    questions_sha256: str | None
+    questions_made: int
+
+
+def trials(settings: HumanAgreement) -> list[Asked]:
+    """Every recogniser of the train sets is asked all questions."""
+    more = {name: getattr(settings, name) for name in ("questions", "questions_sha256", "questions_made")}
+    return [Asked(**trial.model_dump(), **more) for trial in trained_trials(settings)]
+
+
+def run(trial: Asked, bench: Workbench) -> list[Measurement]:
+    """Train, ask, and correlate the L2 ratios with the shares of people who were right."""
+    crops = crops_of(trial.subjects, bench)
+    train, asked = split(crops, trial.subjects.column, trial.test_people)
+    if trial.questions is None:
+        questions = _made_up(asked, trial.subjects.column, trial.questions_made)
+    else:
+        questions = read_questions(Path(trial.questions), groups=[trial.subjects.column])
+        train, asked = _without(train, questions), crops
+    with bench.timed("train"):
+        recognizer = trained(trial, train, bench)
+    with bench.timed("ask"):
+        found = agreement(_embeddings(recognizer, asked), questions, recognizer=recognizer.name)
+    return list(_measured(found, trial.subjects.column))
+
+
+def tables(settings: HumanAgreement, results: Results[Asked]) -> list[Table]:
+    """The correlations, by how the train set is made up."""
+    runs: dict[tuple[str, str], list[Measurement]] = {}
+    for trial, found in results.items():
+        for one in found:
+            runs.setdefault((f"{trial.name} {ratio_name(trial.part)}", one.labels["questions"]), []).append(one)
+    points = {key: Point.of(some) for key, some in runs.items()}
+    return [
+        pivot(
+            [
+                Measurement(labels={"row": row, "questions": column}, value=one.value, low=one.low, high=one.high)
+                for (row, column), one in points.items()
+            ],
+            row="row",
+            column="questions",
+            title="Correlation of L2 ratio and human accuracy, ours",
+            unit="cosine",
+            caption=f"Pearson's r; means of {settings.runs} runs, in brackets the lowest and highest, or the 95 % "
+            "interval over people of a single run. Within groups: what is left of it when only questions about one "
+            "group are compared with each other.",
+        )
+    ]
+
+
+def figures(settings: HumanAgreement, results: Results[Asked]) -> Sequence[Figure]:
+    """Figure 5.6: the correlations against the share of a group in the train set."""
+    plots = []
+    for name in settings.models:
+        runs: dict[str, dict[int, list[Measurement]]] = {}
+        for trial, found in results.items():
+            for one in found if trial.name == name else ():
+                runs.setdefault(one.labels["questions"], {}).setdefault(trial.part, []).append(one)
+        series = [
+            Series(
+                label,
+                [part / 10 for part in sorted(by_part)],
+                [Point.of(by_part[part]).value for part in sorted(by_part)],
+            )
+            for label, by_part in runs.items()
+        ]
+        x_name = f"share of {settings.kind} in the train set that are {settings.subjects.focus}"
+        plots.append(Figure(name, lines(series, x_name=x_name, y_name="Pearson's r", shares=False)))
+    return plots
+
+
+def differences(settings: HumanAgreement) -> list[str]:
+    """What differs from section 5.7.2."""
+    said = differences_of_training(settings)
+    if settings.questions is None:
+        said.append(
+            "Nobody answered: InterRace and its survey are not published where we could find them. Questions are made "
+            "up, and a network with random weights stands in for people. That shows that everything runs; it says "
+            "nothing of people. Give a survey of your own with --set questions=FILE.csv."
+        )
+    return said
+
+
+def rehearsal(settings: HumanAgreement) -> HumanAgreement:
+    """The same on a few generated people, one epoch each."""
+    return rehearsal_of_training(settings).model_copy(update={"questions": None, "questions_made": 40})
+
+
+def resolved(settings: HumanAgreement) -> HumanAgreement:
+    """Settings with the data that are here; workers may be somewhere else."""
+    found = resolve(settings)
+    if found.questions is None:
+        return found
+    path = Path(found.questions).absolute()
+    return found.model_copy(update={"questions": str(path), "questions_sha256": sha256_of(path)})
+
+
+def _without(train: FaceCrops, questions: Questions) -> FaceCrops:
+    """Crops of people that no question shows, as in the InterRace-train split (section 5.3)."""
+    shown = {*questions.frame["probe"], *questions.frame["true"], *questions.frame["false"].explode()}
+    frame = train.frame.with_columns(shown=pl.Series([image in shown for image in train.image_names]))
+    return train.take((~frame.select(pl.col("shown").any().over("identity")).to_series()).arg_true().to_list())
+
+
+def _made_up(test: FaceCrops, column: str, most: int) -> Questions:
+    """Questions about test people: one of their photos, among another and those of eight others of their group."""
+    population, random = Population.of(test.frame, column), np.random.default_rng(0)
+    images = test.image_names
+    rows = []
+    for number, group in enumerate(population.groups):
+        people = torch.unique(population.identity[population.group == number]).tolist()
+        photos = {person: (population.identity == person).nonzero().flatten().tolist() for person in people}
+        if len(people) <= _GALLERY:
+            raise FairveilError(
+                f"{group} has {len(people)} test people; questions need {_GALLERY + 1}: put aside more."
+            )
+        for nth in range(most // len(population.groups)):
+            person = people[nth % len(people)]
+            probe, true = random.permutation(photos[person])[:2].tolist()
+            others = random.permutation([one for one in people if one != person])[: _GALLERY - 1].tolist()
+            false = [images[random.choice(photos[other])] for other in others]
+            rows.append({"question": f"{group} {nth + 1}", "probe": images[probe], "true": images[true], "false": false,
+                         column: group})  # fmt: skip
+    frame = pl.DataFrame(rows)
+    return Questions(frame.with_columns(human_accuracy=_answers(frame, test)), "made up", (column,))
+
+
+def _answers(frame: pl.DataFrame, test: FaceCrops) -> pl.Series:
+    """How many of those who stand in for people were right, by a logistic function of the stand-in's L2 ratio."""
+    vectors = embed_all(random_recognizer(_STAND_IN, size=test.size), test)
+    row = {image: place for place, image in enumerate(test.image_names)}
+    probe, true = (vectors[[row[image] for image in frame[column]]] for column in ("probe", "true"))
+    false = vectors[torch.tensor([[row[image] for image in images] for images in frame["false"]])]  # (Q, 8, D)
+    nearest = false[torch.arange(len(false)), (false @ probe[:, :, None])[..., 0].argmax(1)]
+    sure = torch.sigmoid(_STEEPNESS * (l2_ratio(probe, true, nearest) - 0.5))
+    return pl.Series("human_accuracy", np.random.default_rng(0).binomial(50, sure.double().numpy()) / 50)
+
+
+def _embeddings(recognizer: Recognizer, crops: FaceCrops) -> Embeddings:
+    frame = crops.frame.with_columns(vector_column(recognizer.name, embed_all(recognizer, crops).numpy()))
+    return Embeddings(frame)
+
+
+def _measured(found: Agreement, column: str) -> Iterator[Measurement]:
+    named: dict[str, Correlation] = {"all": found.overall}
+    named |= {f"{column} {value}": one for value, one in found.by_group.get(column, {}).items()}
+    if column in found.within:
+        named["within groups"] = found.within[column]
+    for label, one in named.items():
+        yield Measurement(labels={"questions": label}, value=one.value, low=one.low, high=one.high, count=one.questions)
+
+
+def _asking(settings: TrainSets) -> HumanAgreement:
+    return HumanAgreement(**settings.model_dump())
+
+
+_SMALL = _asking(TRAIN_IDENTITIES.presets["small"])
+
+HUMAN_AGREEMENT = Study(
+    name="human-agreement",
+    title="Recognisers and people on the same questions",
+    question="Do recognisers find hard what people find hard, and does that depend on whom they were trained on?",
+    source="figures 5.6, 5.7 and 5.11",
+    presets={
+        "smoke": rehearsal(_SMALL),
+        "small": _SMALL,
+        "paper": _asking(TRAIN_IDENTITIES.presets["paper"]),
+    },
+    trials=trials,
+    run=run,
+    tables=tables,
+    differences=differences,
+    rehearsal=rehearsal,
+    figures=figures,
+    resolve=resolved,
+    data=attrgetter("subjects.data"),
+    check=check,
+)

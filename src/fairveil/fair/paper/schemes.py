@@ -1,0 +1,111 @@
+"""Training schemes as the tables of chapter 6 call them, and what several runs under each came to."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Protocol
+
+import polars as pl
+
+from fairveil.experiment.study import Measurement
+from fairveil.fair.comparing import Comparison, Estimate, fitted_to
+from fairveil.fair.experiments import Measured
+from fairveil.fair.interventions import AnyIntervention, FairFeatures, Task, baseline_of
+from fairveil.fair.scores import SCORES
+from fairveil.report.tables import Cell, Table
+
+Schemes = dict[str, AnyIntervention]
+"""Interventions by what the published tables call them."""
+
+BASELINE = "Baseline"
+
+
+def baseline_among(schemes: Mapping[str, AnyIntervention], name: str) -> str:
+    """The scheme that another is compared with: itself, where no other is there."""
+    wanted = baseline_of(schemes[name])
+    for other, one in schemes.items():
+        # without a weight nobody is made to look like anyone
+        same = isinstance(wanted, FairFeatures) and isinstance(one, FairFeatures) and one.weight == 0
+        if one == wanted or same:
+            return other
+    return name
+
+
+def measurements_of(measured: Measured) -> list[Measurement]:
+    """What a run came to, to be kept: a measurement a score, and how often nothing could be compared."""
+    kept = [
+        Measurement(
+            labels={key: row[key] for key in _LABELS}, value=row["value"], low=row["low"], high=row["high"],
+            count=row["count"],
+        )
+        for row in measured.scores.to_dicts()
+    ]  # fmt: skip
+    return [*kept, Measurement(labels={"measure": _LACKING}, value=measured.lacking)]
+
+
+class SchemeTrial(Protocol):
+    """One model under one scheme."""
+
+    @property
+    def name(self) -> str:
+        """Of the model."""
+
+    @property
+    def scheme(self) -> str:
+        """Its name."""
+
+    @property
+    def run(self) -> int:
+        """From 0; the seed."""
+
+
+def comparisons_of(
+    results: Mapping[Any, Sequence[Measurement]],
+    schemes: Mapping[str, AnyIntervention],
+    *,
+    task: Task,
+    column: str,
+    measures: Mapping[str, str],
+) -> dict[str, Comparison]:
+    """What each model came to, as a `Comparison` whose interventions are called like the schemes.
+
+    Args:
+        results: what was measured, by `SchemeTrial`.
+        schemes: all there are; those without a run are left out.
+        task: what was learned.
+        column: of the groups.
+        measures: what tells how well a model does, by split.
+    """
+    models: dict[str, list[SchemeTrial]] = {}
+    for trial in results:
+        models.setdefault(trial.name, []).append(trial)
+    found = {}
+    for name, trials in models.items():
+        rows, lacking = [], dict[str, float]()
+        for trial in trials:
+            for one in results[trial]:
+                if one.labels["measure"] == _LACKING:
+                    lacking[trial.scheme] = max(lacking.get(trial.scheme, 0.0), one.value)
+                    continue
+                labels = (one.labels[key] for key in _LABELS)
+                rows.append((trial.scheme, trial.run, *labels, one.value, one.low, one.high, one.count, None))
+        schema = pl.Schema([("intervention", pl.String), ("seed", pl.Int64), *SCORES.items()])
+        there = {scheme: schemes[scheme] for scheme in schemes if scheme in lacking}
+        baselines = {scheme: baseline_among(there, scheme) for scheme in there}
+        fitted = {scheme: fitted_to(task, one) for scheme, one in there.items()}
+        scores = pl.DataFrame(rows, schema=schema, orient="row")
+        found[name] = Comparison(task, column, dict(measures), baselines, scores, lacking, fitted)
+    return found
+
+
+def cell(one: Estimate) -> Cell:
+    """A mean over runs with its interval."""
+    return Cell(one.value, one.low, one.high)
+
+
+def named(tables: Sequence[Table], model: str) -> list[Table]:
+    """Tables of ours of one model, with its name in their titles."""
+    return [replace(table, title=f"{table.title}, {model}, ours") for table in tables]
+
+
+_LABELS = ("split", "measure", "label", "column", "group")
+_LACKING = "batches without a comparison"

@@ -1,1 +1,0 @@
-"""Chapter 4: poisoned training data, and which augmentations defuse it."""
