@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 
 DOCS_READY := $(VENV)/.docs-ready
 
-.PHONY: demo test test-fast lint bench docs clean
+.PHONY: demo test test-fast coverage matrix lint bench docs clean
 
 $(READY): pyproject.toml requirements.lock
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "fairveil needs Python 3.11 or newer: make PYTHON=python3.11 …")'
@@ -23,6 +23,20 @@ test: $(READY)  ## every test, as many at a time as there are cores
 
 test-fast: $(READY)  ## the tests that need no more than seconds
 	$(BIN)/python -m pytest --numprocesses auto --dist worksteal -m "not slow"
+
+coverage: $(READY)  ## which lines of the code the tests run, and which they miss; at least 90 % of them are run
+	$(BIN)/python -m pytest --numprocesses auto --dist worksteal --cov --cov-report=term:skip-covered --cov-report=html:out/coverage
+
+matrix: $(READY)  ## the fast tests on every Python we name, and with the lowest versions that pyproject.toml admits
+	$(BIN)/python -m pip install --quiet uv==0.13.9
+	for python in 3.11 3.12 3.13; do \
+	  $(BIN)/uv venv --quiet --clear --python $$python out/matrix/$$python && \
+	  $(BIN)/uv pip install --quiet --python out/matrix/$$python --constraint requirements.lock --editable '.[dev]' && \
+	  out/matrix/$$python/bin/python -m pytest --numprocesses auto --dist worksteal -m "not slow" -q || exit 1; \
+	done
+	$(BIN)/uv venv --quiet --clear --python 3.11 out/matrix/lowest
+	$(BIN)/uv pip install --quiet --python out/matrix/lowest --resolution lowest-direct --editable '.[dev]'
+	out/matrix/lowest/bin/python -m pytest --numprocesses auto --dist worksteal -m "not slow" -q
 
 lint: $(READY)
 	$(BIN)/ruff check .
