@@ -1,5 +1,6 @@
 """The page of results is made from records where there are some, and from the committed figures."""
 
+import csv
 from importlib import import_module
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pytest
 
 from fairveil.base.errors import FairveilError
 from fairveil.base.executors import executor
+from fairveil.experiment import published
 from fairveil.experiment.records import RecordStore
 from fairveil.experiment.running import run_study
 from fairveil.report.tables import Cell, Table
@@ -99,3 +101,13 @@ def test_a_run_of_an_older_version_is_named_and_hides_no_other(measured, sleepy,
 def test_every_study_is_on_the_page_of_studies(measured):
     page = measured.every_study()
     assert all(f"## {name}\n" in page for name in measured.studies())
+
+
+TABLES = [*RESULTS.glob("*.csv"), *Path(published.__file__).parent.glob("*.csv")]
+
+
+@pytest.mark.parametrize("path", TABLES, ids=lambda path: path.name)
+def test_no_line_of_a_committed_table_has_more_or_fewer_cells_than_its_heading(path):
+    with path.open(encoding="utf-8", newline="") as file:
+        heading, *lines = csv.reader(file)
+    assert {len(line) for line in lines} == {len(heading)}
