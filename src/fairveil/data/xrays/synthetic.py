@@ -95,8 +95,8 @@ class SyntheticXrays(BaseModel):
             FINDINGS,
             "synthetic X-rays",
             tuple(f"{name}/{row % self.per_patient:03d}" for row, name in enumerate(names)),
-            tuple(names),
             {column: tuple(GROUPS[column][value] for value in group.tolist()) for column, group in groups.items()},
+            patients=tuple(names),
         )
 
     def _groups(self) -> dict[str, Tensor]:
