@@ -5,7 +5,6 @@ from collections.abc import Callable, Mapping, Sequence, Sized
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from fairveil.base.errors import FairveilError, clipped, listed
@@ -23,7 +22,7 @@ class ForeignGraph:
 
     Attributes:
         source: what error messages call the file.
-        format: what they call its kind: "ONNX", "TFJS", "TFLite".
+        format: what they call its kind: "ONNX", "TensorFlow", "TensorFlow Lite".
         constants: tensors by name.
         input: name of the pictures.
         batch: number of pictures the graph was exported for; 1 where it says any.
@@ -145,7 +144,7 @@ Builders = Mapping[str, Callable[[Operation], Step]]
 
 
 def assemble(graph: ForeignGraph, builders: Builders, output: str) -> GraphModule:
-    """Build what the output needs of a graph; to be called within `guarding.reading`.
+    """Build what the output needs of a graph; within `guarding.reading` where the file is a stranger's.
 
     Raises:
         FairveilError: an operator is unknown or used in a way we do not implement, or the graph is broken.
@@ -229,19 +228,3 @@ def entries(shape: Sequence[int], what: str) -> int:
     if len(shape) > MOST_DIMENSIONS or min(shape, default=0) < 0:
         raise FairveilError(f"{what} has a shape that no tensor has: {clipped(str(list(shape[:MOST_DIMENSIONS])))}.")
     return math.prod(shape)
-
-
-def tensor_from_bytes(data: bytes | memoryview, dtype: torch.dtype, shape: Sequence[int], what: str) -> Tensor:
-    """Numbers of a file as a tensor of their own.
-
-    Raises:
-        FairveilError: the bytes are not as many as the shape says.
-    """
-    expected = entries(shape, what) * dtype.itemsize
-    if len(data) != expected:
-        shape_asks = f"its shape {clipped(str(list(shape)))} asks for {clipped(str(expected))}"
-        raise FairveilError(f"{what} holds {len(data)} bytes where {shape_asks}.")
-    values = torch.empty(tuple(shape), dtype=dtype)
-    if expected:
-        values.numpy().data.cast("B")[:] = data
-    return values

@@ -298,6 +298,10 @@ def _leaky_relu(o: Operation) -> Step:
     return ops.PRelu(torch.tensor(o.attribute("alpha", 0.01))), o.inputs
 
 
+def _prelu(o: Operation) -> Step:
+    return ops.PRelu(o.constant(1)), o.inputs[:1]
+
+
 def _clip(o: Operation) -> Step:
     low = o.number(1) if o.has(1) else o.attribute("min", -math.inf)
     high = o.number(2) if o.has(2) else o.attribute("max", math.inf)
@@ -514,7 +518,7 @@ _BUILDERS: Builders = {
     "Min": _bound,
     "Mul": plain(torch.mul, inputs=2),
     "Neg": plain(torch.neg),
-    "PRelu": builders.prelu,
+    "PRelu": _prelu,
     "Pad": _pad,
     "Pow": plain(torch.pow, inputs=2),
     "ReduceL2": _reduce,
