@@ -5,6 +5,8 @@ from collections.abc import Callable, Mapping, Sequence, Sized
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+import torch
 from torch import Tensor
 
 from fairveil.base.errors import FairveilError, clipped, listed
@@ -228,3 +230,10 @@ def entries(shape: Sequence[int], what: str) -> int:
     if len(shape) > MOST_DIMENSIONS or min(shape, default=0) < 0:
         raise FairveilError(f"{what} has a shape that no tensor has: {clipped(str(list(shape[:MOST_DIMENSIONS])))}.")
     return math.prod(shape)
+
+
+def from_numpy(array: np.ndarray[Any, Any]) -> Tensor:
+    """The same numbers in memory of their own: every float as float32 and every integer as int64."""
+    values = torch.empty(array.shape, dtype=torch.int64 if array.dtype.kind in "iub" else torch.float32)
+    values.numpy()[...] = array
+    return values

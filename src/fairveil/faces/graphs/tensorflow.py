@@ -18,7 +18,7 @@ from torch import Tensor
 
 from fairveil.faces.graphs import builders
 from fairveil.faces.graphs import operators as ops
-from fairveil.faces.graphs.assembly import Builders, ForeignGraph, Operation, Step, assemble
+from fairveil.faces.graphs.assembly import Builders, ForeignGraph, Operation, Step, assemble, from_numpy
 from fairveil.faces.graphs.builders import plain
 from fairveil.faces.graphs.module import GraphModule
 
@@ -92,7 +92,7 @@ def read_tfjs_weights(manifest: Sequence[Mapping[str, Any]], path: Path) -> dict
     for entry in manifest:
         quantization = entry.get("quantization", {})
         stored = np.dtype(quantization.get("dtype", entry["dtype"])).newbyteorder("<")
-        values = _tensor(np.frombuffer(data, stored, int(np.prod(entry["shape"])), offset).reshape(entry["shape"]))
+        values = from_numpy(np.frombuffer(data, stored, int(np.prod(entry["shape"])), offset).reshape(entry["shape"]))
         offset += values.numel() * stored.itemsize
         if "scale" in quantization:
             values = values.float() * quantization["scale"] + quantization["min"]
@@ -122,13 +122,8 @@ def _constant(stored: Any) -> Tensor:
     field, kind = _TYPES[stored.dtype]
     shape = [size.size for size in stored.tensor_shape.dim]
     if stored.tensor_content:
-        return _tensor(np.frombuffer(stored.tensor_content, kind).reshape(shape))
-    return _tensor(np.resize(np.array(getattr(stored, field), kind), shape))
-
-
-def _tensor(values: np.ndarray[Any, Any]) -> Tensor:
-    """Every float as float32 and every integer as int64, in memory of its own."""
-    return torch.tensor(values.astype(np.float32 if values.dtype.kind == "f" else np.int64))
+        return from_numpy(np.frombuffer(stored.tensor_content, kind).reshape(shape))
+    return from_numpy(np.resize(np.array(getattr(stored, field), kind), shape))
 
 
 @cache

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from fairveil.faces.graphs import builders
 from fairveil.faces.graphs import operators as ops
-from fairveil.faces.graphs.assembly import Builders, ForeignGraph, Operation, Step, assemble
+from fairveil.faces.graphs.assembly import Builders, ForeignGraph, Operation, Step, assemble, from_numpy
 from fairveil.faces.graphs.builders import plain
 from fairveil.faces.graphs.module import GraphModule
 
@@ -70,10 +70,8 @@ def _has_value(model: Any, tensor: Any) -> bool:
 
 
 def _constant(model: Any, tensor: Any) -> Tensor:
-    """Floats as float32 and integers as int64, in memory of their own."""
     content = model.Buffers(tensor.Buffer()).DataAsNumpy().tobytes()
-    values = np.frombuffer(content, _DTYPES[tensor.Type()]).reshape(tensor.ShapeAsNumpy())
-    return torch.tensor(values.astype(np.float32 if values.dtype.kind == "f" else np.int64))
+    return from_numpy(np.frombuffer(content, _DTYPES[tensor.Type()]).reshape(tensor.ShapeAsNumpy()))
 
 
 def _options(kind: str, operator: Any) -> dict[str, Any]:
