@@ -15,8 +15,8 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 
+from fairveil.data.face_crops import FaceCrops
 from fairveil.faces.backbones import BACKBONES, build_backbone
-from fairveil.faces.crops import FaceCrops
 from fairveil.faces.heads import MarginHead
 from fairveil.faces.recognition import SMALL, Recognition
 from fairveil.faces.recognizers import Framing

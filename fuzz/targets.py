@@ -1,7 +1,5 @@
 """What is fuzzed: readers of files that strangers make, each with small valid files to start from."""
 
-import copy
-import json
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,23 +8,19 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-import flatbuffers
 import numpy as np
 import onnx
 import pillow_heif
 import polars as pl
 import safetensors.torch
 import torch
-from ai_edge_litert import schema_py_generated as schema
-from google.protobuf.json_format import ParseDict
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 from fairveil.assets import read_numpy_pickle
 from fairveil.data.table import FaceTable
 from fairveil.experiment.overrides import override, override_from_file
-from fairveil.faces.graphs import GraphModule, read_onnx, read_tensorflow, read_tfjs, read_tflite
-from fairveil.faces.graphs.tensorflow import graph_type
+from fairveil.faces.graphs import GraphModule, read_onnx
 from fairveil.faces.trained import load_trained
 from fairveil.faces.vectors import Embeddings
 from fairveil.images import read_photo
@@ -270,182 +264,6 @@ def _run(graph: GraphModule) -> None:
             graph(torch.ones(5, 3, height, width))  # or with more of them
 
 
-@cache
-def _tfjs_model() -> tuple[dict[str, Any], bytes]:
-    def node(op: str, name: str, inputs: Sequence[str], **attributes: Any) -> dict[str, Any]:
-        return {"op": op, "name": name, "input": list(inputs), "attr": {"T": {"type": "DT_FLOAT"}, **attributes}}
-
-    def numbers(*entries: int) -> dict[str, Any]:
-        return {"list": {"i": [str(entry) for entry in entries]}}
-
-    same, nhwc = {"s": "U0FNRQ=="}, {"s": "TkhXQw=="}
-    window = {"strides": numbers(1, 2, 2, 1), "padding": same, "data_format": nhwc}
-    shape = {"shape": {"dim": [{"size": str(size)} for size in (-1, 8, 8, 3)]}}
-    nodes = [
-        {"op": "Placeholder", "name": "x", "attr": {"shape": shape}},
-        node("_FusedConv2D", "c", ["x", "w", "b"], **window, fused_ops={"list": {"s": ["Qmlhc0FkZA==", "UmVsdQ=="]}}),
-        node("DepthwiseConv2dNative", "d", ["c", "k"], **window),
-        node("MaxPool", "m", ["d"], **window, ksize=numbers(1, 2, 2, 1)),
-        node("Pad", "p", ["m", "pads"]),
-        node("Reshape", "r", ["p", "to"]),
-        node("MatMul", "f", ["r", "v"], transpose_b={"b": False}),
-        node("Mean", "y", ["f", "axis"], keep_dims={"b": True}),
-    ]
-    weights = {
-        "w": np.ones((3, 3, 3, 4), np.float32), "b": np.ones(4, np.float32), "k": np.ones((2, 2, 4, 1), np.float32),
-        "pads": np.array([[0, 0], [1, 0], [0, 0], [0, 0]], np.int32), "to": np.array([-1, 8], np.int32),
-        "v": np.ones((8, 5), np.float32), "axis": np.array([1], np.int32),
-    }  # fmt: skip
-    specifications = [
-        {"name": name, "shape": list(value.shape), "dtype": str(value.dtype)} for name, value in weights.items()
-    ]
-    document = {
-        "modelTopology": {"node": [*nodes, *({"op": "Const", "name": name} for name in weights)]},
-        "weightsManifest": [{"paths": ["weights.bin"], "weights": specifications}],
-    }
-    return document, b"".join(value.tobytes() for value in weights.values())
-
-
-def _odd_tfjs(chance: random.Random) -> bytes:
-    document, _ = _tfjs_model()
-    if chance.random() < 0.3:
-        return mutated(json.dumps(document).encode(), chance, words=(b"[" * 2000, b'{"a":' * 2000, b"1e999", b"NaN"))
-    document = copy.deepcopy(document)
-    for _ in range(chance.randint(1, 3)):
-        _make_one_odd(document, chance)
-    return json.dumps(document).encode()
-
-
-def _make_one_odd(document: Any, chance: random.Random) -> None:
-    """Give one place of a JSON document another value."""
-    places = [(document, key) for key in document]
-    for parent, key in places:
-        if isinstance(parent[key], dict | list):
-            inner = parent[key]
-            places += [(inner, name) for name in (inner if isinstance(inner, dict) else range(len(inner)))]
-    parent, key = chance.choice(places)
-    if isinstance(parent[key], list) and parent[key] and chance.random() < 0.3:
-        parent[key] = parent[key] * (chance.choice((300, 20_000)) // len(parent[key]))
-        return
-    odd: list[Any] = [None, True, "", "x", [], {}, 1.5, float("nan"), "9" * 5000, [[]], *_SIZES, *map(str, _SIZES)]
-    other = chance.choice(places)
-    parent[key] = copy.deepcopy(other[0][other[1]]) if chance.random() < 0.4 else chance.choice(odd)
-
-
-def _read_tfjs(data: bytes, folder: Path) -> None:
-    (folder / "model.json").write_bytes(data)
-    (folder / "weights.bin").write_bytes(_tfjs_model()[1])
-    _run(read_tfjs(folder / "model.json", [folder / "weights.bin"]))
-
-
-@cache
-def _tensorflow_graphs() -> list[bytes]:
-    """The same model as one frozen graph."""
-    document, content = _tfjs_model()
-    weights = {entry["name"]: entry for entry in document["weightsManifest"][0]["weights"]}
-    graph, start = graph_type()(), 0
-    for node in document["modelTopology"]["node"]:  # constants last, in the order of the weights
-        message = graph.node.add(name=node["name"], op=node["op"], input=node.get("input", ()))
-        for key, value in node.get("attr", {}).items():
-            if key != "T":
-                ParseDict(value, message.attr.add(key=key).value)
-        if node["op"] == "Const":
-            entry = weights[node["name"]]
-            end = start + 4 * int(np.prod(entry["shape"]))
-            tensor = message.attr.add(key="value").value.tensor
-            tensor.dtype, tensor.tensor_content = 1 if entry["dtype"] == "float32" else 3, content[start:end]
-            for size in entry["shape"]:
-                tensor.tensor_shape.dim.add(size=size)
-            start = end
-    return [graph.SerializeToString()]
-
-
-def _read_tensorflow(data: bytes, folder: Path) -> None:
-    (folder / "graph.pb").write_bytes(data)
-    _run(read_tensorflow(folder / "graph.pb"))
-
-
-@cache
-def _tflite_models() -> list[bytes]:
-    model, graph = schema.ModelT(), schema.SubGraphT()
-    model.version, model.subgraphs, model.buffers, model.operatorCodes = 3, [graph], [schema.BufferT()], []
-    graph.tensors, graph.operators = [], []
-    weights = {"w": np.ones((4, 3, 3, 3), np.float32), "b": np.ones(4, np.float32), "to": np.array([-1, 64], np.int32)}
-    shapes = {"x": (1, 8, 8, 3), **{name: value.shape for name, value in weights.items()}, "c": (), "r": (), "y": ()}
-    for name, shape in shapes.items():
-        entry = schema.TensorT()
-        entry.name, entry.shape, entry.buffer = name, list(shape), 0
-        entry.type = schema.TensorType.INT32 if name == "to" else schema.TensorType.FLOAT32
-        if name in weights:
-            entry.buffer, buffer = len(model.buffers), schema.BufferT()
-            buffer.data = np.frombuffer(weights[name].tobytes(), np.uint8)
-            model.buffers.append(buffer)
-        graph.tensors.append(entry)
-    index = {name: number for number, name in enumerate(shapes)}
-    convolution = schema.Conv2DOptionsT()
-    convolution.strideH = convolution.strideW = 2
-    convolution.dilationHFactor = convolution.dilationWFactor = 1
-    convolution.fusedActivationFunction = schema.ActivationFunctionType.RELU6
-    for kind, inputs, output, options in (
-        ("CONV_2D", "xwb", "c", convolution),
-        ("RESHAPE", ("c", "to"), "r", schema.ReshapeOptionsT()),
-        ("L2_NORMALIZATION", "r", "y", schema.L2NormOptionsT()),
-    ):
-        code, operator = schema.OperatorCodeT(), schema.OperatorT()
-        code.builtinCode = code.deprecatedBuiltinCode = getattr(schema.BuiltinOperator, kind)
-        operator.opcodeIndex = len(model.operatorCodes)
-        operator.inputs, operator.outputs = [index[name] for name in inputs], [index[output]]
-        operator.builtinOptionsType = getattr(schema.BuiltinOptions, type(options).__name__.removesuffix("T"))
-        operator.builtinOptions = options
-        model.operatorCodes.append(code)
-        graph.operators.append(operator)
-    graph.inputs, graph.outputs = [index["x"]], [index["y"]]
-    builder = flatbuffers.Builder(1024)
-    builder.Finish(model.Pack(builder), b"TFL3")
-    return [bytes(builder.Output())]
-
-
-def shared_tables(*, name: str = "x", tensors: int = 1, operators: int = 1, inputs: int = 1) -> bytes:
-    """A TensorFlow Lite model whose tensors are all one table of the file, and whose additions are all another."""
-    builder = flatbuffers.Builder(1024)
-
-    def table(*slots: tuple[int, int]) -> int:
-        builder.StartObject(9)
-        for slot, value in slots:
-            builder.PrependUOffsetTRelativeSlot(slot, value, 0)
-        return int(builder.EndObject())
-
-    def vector(entries: Sequence[int], prepend: Callable[[int], None]) -> int:
-        builder.StartVector(4, len(entries), 4)
-        for entry in reversed(entries):
-            prepend(entry)
-        return int(builder.EndVector())
-
-    def many(entry: int, count: int = 1) -> int:
-        return vector([entry] * count, builder.PrependUOffsetTRelative)
-
-    text, shape = builder.CreateString(name), vector([1, 8, 8, 3], builder.PrependInt32)
-    tensor = table((0, shape), (3, text))
-    first, reads = vector([0], builder.PrependInt32), vector([0] * inputs, builder.PrependInt32)
-    operator = table((1, reads), (2, first))
-    graph = table((0, many(tensor, tensors)), (1, first), (2, first), (3, many(operator, operators)))
-    empty = table()
-    builder.Finish(table((1, many(empty)), (2, many(graph)), (4, many(empty))), b"TFL3")
-    return bytes(builder.Output())
-
-
-def _odd_tflite(chance: random.Random) -> bytes:
-    if chance.random() < 0.8:
-        return mutated(chance.choice(_tflite_models()), chance)
-    tensors, operators, inputs = (chance.choice((1, 3, 5000)) for _ in range(3))
-    return shared_tables(name="x" * chance.choice((1, 100_000)), tensors=tensors, operators=operators, inputs=inputs)
-
-
-def _read_tflite(data: bytes, folder: Path) -> None:
-    (folder / "model.tflite").write_bytes(data)
-    _run(read_tflite(folder / "model.tflite"))
-
-
 # -- tables, vectors and weights -------------------------------------------------------------------------------------
 
 
@@ -552,9 +370,6 @@ TARGETS: dict[str, Target] = {
     "photos": Target(_one_of(_photos, b"IHDR", b"\xff\xc0", b"ispe", b"VP8X", b"Exif\0\0"), _read_photo, 3000),
     # A graph may take 1 GiB for each picture of a batch, alive at once or not.
     "onnx": Target(_odd_onnx, _read_onnx, 2500),
-    "tfjs": Target(_odd_tfjs, _read_tfjs),
-    "tensorflow": Target(_one_of(_tensorflow_graphs, b"\xff" * 9, b"\x12" * 3000, b"\0"), _read_tensorflow),
-    "tflite": Target(_odd_tflite, _read_tflite),
     "csv": Target(_one_of(_tables, b'"', b"," * 5000, b"\0", b"\r", b"\n" * 5000, b"image,"), _read_table),
     "npy": Target(_one_of(_arrays, b"'shape': (3, 99999999999)", b"'O'"), _read_array),
     "parquet": Target(_one_of(_parquets), _read_parquet),

@@ -11,7 +11,7 @@ from tiny_backbone import add_tiny, drawn_crops
 from torch import nn
 
 from fairveil.base.errors import FairveilError
-from fairveil.faces.crops import FaceCrops
+from fairveil.data.face_crops import FaceCrops
 from fairveil.faces.heads import MarginHead, focal_losses
 from fairveil.faces.recognition import Recognition, embed_all, rank1, train_recognizer
 from fairveil.faces.recognizers import Framing, Recognizer

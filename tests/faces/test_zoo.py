@@ -16,7 +16,7 @@ from skimage import data
 from fairveil import assets
 from fairveil.base.errors import FairveilError
 from fairveil.faces import zoo
-from fairveil.faces.graphs.tensorflow import graph_type, nodes_and_weights
+from fairveil.faces.graphs.tensorflow import nodes_and_weights
 from fairveil.faces.zoo import DEFAULT_ENSEMBLE, ZOO, load_recognizer
 
 PHOTO = torch.from_numpy(data.astronaut()[40:200, 145:305]).permute(2, 0, 1)[None] / 255
@@ -118,9 +118,7 @@ def test_facenet_is_what_a_literal_walk_of_its_graph_gives(needs_models):
     needs_models("facenet-512")
     recognizer = load_recognizer("facenet-512")
     pictures = recognizer.framing.normalize(recognizer.framing.crop(PHOTO, LANDMARKS))
-    graph = graph_type()()
-    graph.ParseFromString(assets.path("facenet-512").read_bytes())
-    nodes, weights = nodes_and_weights(graph, "facenet")
+    nodes, weights = nodes_and_weights(assets.path("facenet-512").read_bytes())
     expected = walk_nodes(nodes, weights, "embeddings", pictures.permute(0, 2, 3, 1))
     assert_close(recognizer.network(pictures).numpy(), expected.numpy(), 1e-4)
 

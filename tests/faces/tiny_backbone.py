@@ -5,9 +5,9 @@ from functools import cache
 import torch
 from torch import nn
 
+from fairveil.data.face_crops import FaceCrops
 from fairveil.data.synthetic import SyntheticFaces
 from fairveil.faces.backbones import BACKBONES
-from fairveil.faces.crops import FaceCrops
 
 SIZE = 64
 

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from fairveil.base.errors import FairveilError
+from fairveil.data.face_crops import FaceCrops
 from fairveil.data.synthetic import SyntheticFaces
 from fairveil.data.xrays import Preparation, SyntheticXrays, Xrays
-from fairveil.faces.crops import FaceCrops
 from fairveil.fair.adversarial import Removal
 from fairveil.fair.comparing import compare
 from fairveil.fair.experiments import Told, measure_once

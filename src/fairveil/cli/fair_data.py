@@ -14,7 +14,7 @@ from fairveil.cli.terminal import named_path, progress_bar, talk
 from fairveil.cli.training import TrainedFace, TrainingPreset, cut_with_progress
 
 if TYPE_CHECKING:  # torch takes seconds to import: --help should not wait for it
-    from fairveil.faces.crops import FaceCrops
+    from fairveil.data.face_crops import FaceCrops
     from fairveil.fair.findings import XrayExperiment, XraySplits
     from fairveil.fair.recognition import FaceExperiment
     from fairveil.training import Training
@@ -129,7 +129,7 @@ class Asked:
         from fairveil.experiment.subjects import SYNTHETIC, crops_of
 
         if self.data != SYNTHETIC:
-            from fairveil.faces.crops import FaceCrops
+            from fairveil.data.face_crops import FaceCrops
             from fairveil.fair.face_splits import split_faces
             from fairveil.fair.groups import groups_of
             from fairveil.fair.paper.recognition import TESTED

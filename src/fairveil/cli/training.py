@@ -21,8 +21,8 @@ from fairveil.cli.terminal import named_path, progress_bar, results, talk
 if TYPE_CHECKING:  # torch takes seconds to import: --help should not wait for it
     from rich.progress import Progress
 
+    from fairveil.data.face_crops import FaceCrops
     from fairveil.data.table import FaceTable
-    from fairveil.faces.crops import FaceCrops
     from fairveil.training import Epoch
 
 
@@ -225,7 +225,7 @@ def _grouped(table: "FaceTable", groups: list[str] | None) -> "FaceTable":
 
 def cut_with_progress(table: "FaceTable", size: int, face: TrainedFace, folder: Path) -> "FaceCrops":
     """`cut_crops` with a progress bar, and a word on what it left out."""
-    from fairveil.faces.crops import cut_crops
+    from fairveil.faces.cropping import cut_crops
 
     with progress_bar() as progress:
         task = progress.add_task(escape(table.name), total=len(table))

@@ -1,10 +1,9 @@
 """Labelled pictures, kept as one tensor: what classifiers are trained on."""
 
-import hashlib
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import pi
 from pathlib import Path
 
@@ -14,63 +13,24 @@ from torch import Tensor
 
 from fairveil.base.errors import FairveilError, shown
 from fairveil.data.folders import is_housekeeping
+from fairveil.data.image_set import ImageSet, check_share
 from fairveil.images import find_photos, read_photo
 
 
 @dataclass(frozen=True, eq=False)
-class LabelledImages:
+class LabelledImages(ImageSet):
     """Pictures of one size, each of one class.
-
-    Attributes:
-        images: uint8 (N, C, H, W).
-        labels: int64 (N,), each at least 0 and less than the number of classes.
-        classes: what the classes are called.
-        name: what reports call the data set.
 
     >>> images = LabelledImages(torch.zeros(2, 3, 8, 8, dtype=torch.uint8), torch.tensor([1, 0]), ("cat", "dog"), "two")
     >>> len(images), images.take([0]).labels
     (2, tensor([1]))
     """
 
-    images: Tensor
-    labels: Tensor
-    classes: tuple[str, ...]
-    name: str
-
-    def __post_init__(self) -> None:
-        """Refuse what no training could use.
-
-        Raises:
-            FairveilError: images and labels do not fit each other, or a label is not the number of a class.
-        """
-        if self.images.dtype != torch.uint8 or self.images.ndim != 4:
-            kind = f"{str(self.images.dtype).removeprefix('torch.')} {tuple(self.images.shape)}"
-            raise FairveilError(f"The images of {self.name} are {kind}: they must be uint8 of shape (N, C, H, W).")
-        if self.labels.dtype != torch.int64 or self.labels.shape != self.images.shape[:1]:
-            kind = f"{str(self.labels.dtype).removeprefix('torch.')} {tuple(self.labels.shape)}"
-            raise FairveilError(
-                f"The labels of {self.name} are {kind}: they must be int64, one for each of its {len(self)} images."
-            )
-        if len(self) and not 0 <= int(self.labels.min()) <= int(self.labels.max()) < len(self.classes):
-            raise FairveilError(
-                f"The labels of {self.name} run from {int(self.labels.min())} to {int(self.labels.max())}, but with "
-                f"{len(self.classes)} classes they must lie between 0 and {len(self.classes) - 1}."
-            )
-
-    def __len__(self) -> int:
-        """How many pictures there are."""
-        return len(self.images)
-
     @property
     def counts(self) -> dict[str, int]:
         """How many pictures there are of each class."""
         numbers = torch.bincount(self.labels, minlength=len(self.classes)).tolist()
         return dict(zip(self.classes, numbers, strict=True))
-
-    def take(self, rows: Tensor | Sequence[int]) -> "LabelledImages":
-        """Those of some rows, in that order; the classes stay as they are."""
-        rows = torch.as_tensor(rows, dtype=torch.int64)
-        return replace(self, images=self.images[rows], labels=self.labels[rows])
 
     def split(self, share: float, *, seed: int) -> tuple["LabelledImages", "LabelledImages"]:
         """Put a share of each class aside at random: the rest, and what was put aside, rows in their old order.
@@ -84,22 +44,14 @@ class LabelledImages:
         Raises:
             FairveilError: the share is out of range.
         """
-        if not 0 < share < 1:
-            raise FairveilError(f"A share of {share:g} of the pictures cannot be put aside: give one between 0 and 1.")
+        check_share(share, "pictures")
         order = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))
         aside = torch.zeros(len(self), dtype=torch.bool)
         for label in range(len(self.classes)):
             rows = order[self.labels[order] == label]
             count = min(max(1, round(share * len(rows))), max(0, len(rows) - 1))
             aside[rows[:count]] = True
-        return self.take((~aside).nonzero().flatten()), self.take(aside.nonzero().flatten())
-
-    def fingerprint(self) -> str:
-        """The SHA-256 of pictures, labels and class names: equal if and only if the data are."""
-        digest = hashlib.sha256(repr((tuple(self.images.shape), self.classes)).encode())
-        for tensor in (self.images, self.labels):
-            digest.update(tensor.cpu().contiguous().numpy().data)
-        return digest.hexdigest()
+        return self.parted(aside)
 
 
 _SPLITS = re.compile(

@@ -12,10 +12,11 @@ from torch import Tensor
 
 from fairveil.base.sharing import make_files
 from fairveil.data import FaceTable, has_pack, open_table
+from fairveil.data.face_crops import FaceCrops
 from fairveil.data.population import Population
 from fairveil.data.synthetic import Difficulty, SyntheticFaces
 from fairveil.experiment.workbench import Workbench
-from fairveil.faces.crops import FaceCrops, cut_crops
+from fairveil.faces.cropping import cut_crops
 from fairveil.faces.embedding import WhichFace, embed_faces
 from fairveil.faces.recognition import embed_all
 from fairveil.faces.recognizers import Framing

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from fairveil.base.errors import FairveilError
 from fairveil.faces.alignment import TEMPLATE, TEMPLATE_SIZE, similarity_transform, warp
-from fairveil.faces.graphs.declarations import ChannelOrder, Declarations, Numbers
+from fairveil.faces.graphs.declarations import ChannelOrder, Declarations, Numbers, declarations
 from fairveil.faces.graphs.module import GraphModule
 
 
@@ -135,7 +135,7 @@ def framing_of(network: GraphModule, stated: StatedFraming | Framing | None = No
             f"{network.source} takes pictures of {network.channels} channel{'s'[: network.channels != 1]}; fairveil "
             "has three to give, red, green and blue."
         )
-    declared = network.declarations()
+    declared = declarations(network)
     if isinstance(stated, Framing):
         if not _agrees(stated, declared.numbers):
             raise _contradiction(network, declared, stated)
@@ -193,7 +193,7 @@ def _contradiction(network: GraphModule, declared: Declarations, framing: Framin
 
 def described(network: GraphModule, framing: Framing) -> str:
     """One sentence on how an ONNX file is fed, and why."""
-    declared = network.declarations()
+    declared = declarations(network)
     low, high = framing.span
     why = f", since it {declared.reason}" if _agrees(framing, declared.numbers) and declared.reason else ""
     return (

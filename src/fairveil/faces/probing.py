@@ -1,21 +1,34 @@
 """Whether a recognizer tells people apart at all: four generated faces, before anything is said of real ones."""
 
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from fairveil.base.errors import FairveilError
-
-if TYPE_CHECKING:
-    from fairveil.faces.recognizers import Recognizer
+from fairveil.faces.framing import Framing
 
 ALIKE = 0.95
 """The cosine above which faces of people who look nothing alike are as good as one.
 
 The networks of the zoo give 0.9 and less to the pair that each finds least alike."""
+
+
+class Embeds(Protocol):
+    """What is looked at of a `Recognizer`."""
+
+    name: str
+    framing: Framing
+
+    @property
+    def device(self) -> torch.device:
+        """Where it runs."""
+
+    def embed_crops(self, crops: Tensor, /) -> Tensor:
+        """Crops, RGB in [0, 1], (B, 3, size, size), to unit vectors (B, D)."""
+
 
 _LIKENESS = 0.8
 _PEOPLE = 4
@@ -34,7 +47,7 @@ def _faces(size: int) -> Tensor:
 
 
 @torch.no_grad()
-def least_likeness(recognizer: "Recognizer") -> float:
+def least_likeness(recognizer: Embeds) -> float:
     """The least cosine between any two of four generated faces of people who look nothing alike.
 
     Raises:
@@ -44,7 +57,7 @@ def least_likeness(recognizer: "Recognizer") -> float:
     return float((vectors @ vectors.T).min())
 
 
-def check_tells_apart(recognizer: "Recognizer") -> None:
+def check_tells_apart(recognizer: Embeds) -> None:
     """Refuse a recognizer to which people who look nothing alike are as good as one person.
 
     Raises:

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from fairveil.base.errors import FairveilError
 from fairveil.base.rates import Rate, rank_accuracy
+from fairveil.data.face_crops import FaceCrops
 from fairveil.faces.backbones import build_backbone
-from fairveil.faces.crops import FaceCrops
 from fairveil.faces.heads import HeadKind, MarginHead, focal_losses
 from fairveil.faces.identification import identify
 from fairveil.faces.recognizers import Framing, Recognizer

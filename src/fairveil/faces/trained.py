@@ -17,7 +17,7 @@ from fairveil.faces.recognizers import Framing, Recognizer
 from fairveil.version import __version__
 
 if TYPE_CHECKING:  # reading a trained recogniser should not wait for what training needs
-    from fairveil.faces.crops import FaceCrops
+    from fairveil.data.face_crops import FaceCrops
     from fairveil.training import History, Training
 
 RANDOM = "random:"

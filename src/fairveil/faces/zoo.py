@@ -11,7 +11,9 @@ from fairveil import assets
 from fairveil.base.errors import FairveilError, did_you_mean
 from fairveil.faces.backbones import DlibResNet
 from fairveil.faces.frbench import PREFIX, load_frbench
-from fairveil.faces.graphs import read_onnx, read_tensorflow, read_tfjs, read_tfjs_weights, read_tflite
+from fairveil.faces.graphs import read_onnx
+from fairveil.faces.graphs.tensorflow import read_tensorflow, read_tfjs, read_tfjs_weights
+from fairveil.faces.graphs.tflite import read_tflite
 from fairveil.faces.recognizers import Framing, MatchThreshold, Recognizer
 from fairveil.faces.trained import RANDOM, random_recognizer
 
@@ -27,12 +29,12 @@ def _measured(similarity: float, false_non_match_rate: float) -> MatchThreshold:
 
 
 def _tfjs(name: str, output: str) -> Callable[[], nn.Module]:
-    return lambda: read_tfjs(assets.path(f"{name}.json"), [assets.path(f"{name}.bin")], output)
+    return lambda: read_tfjs(assets.path(f"{name}.json"), assets.path(f"{name}.bin"), output)
 
 
 def _dlib() -> nn.Module:
-    manifest = json.loads(assets.path("dlib-resnet.json").read_text())
-    return DlibResNet(read_tfjs_weights(manifest, [assets.path("dlib-resnet.bin")]))
+    manifest = json.loads(assets.path("dlib-resnet.json").read_text())[0]["weights"]
+    return DlibResNet(read_tfjs_weights(manifest, assets.path("dlib-resnet.bin")))
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,7 @@ ZOO = {
     "facenet-512": ZooEntry(
         512,
         Framing(size=160, zoom=0.9, drop=-0.05),
-        lambda: read_tensorflow(assets.path("facenet-512")),
+        lambda: read_tensorflow(assets.path("facenet-512"), "embeddings"),
         _measured(0.5751, 0.1276),
     ),
 }

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from fairveil.base.errors import FairveilError
-from fairveil.faces.crops import FaceCrops
+from fairveil.data.face_crops import FaceCrops
 from fairveil.fair.groups import Groups, groups_of
 from fairveil.fair.scores import LEAST_PEOPLE
 

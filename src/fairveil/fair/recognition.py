@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from fairveil.base.errors import FairveilError
 from fairveil.base.sharing import make_files
 from fairveil.base.tensor_files import read_tensors, write_tensors
+from fairveil.data.face_crops import FaceCrops
 from fairveil.faces.backbones import Projected, build_backbone
-from fairveil.faces.crops import FaceCrops
 from fairveil.faces.heads import MARGINS, HeadKind, MarginHead
 from fairveil.faces.identification import identify
 from fairveil.faces.recognition import PAPER, Loss, Recognition, embed_all

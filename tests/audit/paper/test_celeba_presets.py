@@ -5,10 +5,10 @@ from typer.testing import CliRunner
 
 from fairveil.base.errors import FairveilError
 from fairveil.cli import app
+from fairveil.data.face_crops import FaceCrops
 from fairveil.experiment.catalogue import studies
 from fairveil.experiment.overrides import override
 from fairveil.experiment.subjects import table_at_hand
-from fairveil.faces.crops import FaceCrops
 
 STUDIES = studies()
 ON_CELEBA = [

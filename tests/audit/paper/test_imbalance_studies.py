@@ -9,6 +9,7 @@ from fairveil.audit.paper.curves import Point, curves_of
 from fairveil.audit.paper.train_sets import split
 from fairveil.base.errors import FairveilError
 from fairveil.base.executors import executor
+from fairveil.data.face_crops import FaceCrops
 from fairveil.data.population import Population
 from fairveil.experiment.catalogue import studies
 from fairveil.experiment.overrides import override
@@ -16,7 +17,6 @@ from fairveil.experiment.records import RecordStore
 from fairveil.experiment.running import results_of, run_study
 from fairveil.experiment.study import Measurement
 from fairveil.experiment.workbench import Workbench
-from fairveil.faces.crops import FaceCrops
 from fairveil.faces.vectors import Embeddings, vector_column
 
 ALL = (

@@ -1,7 +1,9 @@
+import json
 import math
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from fairveil.base.errors import FairveilError
 from fairveil.data.xrays import Xrays
@@ -15,7 +17,8 @@ def _xrays(patients="aabbbcd", *, labels=None, groups=None, classes=("Edema", "A
     images = torch.arange(count * 8 * 8).reshape(count, 1, 8, 8).byte()
     if labels is None:
         labels = torch.tensor([[row % 2, NAN if row == 1 else row % 3 == 0] for row in range(count)])
-    return Xrays(images, labels, classes, "some", tuple(map(str, range(count))), tuple(patients), groups or {})
+    names = tuple(map(str, range(count)))
+    return Xrays(images, labels, classes, "some", names, groups or {}, patients=tuple(patients))
 
 
 def test_rows_taken_keep_their_pictures_labels_patients_and_groups():
@@ -137,3 +140,22 @@ def test_what_does_not_fit_together_is_refused(changed, sentence):
     }
     with pytest.raises(FairveilError, match=sentence):
         Xrays(**{**given, **changed})
+
+
+def test_the_fingerprint_is_that_of_earlier_versions_and_remarks_do_not_count(tmp_path):
+    images = torch.arange(3 * 3 * 4 * 4).reshape(3, 3, 4, 4).byte()[:, :1]
+    labels = torch.tensor([[0.0, 1.0], [NAN, 0.0], [1.0, 1.0]])
+    known = {"groups": {"g": ("u", None, "v")}, "patients": ("p", "q", "q"), "remarks": ("said so",)}
+    xrays = Xrays(images, labels, ("E", "F"), "x", ("1", "2", "3"), **known)
+    assert xrays.fingerprint() == "92f0310c19729ffc5a92fe512f6fb877fbfcaf234269df4fffe3627fd23e7894"
+    xrays.write(tmp_path / "some.xrays")
+    assert Xrays.read(tmp_path / "some.xrays").remarks == ("said so",)
+
+
+def test_a_file_of_an_earlier_version_without_remarks_is_read(tmp_path):
+    words = {"classes": ["E"], "name": "x", "image_names": ["1"], "patients": ["p"], "groups": {}, "left_out": {}}
+    metadata = {"format": "fairveil xrays 1", **{key: json.dumps(value) for key, value in words.items()}}
+    tensors = {"images": torch.zeros(1, 1, 4, 4, dtype=torch.uint8), "labels": torch.ones(1, 1)}
+    save_file(tensors, tmp_path / "old.xrays", metadata)
+    read = Xrays.read(tmp_path / "old.xrays")
+    assert (read.patients, read.remarks, read.classes) == (("p",), (), ("E",))

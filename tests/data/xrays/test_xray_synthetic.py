@@ -4,23 +4,19 @@ import torch
 from pydantic import ValidationError
 
 from fairveil.data.xrays import FINDINGS, SyntheticXrays
-from fairveil.data.xrays.synthetic import PREVALENCE
-from fairveil.data.xrays.synthetic_chest import WAVES, Anatomy, Exposure, Severities, draw_chest, from_deviates, numbers
+from fairveil.data.xrays.synthetic import BLOBS, PREVALENCE
 
 
 def _differences(one, other):
     return (one.int() - other.int()).abs()
 
 
-def _chest(size=64, **findings):
-    """A picture of an average body, but for its lungs' unevenness, with some findings, (size, size)."""
-    waves = torch.randn(1, 3 * WAVES, generator=torch.Generator().manual_seed(0))  # without them all are one wave
-    body = from_deviates(Anatomy, torch.cat([torch.zeros(1, numbers(Anatomy) - 3 * WAVES), waves], dim=1))
-    exposure = from_deviates(Exposure, torch.zeros(1, numbers(Exposure)))
-    nothing = torch.zeros(1, 1, 1)
-    names = ("cardiomegaly", "edema", "consolidation", "atelectasis", "effusion")
-    severities = Severities(**{name: nothing + findings.get(name, 0) for name in names})
-    return draw_chest(body, exposure, severities, nothing, nothing, size)[0]
+def _shown(**more):
+    """What the findings of 200 X-rays add to each, on a scale of 1, (200, size, size), and the X-rays."""
+    settings = SyntheticXrays(patients=200, per_patient=1, seed=0, **{"size": 32, **more})
+    healthy = settings.model_copy(update={"hardness": {"M": 0, "F": 0}}).draw()
+    xrays = settings.draw()
+    return (xrays.images.int() - healthy.images.int())[:, 0] / 255, xrays
 
 
 def test_they_are_x_rays_with_everything_known():
@@ -113,49 +109,40 @@ def test_factors_of_both_groups_multiply():
     assert torch.equal(drawn(F=0.1, young=0.1), drawn())
 
 
-def test_the_body_is_where_an_x_ray_has_it():
-    picture = _chest()
-    right_lung, left_lung = picture[16:36, 14:20].mean(), picture[16:28, 46:52].mean()
-    spine, belly = picture[8:40, 31:33].mean(), picture[56:62, 12:52].mean()
-    beside = picture[2:6, 1:6].mean()
-    for bright in (spine, belly):
-        assert bright > max(right_lung, left_lung) + 0.15
-    assert beside < 0.2
-    assert picture[36:44, 38:44].mean() > picture[36:44, 20:26].mean() + 0.1  # the heart's tip, to the patient's left
+@pytest.mark.parametrize("finding", FINDINGS)
+def test_a_finding_alone_is_a_bright_blob_about_its_place(finding):
+    shown, xrays = _shown()
+    alone = (xrays.labels.sum(1) == 1) & (xrays.labels[:, FINDINGS.index(finding)] == 1)
+    usual, blob = shown[alone].mean(0), BLOBS[finding]
+    assert alone.sum() >= 3 and usual.min() > -0.005
+    pixel = (torch.arange(32) + 0.5) / 16 - 1
+    for axis, place in ((0, blob.x), (1, blob.y)):
+        profile = usual.clamp(min=0).sum(axis)
+        assert abs(float((profile * pixel).sum() / profile.sum()) - place) < 0.15  # some of a wide one lies outside
+    peaks = shown[alone].flatten(1).amax(1)
+    assert 0.3 * blob.brightness < peaks.min() and peaks.max() < 1.35 * blob.brightness
 
 
-def test_findings_show_where_they_should():
-    healthy = _chest()
-    changed = {name: _chest(**{name: 1.0}) - healthy for name in ("cardiomegaly", "edema", "consolidation", "effusion")}
-    rows = torch.arange(64.0)[:, None].expand(64, 64)
-    columns = torch.arange(64.0)[None].expand(64, 64)
-
-    def middle(name):
-        weight = changed[name].clamp(min=0)
-        return float((weight * rows).sum() / weight.sum()), float((weight * columns).sum() / weight.sum())
-
-    assert all(float(change.clamp(min=0).sum()) > 5 for change in changed.values())
-    assert all(float(changed[name].min()) > -1e-6 for name in ("edema", "consolidation", "effusion"))  # these only add
-    assert middle("effusion")[0] > middle("edema")[0] + 4
-    sides = (changed["edema"][:, :32].sum(), changed["edema"][:, 32:].sum())
-    assert min(sides) > 0.4 * max(sides)
-    assert middle("cardiomegaly")[1] > 33
-    side = (changed["consolidation"][:, :32].sum(), changed["consolidation"][:, 32:].sum())
-    assert max(side) > 20 * min(side)
-    volume = _chest(atelectasis=1.0) - healthy
-    assert volume.max() > 0.1 and volume.min() < -0.05  # a band, and what it draws towards it
+def test_findings_show_less_where_they_are_less_severe():
+    shown = [_shown(hardness={"M": factor, "F": factor})[0].clamp(min=0).sum() for factor in (0.25, 0.5, 1)]
+    assert 0.2 < shown[0] / shown[2] < 0.3 and 0.45 < shown[1] / shown[2] < 0.55
 
 
-def test_findings_of_more_severity_show_more():
-    healthy = _chest()
-    for name in ("cardiomegaly", "edema", "consolidation", "atelectasis", "effusion"):
-        shown = [float((_chest(**{name: level}) - healthy).abs().sum()) for level in (0.25, 0.5, 1.0)]
-        assert shown == sorted(shown) and shown[0] > 1, name
+def test_a_larger_picture_shows_the_same_findings():
+    small, large = (_shown(size=size)[0] for size in (16, 64))
+    assert (torch.nn.functional.avg_pool2d(large, 4) - small).abs().max() < 0.02
 
 
-def test_a_larger_picture_shows_the_same_body():
-    large = torch.nn.functional.avg_pool2d(_chest(256, effusion=0.5, edema=0.5)[None, None], 4)[0, 0]
-    assert (large - _chest(64, effusion=0.5, edema=0.5)).abs().mean() < 0.01
+@pytest.mark.parametrize(("column", "value", "least"), [("sex", "F", 0.7), ("age", "old", 0.6)])
+def test_groups_can_be_seen(column, value, least):
+    """By the projection on the difference of the means of other X-rays; without a difference the area is 0.5."""
+    first, other = (SyntheticXrays(patients=400, per_patient=1, size=16, seed=seed).draw() for seed in (0, 1))
+    theirs, there = ([group == value for group in xrays.groups[column]] for xrays in (first, other))
+    pictures = first.images.float().flatten(1)
+    towards = pictures[theirs].mean(0) - pictures[[not one for one in theirs]].mean(0)
+    scores = (other.images.float().flatten(1) @ towards).numpy()
+    there = np.array(there)
+    assert (scores[there][:, None] > scores[~there][None]).mean() > least
 
 
 @pytest.mark.parametrize(

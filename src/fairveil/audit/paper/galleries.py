@@ -26,6 +26,7 @@ from fairveil.audit.paper.train_sets import (
     tiny_model,
     trained_once,
 )
+from fairveil.data.face_crops import FaceCrops
 from fairveil.data.population import Population
 from fairveil.experiment.study import Measurement, Results, Study, Trial
 from fairveil.experiment.subjects import (
@@ -39,7 +40,6 @@ from fairveil.experiment.subjects import (
     table_at_hand,
 )
 from fairveil.experiment.workbench import Workbench
-from fairveil.faces.crops import FaceCrops
 from fairveil.faces.recognition import PAPER, embed_all
 from fairveil.faces.trained import RANDOM, random_recognizer
 from fairveil.report.study import Figure

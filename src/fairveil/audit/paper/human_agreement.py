@@ -24,11 +24,11 @@ from fairveil.audit.paper.train_sets import rehearsal as rehearsal_of_training
 from fairveil.audit.paper.train_sets import trials as trained_trials
 from fairveil.base.errors import FairveilError
 from fairveil.base.files import sha256_of
+from fairveil.data.face_crops import FaceCrops
 from fairveil.data.population import Population
 from fairveil.experiment.study import Measurement, Results, Study
 from fairveil.experiment.subjects import crops_of, resolve
 from fairveil.experiment.workbench import Workbench
-from fairveil.faces.crops import FaceCrops
 from fairveil.faces.recognition import embed_all
 from fairveil.faces.recognizers import Recognizer
 from fairveil.faces.trained import random_recognizer

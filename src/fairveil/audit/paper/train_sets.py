@@ -25,11 +25,11 @@ from fairveil.audit.paper.curves import (
 from fairveil.base.errors import FairveilError
 from fairveil.base.rates import Ratio
 from fairveil.base.sharing import make_files
+from fairveil.data.face_crops import FaceCrops
 from fairveil.data.population import Population
 from fairveil.experiment.study import Measurement, Results, Study, Trial
 from fairveil.experiment.subjects import CELEBA, SYNTHETIC, Subjects, crops_of, generated, resolve, table_at_hand
 from fairveil.experiment.workbench import Workbench
-from fairveil.faces.crops import FaceCrops
 from fairveil.faces.heads import HeadKind
 from fairveil.faces.recognition import PAPER, embed_all, train_recognizer
 from fairveil.faces.recognizers import Recognizer

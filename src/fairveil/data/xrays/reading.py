@@ -4,18 +4,17 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields
-from io import SEEK_END, BytesIO
+from io import SEEK_END
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 from typing import IO
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fairveil.base.errors import FairveilError, shown
+from fairveil.base.errors import FairveilError
 from fairveil.base.files import file_state
-from fairveil.base.sharing import make_files
+from fairveil.data.image_set import made_image_by_image
 from fairveil.data.table import FaceTable
 from fairveil.data.xrays.cells import Uncertain
 from fairveil.data.xrays.images import Xrays
@@ -73,23 +72,13 @@ def read_xrays(
     if size < 1:
         raise FairveilError(f"X-rays cannot be brought to a size of {size} pixels: give at least 1.")
     listing = list_xrays(Path(path), findings=findings, uncertain=uncertain, views=views, groups=groups)
-    if folder is None:
-        memory = BytesIO()
-        rows, remarks = _write_pixels(listing, memory, size, on_image)
-        return _xrays(listing, rows, remarks, torch.frombuffer(memory.getbuffer(), dtype=torch.uint8), size)
-
-    def read(target: Path) -> None:
-        with NamedTemporaryFile(dir=target.parent) as pixels:  # there may be more of them than memory holds
-            rows, remarks = _write_pixels(listing, pixels, size, on_image)
-            pixels.flush()
-            mapped = torch.from_file(pixels.name, size=len(rows) * size**2, dtype=torch.uint8)
-            target.unlink()  # its name was kept for it
-            _xrays(listing, rows, remarks, mapped, size).write(target)
-
-    try:
-        return Xrays.read(make_files(folder, {f"{_key(listing, size)}.safetensors": read})[0])
-    except OSError as error:
-        raise FairveilError(f"{shown(folder)} cannot be written to: {error.strerror or error}.") from error
+    return made_image_by_image(
+        Xrays,
+        lambda pixels: _write_pixels(listing, pixels, size, on_image),
+        lambda pixels, known: _xrays(listing, *known, pixels, size),
+        folder=folder,
+        key=lambda: _key(listing, size),
+    )
 
 
 def _write_pixels(
@@ -161,10 +150,10 @@ def _xrays(listing: Listing, rows: list[int], remarks: tuple[str, ...], pixels: 
         listing.classes,
         listing.table.name,
         tuple(listing.names[row] for row in rows),
-        tuple(kept["identity"]),
         {column: tuple(kept[column]) for column in listing.table.groups},
         listing.left_out | ({"not readable": unreadable} if unreadable else {}),
-        (*listing.remarks, *remarks),
+        patients=tuple(kept["identity"]),
+        remarks=(*listing.remarks, *remarks),
     )
 
 

@@ -1,11 +1,15 @@
-"""Generated chest X-rays with findings, of generated patients: for tests, studies and training without anyone's images.
+"""Generated X-rays with findings, of generated patients: for tests, studies and training without anyone's images.
+
+An X-ray is a stand-in and shows no anatomy. Waves that are the patient's own make up the background, and each finding
+that is present is a soft bright blob, the brighter the more severe, about its own place. Sex and age are visible too.
 
 Every number of a patient comes from the seed and the patient's number, and every number of an X-ray from these and its
 own, so that it stays the same whatever else is drawn. (To within rounding, as with `SyntheticFaces`.)
 """
 
+import math
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -13,7 +17,6 @@ from torch import Tensor
 
 from fairveil.base.keyed_random import deviates_of, evenly, mixed
 from fairveil.data.xrays.images import FINDINGS, Xrays
-from fairveil.data.xrays.synthetic_chest import Anatomy, Exposure, Severities, draw_chest, from_deviates, numbers
 
 Group = Literal["M", "F", "young", "old"]
 Contrast = Annotated[float, Field(ge=0, le=2)]
@@ -39,9 +42,41 @@ _TOGETHER = (
     (0.20, 0.35, 0.15, 0.40, 1.00),
 )
 _LASTING = 0.7  # how much of that is the patient's, in all of whose X-rays it is
-_NOISE = 0.032  # standard deviation, on a scale of 1
+_NOISE = 0.032  # standard deviation of a pixel, on a scale of 1
 _MILDEST = 0.35  # severity where a finding is present, from this to 1
 _BATCH_PIXELS = 1 << 18  # pixels drawn at a time: more would leave the processor's cache
+
+
+class Blob(NamedTuple):
+    """How a finding shows: x to the right and y down, both from −1 to 1.
+
+    Attributes:
+        x: of the middle of its usual place.
+        y: likewise.
+        width: over which brightness falls to 1/e.
+        brightness: that it adds in its middle at a severity of 1, on a scale of 1.
+    """
+
+    x: float
+    y: float
+    width: float
+    brightness: float
+
+
+BLOBS: Mapping[str, Blob] = {
+    "Cardiomegaly": Blob(0.2, 0.3, 0.4, 0.21),
+    "Edema": Blob(0.0, -0.3, 0.5, 0.18),
+    "Consolidation": Blob(-0.5, -0.1, 0.2, 0.17),
+    "Atelectasis": Blob(-0.4, 0.6, 0.2, 0.17),
+    "Pleural Effusion": Blob(0.6, 0.6, 0.3, 0.18),
+}
+"""Where each finding lies, and how well it can be seen."""
+
+_WANDER = 0.08  # standard deviation of a blob's place, of which half the variance is the patient's
+_WAVES, _WAVE_HEIGHT = 6, 0.035  # waves of the background, and the standard deviation of the height of each
+_SHIFT, _GAIN, _OFFSET = 0.035, 0.08, 0.04  # standard deviations of place, contrast and brightness of X-rays
+_SEX_MARK, _AGE_MARK = 0.1, 0.05  # brightness of a band across women's X-rays, and of the edges of those of the old
+_OWN_NUMBERS = 4 + 2 * len(FINDINGS)
 
 
 class SyntheticXrays(BaseModel):
@@ -95,8 +130,8 @@ class SyntheticXrays(BaseModel):
             FINDINGS,
             "synthetic X-rays",
             tuple(f"{name}/{row % self.per_patient:03d}" for row, name in enumerate(names)),
-            tuple(names),
             {column: tuple(GROUPS[column][value] for value in group.tolist()) for column, group in groups.items()},
+            patients=tuple(names),
         )
 
     def _groups(self) -> dict[str, Tensor]:
@@ -111,13 +146,43 @@ class SyntheticXrays(BaseModel):
         for column, values in GROUPS.items():
             factor = torch.tensor([self.hardness.get(value, 1.0) for value in values])
             severities = severities * factor[groups[column]][:, None]
-        body = from_deviates(Anatomy, deviates_of(person, numbers(Anatomy)))
-        exposure = from_deviates(Exposure, deviates_of(own, numbers(Exposure)))
-        findings = Severities(*(severity[:, None, None] for severity in severities.unbind(1)))
+        body = deviates_of(person, 4 * _WAVES + 2 * len(FINDINGS))
+        waves, theirs = body[:, : 4 * _WAVES].view(-1, _WAVES, 4), body[:, 4 * _WAVES :]
+        exposure = deviates_of(own, _OWN_NUMBERS)
+        right, down, gain, offset = (number[:, None, None] for number in exposure[:, :4].unbind(1))
+        pixel = (torch.arange(self.size) + 0.5) / self.size * 2 - 1
+        x, y = pixel[None, None, :] - _SHIFT * right, pixel[None, :, None] - _SHIFT * down
         female, old = (groups[column].float()[:, None, None] for column in GROUPS)
-        picture = draw_chest(body, exposure, findings, female, old, self.size)
+        wander = _WANDER * math.sqrt(0.5) * (theirs + exposure[:, 4:]).view(-1, len(FINDINGS), 2)
+        picture = 0.4 + _background(waves, x, y) + _marks(female, old, x, y) + _blobs(severities, wander, x, y)
+        picture = 0.5 + (picture - 0.5) * (_GAIN * gain).exp() + _OFFSET * offset
         grain = deviates_of(mixed(own + 1), self.size**2).view_as(picture)
-        return ((picture + _NOISE * exposure.noise.exp() * grain).clamp(0, 1) * 255).round().byte()
+        return ((picture + _NOISE * grain).clamp(0, 1) * 255).round().byte()
+
+
+def _background(waves: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    """Plane waves, (B, S, S), from two frequencies, a phase and a height of each, (B, W, 4)."""
+    total = torch.zeros_like(x + y)
+    for wave in waves.unbind(1):
+        across, along, phase, height = (part[:, None, None] for part in wave.unbind(1))
+        total = total + _WAVE_HEIGHT * height * torch.sin(3 * (across * x + along * y) + 3 * phase)
+    return total
+
+
+def _marks(female: Tensor, old: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    """What of sex and age can be seen, (B, S, S): a band across the picture, and brighter sides."""
+    return _SEX_MARK * female * torch.exp(-((y / 0.3).square())) + _AGE_MARK * old * x.square()
+
+
+def _blobs(severities: Tensor, wander: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    """The findings, (B, S, S), from severities (B, K) and how far each lies from its usual place, (B, K, 2)."""
+    total = torch.zeros_like(x + y)
+    for number, finding in enumerate(FINDINGS):
+        blob, strength = BLOBS[finding], severities[:, number, None, None]
+        right, down = (part[:, None, None] for part in wander[:, number].unbind(1))
+        away = (x - blob.x - right).square() + (y - blob.y - down).square()
+        total = total + blob.brightness * strength * torch.exp(-away / blob.width**2)
+    return total
 
 
 def _severities(person: Tensor, own: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence, Sized
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -23,7 +24,7 @@ class ForeignGraph:
 
     Attributes:
         source: what error messages call the file.
-        format: what they call its kind: "ONNX", "TFJS", "TFLite".
+        format: what they call its kind: "ONNX", "TensorFlow", "TensorFlow Lite".
         constants: tensors by name.
         input: name of the pictures.
         batch: number of pictures the graph was exported for; 1 where it says any.
@@ -145,7 +146,7 @@ Builders = Mapping[str, Callable[[Operation], Step]]
 
 
 def assemble(graph: ForeignGraph, builders: Builders, output: str) -> GraphModule:
-    """Build what the output needs of a graph; to be called within `guarding.reading`.
+    """Build what the output needs of a graph; within `guarding.reading` where the file is a stranger's.
 
     Raises:
         FairveilError: an operator is unknown or used in a way we do not implement, or the graph is broken.
@@ -231,17 +232,8 @@ def entries(shape: Sequence[int], what: str) -> int:
     return math.prod(shape)
 
 
-def tensor_from_bytes(data: bytes | memoryview, dtype: torch.dtype, shape: Sequence[int], what: str) -> Tensor:
-    """Numbers of a file as a tensor of their own.
-
-    Raises:
-        FairveilError: the bytes are not as many as the shape says.
-    """
-    expected = entries(shape, what) * dtype.itemsize
-    if len(data) != expected:
-        shape_asks = f"its shape {clipped(str(list(shape)))} asks for {clipped(str(expected))}"
-        raise FairveilError(f"{what} holds {len(data)} bytes where {shape_asks}.")
-    values = torch.empty(tuple(shape), dtype=dtype)
-    if expected:
-        values.numpy().data.cast("B")[:] = data
+def from_numpy(array: np.ndarray[Any, Any]) -> Tensor:
+    """The same numbers in memory of their own: every float as float32 and every integer as int64."""
+    values = torch.empty(array.shape, dtype=torch.int64 if array.dtype.kind in "iub" else torch.float32)
+    values.numpy()[...] = array
     return values

@@ -31,29 +31,7 @@ def bound(operation: Operation, side: Literal["max", "min"]) -> Step:
     return torch.maximum if side == "max" else torch.minimum, operation.inputs
 
 
-def prelu(operation: Operation) -> Step:
-    """Build a leaky ramp whose slope is the second input."""
-    return ops.PRelu(operation.constant(1)), operation.inputs[:1]
-
-
-def pad(operation: Operation) -> Step:
-    """Build TensorFlow's padding: its second input has a row (before, after) for each dimension."""
-    sides = operation.integers(1)
-    widths = tuple(zip(sides[::2], sides[1::2], strict=True))
-    return ops.Pad(widths, operation.number(2) if operation.has(2) else 0.0), operation.inputs[:1]
-
-
-def reshape(operation: Operation, target: tuple[int, ...]) -> Step:
-    """Build TensorFlow's reshaping, which knows no zeros."""
+def reshape(operation: Operation) -> Step:
+    """Build TensorFlow's reshaping: its second input is the shape, in which a zero means nothing else."""
     batch = None if operation.is_constant(0) else operation.graph.batch
-    return partial(ops.reshape, target=target, batch=batch), operation.inputs[:1]
-
-
-def reduce(operation: Operation, reduction: str, *, keep: bool) -> Step:
-    """Build TensorFlow's reductions: the second input names the dimensions."""
-    return partial(ops.reduce, reduction=reduction, axes=operation.integers(1), keep=keep), operation.inputs[:1]
-
-
-def transpose(operation: Operation) -> Step:
-    """Build TensorFlow's transposition: the second input is the new order."""
-    return partial(ops.permute, order=operation.integers(1)), operation.inputs[:1]
+    return partial(ops.reshape, target=operation.integers(1), batch=batch), operation.inputs[:1]

@@ -8,16 +8,14 @@ one of each primary color, and the two numbers are read off.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from fairveil.faces.graphs import operators as ops
 from fairveil.faces.graphs.guarding import MISFITS
-
-if TYPE_CHECKING:
-    from fairveil.faces.graphs.module import GraphModule, Node
+from fairveil.faces.graphs.module import GraphModule, Node
 
 Numbers = Literal["bytes", "unit", "signed"]
 """Kinds of numbers a network takes for a pixel: 0 to 255, 0 to 1, -1 to 1."""
@@ -55,14 +53,13 @@ class Declarations:
     question: str | None = None
 
 
-def declarations(network: "GraphModule", *, whole: bool, properties: Mapping[str, str]) -> Declarations:
-    """What a graph says of its pictures.
+def declarations(network: GraphModule) -> Declarations:
+    """What a graph says of the pictures it takes.
 
-    Args:
-        network: the graph.
-        whole: whether its input is declared as whole numbers.
-        properties: what the file says beside the graph.
+    Raises:
+        FairveilError: it would take too much memory or arithmetic to see.
     """
+    properties = network.properties
     try:
         found = _first_arithmetic(network)
     except MISFITS:  # what does not fit together is told when the graph is run
@@ -71,7 +68,7 @@ def declarations(network: "GraphModule", *, whole: bool, properties: Mapping[str
     channels = _FORMATS.get(properties.get("Image.BitmapPixelFormat", "")) or (found.channels if found else None)
     by_property = _RANGES.get(properties.get("Image.NominalPixelRange", ""))
     by_arithmetic = found.numbers if found else None
-    if whole:
+    if network.whole:
         return Declarations("bytes", True, channels, swapped, "takes whole numbers")
     if by_property is not None:
         reason = f"says that it takes {_SAID[by_property]}"
@@ -190,7 +187,7 @@ _POINTWISE: tuple[Callable[..., Any], ...] = (
 """Operators that leave a picture of one color one of one color, and are affine, products by constants among them."""
 
 
-def _first_arithmetic(network: "GraphModule") -> _Arithmetic | None:
+def _first_arithmetic(network: GraphModule) -> _Arithmetic | None:
     """What the graph does to each channel first; None where it cannot be seen, such as in a graph of one matrix."""
     height, width = (side or 112 for side in network.picture)
     pictures = torch.zeros(4, 3, height, width)
@@ -233,7 +230,7 @@ def _first_arithmetic(network: "GraphModule") -> _Arithmetic | None:
     return _Arithmetic(gain, offset, sources.tolist() == [2, 1, 0], statistics, limits)
 
 
-def _is_pointwise(node: "Node", values: Mapping[str, Tensor], constants: Mapping[str, Tensor]) -> bool:
+def _is_pointwise(node: Node, values: Mapping[str, Tensor], constants: Mapping[str, Tensor]) -> bool:
     operator: Any = node.operator
     if isinstance(operator, ops.Affine):
         return True

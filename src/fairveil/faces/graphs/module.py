@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from fairveil.base.errors import FairveilError, clipped
-from fairveil.faces.graphs.declarations import Declarations, declarations
 from fairveil.faces.graphs.guarding import MISFITS, Guard
 
 MEMORY = 1 << 30
@@ -69,7 +68,7 @@ class GraphModule(nn.Module):
         self.nodes = list(nodes)
         self.input, self.output, self.source, self.picture = input, output, source, picture
         self.channels = channels
-        self._whole, self._properties = whole, dict(properties or {})
+        self.whole, self.properties = whole, dict(properties or {})
         # Only what is registered follows `.to`; the nodes point to the same objects.
         self.operators = nn.ModuleList(node.operator for node in nodes if isinstance(node.operator, nn.Module))
         self._buffer_of: dict[str, str] = {}
@@ -119,14 +118,6 @@ class GraphModule(nn.Module):
             )
         self._afforded.add(tuple(pictures.shape))
         return result
-
-    def declarations(self) -> Declarations:
-        """What the graph says of the pictures it takes.
-
-        Raises:
-            FairveilError: it would take too much memory or arithmetic to see.
-        """
-        return declarations(self, whole=self._whole, properties=self._properties)
 
     def constants(self) -> dict[str, Tensor]:
         """The tensors that nodes read and none computes, by name."""

@@ -17,7 +17,7 @@ from fairveil.base.errors import FairveilError, clipped, listed
 from fairveil.base.files import read_ordinary_file
 from fairveil.faces.graphs import builders
 from fairveil.faces.graphs import operators as ops
-from fairveil.faces.graphs.assembly import Builders, ForeignGraph, Operation, Step, assemble, entries
+from fairveil.faces.graphs.assembly import Builders, ForeignGraph, Operation, Step, assemble, entries, from_numpy
 from fairveil.faces.graphs.builders import plain
 from fairveil.faces.graphs.guarding import LARGEST, reading
 from fairveil.faces.graphs.module import GraphModule
@@ -195,14 +195,7 @@ def _tensor(proto: onnx.TensorProto, source: str) -> Tensor:
         raise FairveilError(
             f"{source} is broken: its tensor {clipped(proto.name)!r} cannot be read ({clipped(str(error), 300)})."
         ) from error
-    return _from_numpy(array)
-
-
-def _from_numpy(array: np.ndarray[Any, Any]) -> Tensor:
-    """Every float becomes float32 and every integer int64."""
-    values = torch.empty(array.shape, dtype=torch.int64 if array.dtype.kind in "iub" else torch.float32)
-    values.numpy()[...] = array
-    return values
+    return from_numpy(array)
 
 
 def _attribute(proto: onnx.AttributeProto, source: str) -> Any:
@@ -221,7 +214,7 @@ def _constant(name: str, value: Any, source: str) -> Tensor:
     if isinstance(value, Tensor):
         return value
     if name in ("value_int", "value_ints", "value_float", "value_floats"):
-        return _from_numpy(np.asarray(value))
+        return from_numpy(np.asarray(value))
     raise FairveilError(f"{source}: the operator Constant has the attribute {name}, which fairveil does not implement.")
 
 
@@ -296,6 +289,10 @@ def _gemm(o: Operation) -> Step:
 
 def _leaky_relu(o: Operation) -> Step:
     return ops.PRelu(torch.tensor(o.attribute("alpha", 0.01))), o.inputs
+
+
+def _prelu(o: Operation) -> Step:
+    return ops.PRelu(o.constant(1)), o.inputs[:1]
 
 
 def _clip(o: Operation) -> Step:
@@ -514,7 +511,7 @@ _BUILDERS: Builders = {
     "Min": _bound,
     "Mul": plain(torch.mul, inputs=2),
     "Neg": plain(torch.neg),
-    "PRelu": builders.prelu,
+    "PRelu": _prelu,
     "Pad": _pad,
     "Pow": plain(torch.pow, inputs=2),
     "ReduceL2": _reduce,

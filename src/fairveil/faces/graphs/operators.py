@@ -261,26 +261,24 @@ class Linear(nn.Module):
     Args:
         weight: (out, in).
         bias: (out,), or None.
-        matrix: take all that precedes the last dimension for rows, so that the result is a matrix.
     """
 
     weight: Tensor
     bias: Tensor | None
 
-    def __init__(self, weight: Tensor, bias: Tensor | None, *, matrix: bool = False) -> None:
+    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
         super().__init__()
         self.register_buffer("weight", weight.contiguous())
         self.register_buffer("bias", bias)
-        self.matrix = matrix
 
     def forward(self, x: Tensor) -> Tensor:
         """From (..., in) to (..., out)."""
-        return F.linear(x.reshape(-1, self.weight.shape[1]) if self.matrix else x, self.weight, self.bias)
+        return F.linear(x, self.weight, self.bias)
 
     def scaled(self, scale: Tensor, shift: Tensor) -> "Linear":
         """The product that gives scale · y + shift where this one gives y; both are (out,)."""
         bias = shift if self.bias is None else self.bias * scale + shift
-        return Linear(self.weight * scale.view(-1, 1), bias, matrix=self.matrix)
+        return Linear(self.weight * scale.view(-1, 1), bias)
 
 
 def reduce(x: Tensor, *, reduction: str, axes: Sequence[int], keep: bool) -> Tensor:

@@ -5,11 +5,11 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from fairveil.data.face_crops import FaceCrops
 from fairveil.data.synthetic import Difficulty
 from fairveil.experiment.study import Measurement, Results, Trial
 from fairveil.experiment.subjects import SYNTHETIC, Subjects, crops_of, generated, table_at_hand
 from fairveil.experiment.workbench import Workbench
-from fairveil.faces.crops import FaceCrops
 from fairveil.faces.recognition import PAPER
 from fairveil.fair.comparing import Comparison
 from fairveil.fair.experiments import measure_once
