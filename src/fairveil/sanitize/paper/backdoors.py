@@ -140,8 +140,8 @@ def run(trial: Infection, bench: Workbench) -> list[Measurement]:
         own = test.take((test.labels == target).nonzero().flatten())
         accuracy, recall = evaluate(network, test), evaluate(network, own)
     counted = {
-        SUCCESS: (success.base.rate, success.base.trials),
-        "without the patch": (success.base_unpatched.rate, success.base_unpatched.trials),
+        SUCCESS: (success.base.share, success.base.trials),
+        "without the patch": (success.base_unpatched.share, success.base_unpatched.trials),
         ACCURACY: (accuracy, len(test)),
         RECALL: (recall, len(own)),
     }
@@ -208,7 +208,7 @@ def _changes(settings: Backdoors, results: Results[Infection]) -> list[Table]:
                 if {(one, share, what, run) for one in (name, settings.defenses[0])} <= values.keys()
             ]
             cells.append(paired_change(changes))
-        if any(cell.measured for cell in cells):
+        if any(cell.estimate for cell in cells):
             rows.append((name, tuple(cells)))
     if not rows:
         return []
