@@ -21,8 +21,10 @@ Method = Literal[
 """How an interval was made: "" where there is none, or where it was read from a file. The functions that make intervals
 give their formulas and sources."""
 
-_NO_WIDTH = 1e-9  # an interval that is no wider is of figures that differ through rounding alone
-_ROUNDING = 1e-6  # of shares that were computed with 32 bits
+RESOLUTION = 1e-9
+"""What figures differ by through rounding alone."""
+
+_SINGLE = 1e-6  # likewise, of shares that were computed with 32 bits
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ class Estimate:
 
         An interval without any width, of runs that all gave the same, has nothing to go by and excludes nothing.
         """
-        return self.high - self.low >= _NO_WIDTH and (self.low > number or self.high < number)
+        return self.high - self.low >= RESOLUTION and (self.low > number or self.high < number)
 
 
 @dataclass(frozen=True)
@@ -116,7 +118,7 @@ class BinomialCount:
         BinomialCount(successes=7, trials=100)
         """
         count = cls(round(share * trials), trials)
-        if trials and abs(count.share - share) > _ROUNDING:
+        if trials and abs(count.share - share) > _SINGLE:
             raise ValueError(f"{share} is no share of {trials} trials.")
         return count
 

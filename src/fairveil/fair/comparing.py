@@ -12,7 +12,7 @@ import polars as pl
 from fairveil.base.comparisons import CONFIDENCE, family_confidence, groups_confidence
 from fairveil.base.differences import LEAST_RUNS, difference, mean_of_runs
 from fairveil.base.errors import FairveilError
-from fairveil.base.estimate import Estimate
+from fairveil.base.estimate import RESOLUTION, Estimate
 from fairveil.fair.experiments import SILENT, Experiment, Told, measure_once
 from fairveil.fair.interventions import AnyIntervention, Task, baseline_of
 from fairveil.fair.scores import MEAN, figure_of
@@ -20,10 +20,7 @@ from fairveil.fair.scores import MEAN, figure_of
 SPLITS = ("train", "validation", "test")
 """On which a model is judged: what it was trained on, what was held out of that, and people it knows nothing of."""
 
-RESOLUTION = 1e-9
-"""What figures differ by through rounding alone."""
-
-_DIGITS = 9  # likewise
+_DIGITS = 9  # to which means of groups are compared
 
 Outcome = Literal[
     "carried over",

@@ -9,8 +9,8 @@ import polars as pl
 
 from fairveil.base.comparisons import family_confidence
 from fairveil.base.differences import LEAST_RUNS, difference
-from fairveil.base.estimate import Estimate, recorded
-from fairveil.fair.comparing import RESOLUTION, SPLITS, Comparison
+from fairveil.base.estimate import RESOLUTION, Estimate, recorded
+from fairveil.fair.comparing import SPLITS, Comparison
 from fairveil.fair.experiments import Experiment
 from fairveil.fair.gerrymandering import bystanders, drifts
 from fairveil.fair.interventions import Task
