@@ -257,7 +257,7 @@ def people_tables(comparison: Comparison) -> Iterator[Table]:
     for name in comparison.baselines:
         found = [comparison.over_people(name, "test", group) for group in ("", *comparison.groups)]
         rows.append((name, tuple(map(Cell, (*found, comparison.gap_over_people(name, "test"))))))
-    if any(cell.estimate for _, cells in rows for cell in cells):
+    if any(cell.measured for _, cells in rows for cell in cells):
         yield Table(
             title=f"{comparison.measures['test']} on test, with intervals over people",
             columns=("everybody", *comparison.groups, f"{best} less {worst}"),

@@ -35,9 +35,14 @@ class Cell:
         return cls(None if value is None else Estimate(value), note=note)
 
     @property
+    def measured(self) -> bool:
+        """Whether there is a figure."""
+        return self.estimate is not None and self.estimate.measured
+
+    @property
     def value(self) -> float | None:
         """The figure; None if there is none."""
-        return self.estimate.value if self.estimate is not None and self.estimate.measured else None
+        return self.estimate.value if self.estimate is not None and self.measured else None
 
 
 @dataclass(frozen=True)

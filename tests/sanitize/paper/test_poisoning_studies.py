@@ -180,7 +180,7 @@ def test_the_trigger_map_has_a_table_for_each_padding(tmp_path):
     tables = study.tables(settings, results_of(study, settings, RecordStore(tmp_path)))
     assert [table.title for table in tables] == [f"Backdoors by patch, crops of ±{n} px, ours" for n in (0, 4)]
     assert [name for name, _ in tables[0].rows] == ["corner, 4 px", "centre, 4 px"]
-    assert all(cell.value is not None and not cell.estimate.bounded for _, cells in tables[1].rows for cell in cells)
+    assert all(cell.measured and not cell.estimate.bounded for _, cells in tables[1].rows for cell in cells)
     labels = [trial.label for trial in study.trials(study.presets["small"])]
     assert len(set(labels)) == len(labels) == 36
 

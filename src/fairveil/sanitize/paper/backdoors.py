@@ -208,7 +208,7 @@ def _changes(settings: Backdoors, results: Results[Infection]) -> list[Table]:
                 if {(one, share, what, run) for one in (name, settings.defenses[0])} <= values.keys()
             ]
             cells.append(paired_change(changes))
-        if any(cell.estimate for cell in cells):
+        if any(cell.measured for cell in cells):
             rows.append((name, tuple(cells)))
     if not rows:
         return []
