@@ -56,7 +56,7 @@ def test_runs_are_pooled_with_runs_for_the_sample():
         for trial in BACKDOOR_DEFENSES.trials(settings)
     }
     table = dict(BACKDOOR_DEFENSES.tables(settings, results)[0].rows)
-    success = table["CutMix"][0]
+    success = table["CutMix"][0].estimate
     assert success.value == pytest.approx(0.75)
     assert success.high - success.low > 0.5  # two runs say little, however many pictures they had
 
