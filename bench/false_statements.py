@@ -22,8 +22,9 @@ import polars as pl
 import torch
 
 from fairveil.base.comparisons import CONFIDENCE
-from fairveil.base.rates import comparable_rates, rate_of_people, ratio
-from fairveil.fair.comparing import SPLITS, Comparison, estimate
+from fairveil.base.differences import mean_of_runs, ratio
+from fairveil.base.rates import comparable_rates, rate_of_people
+from fairveil.fair.comparing import SPLITS, Comparison
 from fairveil.fair.gerrymandering import bystanders
 from fairveil.fair.report import reading
 from fairveil.fair.scores import SCORES
@@ -61,7 +62,7 @@ def states_a_difference(
     told = []
     for rates in (comparable_rates(counts), {group: rate_of_people(*both) for group, both in counts.items()}):
         fewest, *_, most = sorted(rates, key=lambda group: rates[group].value)
-        told.append(ratio(rates[most], rates[fewest]).told)
+        told.append(ratio(rates[most], rates[fewest]).excludes(1))
     return told[0], told[1]
 
 
@@ -106,10 +107,10 @@ def card_of(groups: int, runs: int, scatter: float, random: np.random.Generator)
 def card_statements(card: Comparison) -> dict[str, bool]:
     """Which statements a card makes, none of which is true of equal groups."""
     return {
-        "gap": card.gap("baseline", "validation").told,
-        "its change": card.gap_change("min-max", "validation").told,
+        "gap": card.gap("baseline", "validation").excludes(0),
+        "its change": card.gap_change("min-max", "validation").excludes(0),
         "closer or apart": card.movement("min-max", "test") != "",
-        "a group changed": any(change.told for change in card.group_changes("min-max", "test").values()),
+        "a group changed": any(change.excludes(0) for change in card.group_changes("min-max", "test").values()),
         "levelled down": card.levelled_down("min-max") in ("yes", "perhaps"),
         "who paid": any(one.effect for one in bystanders(card)),
         "ahead": "ahead" in reading(card, "min-max"),
@@ -121,10 +122,10 @@ def uncorrected_statements(card: Comparison) -> dict[str, bool]:
     plain = Uncorrected(card.task, card.column, card.measures, card.baselines, card.scores, card.lacking, card.fitted)
     best, worst = (card.by_seed("baseline", "validation", group) for group in card.ends)
     return {
-        "gap": estimate([best[run] - worst[run] for run in best]).told,
-        "its change": plain.gap_change("min-max", "validation").told,
-        "closer or apart": plain.narrowing("min-max", "test").told,
-        "a group changed": any(change.told for change in plain.group_changes("min-max", "test").values()),
+        "gap": mean_of_runs([best[run] - worst[run] for run in best]).excludes(0),
+        "its change": plain.gap_change("min-max", "validation").excludes(0),
+        "closer or apart": plain.narrowing("min-max", "test").excludes(0),
+        "a group changed": any(change.excludes(0) for change in plain.group_changes("min-max", "test").values()),
     }
 
 

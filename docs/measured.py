@@ -9,9 +9,11 @@ import re
 from collections.abc import Iterator, Set
 from dataclasses import replace
 from itertools import groupby
+from math import inf, nan
 from pathlib import Path
 
 from fairveil.base.errors import FairveilError
+from fairveil.base.estimate import Estimate
 from fairveil.experiment.catalogue import studies
 from fairveil.experiment.presentation import section_of
 from fairveil.experiment.records import RecordStore
@@ -161,8 +163,8 @@ def _table(about: dict[str, str], lines: list[dict[str, str]]) -> Table:
 def _cell(line: dict[str, str] | None) -> Cell:
     if line is None:
         return Cell()
-    value, low, high = (float(line[name]) if line[name] else None for name in ("value", "low", "high"))
-    return Cell(value, low, high)
+    value, low, high = (float(line[name] or none) for name, none in (("value", nan), ("low", -inf), ("high", inf)))
+    return Cell(Estimate(value, low, high))
 
 
 def _framed(table: Table, *, titled: bool = True) -> str:

@@ -1,5 +1,6 @@
 """The audit as a whole: what is counted, compared, warned of, and refused."""
 
+import math
 from fractions import Fraction
 from types import SimpleNamespace
 
@@ -15,7 +16,7 @@ from fairveil.audit.bias import FairPoint
 from fairveil.audit.imbalance import Shares
 from fairveil.audit.report import audit_record, masked_tables, reading, sections_of, sensitivity_reading
 from fairveil.base.errors import FairveilError
-from fairveil.base.rates import Ratio
+from fairveil.base.estimate import Estimate
 from fairveil.faces.searching import searches
 from fairveil.faces.vectors import Embeddings, vector_column
 
@@ -53,7 +54,7 @@ def test_equally_hard_groups_are_not_told_apart():
     assert found.error_ratio.low < 1 < found.error_ratio.high
     assert any("no difference can be told from chance" in sentence for sentence in reading(found))
     assert found.masked is None  # these data are balanced: there is nothing to compare them with
-    assert abs(found.curves["images"].fair_point.share - 0.5) < 0.15
+    assert abs(found.curves["images"].fair_point.share.value - 0.5) < 0.15
 
 
 def test_a_test_set_like_the_train_set_hides_the_bias_that_a_balanced_one_shows():
@@ -66,24 +67,27 @@ def test_a_test_set_like_the_train_set_hides_the_bias_that_a_balanced_one_shows(
     assert found.masked.change.high < 1
 
 
+NOWHERE = Estimate(math.nan)
+
+
 @pytest.mark.parametrize(
     ("point", "sentence"),
     [
-        (FairPoint(None, None, None, 0.0, None), "neither F nor M is missed at any share of M among identities"),
+        (FairPoint(NOWHERE, 0.0, None), "neither F nor M is missed at any share of M among identities"),
         (
-            FairPoint(None, None, None, 0.4, 0.9),
+            FairPoint(NOWHERE, 0.4, 0.9),
             "cannot be told: by the figures at none, but intervals hold equal errors",
         ),
-        (FairPoint(0.4, None, None, 0.6, 0.4), "cannot be told: by the figures at 40%, but the interval holds all"),
+        (FairPoint(Estimate(0.4), 0.6, 0.4), "cannot be told: by the figures at 40%, but the interval holds all"),
         (
-            FairPoint(None, None, None, 0.0, 0.9, "F"),
+            FairPoint(NOWHERE, 0.0, 0.9, "F"),
             "F is missed more often than M at every share of M among identities",
         ),
         (
-            FairPoint(None, None, None, 0.0, 0.9, "M"),
+            FairPoint(NOWHERE, 0.0, 0.9, "M"),
             "M is missed more often than F at every share of M among identities",
         ),
-        (FairPoint(0.4, 0.3, None, 0.9, 0.4), "missed equally often where 40% [30% to above the shares tried]"),
+        (FairPoint(Estimate(0.4, 0.3), 0.9, 0.4), "missed equally often where 40% [30% to above the shares tried]"),
     ],
 )
 def test_where_two_groups_are_missed_equally_often_is_told_no_surer_than_its_interval(point, sentence):
@@ -101,17 +105,17 @@ def test_groups_that_are_never_missed_are_not_said_to_be_missed_unequally():
 @pytest.mark.parametrize(
     ("balanced", "matched", "what"),
     [
-        (Ratio(1.02, 0.8, 1.3), Ratio(0.7, 0.5, 0.9), "shows another ratio of errors"),
-        (Ratio(1.5, 1.2, 1.9), Ratio(0.95, 0.7, 1.3), "hides bias"),
-        (Ratio(1.5, 1.2, 1.9), Ratio(2.5, 2.0, 3.2), "exaggerates bias"),
-        (Ratio(1.5, 1.2, 1.9), Ratio(0.5, 0.4, 0.7), "turns the ratio of errors round"),
-        (Ratio(1.5, 1.2, 1.9), Ratio(0.5, 0.2, 1.1), "shows another ratio of errors"),
+        (Estimate(1.02, 0.8, 1.3), Estimate(0.7, 0.5, 0.9), "shows another ratio of errors"),
+        (Estimate(1.5, 1.2, 1.9), Estimate(0.95, 0.7, 1.3), "hides bias"),
+        (Estimate(1.5, 1.2, 1.9), Estimate(2.5, 2.0, 3.2), "exaggerates bias"),
+        (Estimate(1.5, 1.2, 1.9), Estimate(0.5, 0.4, 0.7), "turns the ratio of errors round"),
+        (Estimate(1.5, 1.2, 1.9), Estimate(0.5, 0.2, 1.1), "shows another ratio of errors"),
     ],
 )
 def test_a_ratio_is_turned_round_only_where_both_can_be_told_from_one(balanced, matched, what):
-    change = Ratio(matched.value / balanced.value, 0.9, 0.99)
+    change = Estimate(matched.value / balanced.value, 0.9, 0.99)
     if change.value > 1:
-        change = Ratio(change.value, 1.1, 3.0)
+        change = Estimate(change.value, 1.1, 3.0)
     response = SimpleNamespace(
         error_ratio=lambda place, versus: (balanced, matched)[place], ratio_change=lambda *_: change
     )

@@ -92,7 +92,7 @@ def test_by_question_is_the_equation_read_aloud_and_scipy_correlates_it():
     assert found.by_question["question"].to_list() == questions.frame["question"].to_list()
     expected = stats.pearsonr(ratios, questions.frame["human_accuracy"].to_numpy()).statistic
     assert found.overall.value == pytest.approx(expected, abs=1e-5)
-    assert found.recognizer == "net" and (found.overall.questions, found.overall.people) == (30, 30)
+    assert found.recognizer == "net" and (found.overall.count, found.overall.n) == (30, 30)
 
 
 def test_the_interval_is_fishers_with_the_spread_of_leaving_out_people():
@@ -153,7 +153,7 @@ def test_the_intervals_cover_the_correlation_of_all_people(people, questions, co
     }
     found = agreement(*asked(0.8 * ratio + 0.2 * (survey % 2), accuracy, survey * people + person, **columns))
     for kept in ([one for two in found.by_group.values() for one in two.values()], list(found.within.values())):
-        assert len(kept) > 0.95 * (2 * trials if kept[0].people < 2 * people else trials)
+        assert len(kept) > 0.95 * (2 * trials if kept[0].n < 2 * people else trials)
         assert np.mean([one.low <= truth <= one.high for one in kept]) > 0.88  # 0.95 less three standard deviations
 
 
@@ -182,7 +182,7 @@ def test_small_and_constant_groups_are_left_out_and_told():
         "one": "its questions are about only 1 of the 4 people it takes",
         "same": "the human accuracy is the same in all its questions",
     }
-    assert found.overall.questions == len(group)
+    assert found.overall.count == len(group)
 
 
 def test_a_perfect_correlation_and_one_that_rests_on_a_person_have_intervals():
@@ -196,10 +196,10 @@ def test_a_perfect_correlation_and_one_that_rests_on_a_person_have_intervals():
 def test_without_identities_questions_with_one_probe_are_of_one_person():
     vectors, questions = survey(np.random.default_rng(0), 8)
     frame = questions.frame.with_columns(probe=pl.Series(["0", "0", "0", *questions.frame["probe"][3:]]))
-    assert agreement(embedded(vectors), Questions(frame, "survey")).overall.people == 6
+    assert agreement(embedded(vectors), Questions(frame, "survey")).overall.n == 6
     known = [None] * len(vectors)
     known[int(frame["probe"][3])] = known[int(frame["probe"][4])] = "Ann"
-    assert agreement(embedded(vectors, identity=known), Questions(frame, "survey")).overall.people == 5
+    assert agreement(embedded(vectors, identity=known), Questions(frame, "survey")).overall.n == 5
 
 
 CSV = (

@@ -5,8 +5,10 @@ import pytest
 import torch
 
 from fairveil.audit.power import correlation_within, identities_needed, ratio_visible
+from fairveil.base.differences import ratio
 from fairveil.base.errors import FairveilError
-from fairveil.base.rates import Ratio, rate, ratio
+from fairveil.base.estimate import Estimate
+from fairveil.base.rates import rate
 
 
 def simulated(random, error, people, images, correlation):
@@ -44,9 +46,9 @@ def test_fewer_people_are_needed_for_larger_ratios_more_images_and_more_errors()
 
 
 def test_what_an_audit_could_have_seen_follows_from_its_interval():
-    assert ratio_visible(Ratio(2.0, 0.0, 4.0)) is None
-    assert ratio_visible(Ratio(2.0, 1.0, None)) is None
-    narrow, wide = Ratio(1.0, 0.9, 1.1), Ratio(1.0, 0.5, 2.0)
+    assert ratio_visible(Estimate(2.0, 0.0, 4.0)) is None
+    assert ratio_visible(Estimate(2.0, 1.0)) is None
+    narrow, wide = Estimate(1.0, 0.9, 1.1), Estimate(1.0, 0.5, 2.0)
     assert 1 < ratio_visible(narrow) < ratio_visible(wide)
 
 

@@ -73,7 +73,7 @@ def test_a_folder_without_runs_is_refused(measured, tmp_path):
 
 def test_wide_tables_have_the_published_beside_ours_in_every_column(measured):
     names = ("a", "b", "c", "d")
-    cells = tuple(Cell(float(number)) for number in range(8))
+    cells = tuple(Cell.of(float(number)) for number in range(8))
     wide = Table("t", names * 2, (("row", cells),), unit=("%", "s") * 4, groups=(("ours", 4), ("published", 4)))
     turned = measured._column_by_column(wide)
     assert turned.groups == (("a", 2), ("b", 2), ("c", 2), ("d", 2))

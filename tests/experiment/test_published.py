@@ -579,7 +579,7 @@ def test_a_published_table_of_several_units_and_empty_cells_becomes_one_for_repo
     table = published_table("5.4").table()
     assert (table.units, table.shade) == (("%", "%", "ratio"), None)
     rows = dict(table.rows)
-    assert rows["MFN CosFace 0:10"] == (Cell(), Cell(0.961), Cell())
+    assert rows["MFN CosFace 0:10"] == (Cell(), Cell.of(0.961), Cell())
     turned = [figure(cell, unit) for cell, unit in zip(rows["MFN CosFace 9:1"], table.units, strict=True)]
     assert turned == ["97.8 %", "96.2 %", "1.72"]
     assert "365 male" in rows["MFN CosFace 9:1"][2].note
@@ -587,7 +587,7 @@ def test_a_published_table_of_several_units_and_empty_cells_becomes_one_for_repo
 
 def test_ours_stands_beside_a_published_balance_row_by_row():
     published = published_table("5.6").table()
-    ours = replace(published, title="Ours", rows=(("MFN CosFace 5:5", (Cell(0.9), Cell(0.8), Cell(2.0))),))
+    ours = replace(published, title="Ours", rows=(("MFN CosFace 5:5", (Cell.of(0.9), Cell.of(0.8), Cell.of(2.0))),))
     (joined,) = beside(ours, published)
     assert joined.units == ("%", "%", "ratio") * 2
     assert [cell.value for cell in dict(joined.rows)["MFN CosFace 5:5"]] == [0.9, 0.8, 2.0, 0.965, 0.943, 1.63]

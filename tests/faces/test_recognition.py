@@ -62,13 +62,13 @@ def test_rank_1_is_that_of_looking_at_every_pair():
         hits += int(crops.labels[likeness.index(max(likeness))] == crops.labels[row])
     measured = rank1(recognizer, crops)
     assert measured.value == pytest.approx(hits / len(crops))
-    assert (measured.probes, measured.identities) == (24, 6)
+    assert (measured.count, measured.n) == (24, 6)
 
 
 def test_crops_without_another_of_their_person_are_no_probes():
     crops = drawn_crops()
     recognizer = random_recognizer("random:tiny", size=crops.size)
-    assert rank1(recognizer, crops.take([0, 1, 4])).probes == 2
+    assert rank1(recognizer, crops.take([0, 1, 4])).count == 2
     with pytest.raises(FairveilError, match="No identity of synthetic faces has two images"):
         rank1(recognizer, crops.take([0, 4]))
 

@@ -86,7 +86,7 @@ def test_accuracy_is_the_share_of_probes_whose_person_is_near(search):
         ranks = [rank for row, rank, _ in found if rank and value in (None, hair[row])]
         for k, rate in rates.items():
             assert rate.value == pytest.approx(sum(rank <= k for rank in ranks) / len(ranks))
-            assert rate.probes == len(ranks)
+            assert rate.count == len(ranks)
     assert search.strangers == sum(rank == 0 for _, rank, _ in found)
     assert search.unlabelled == search.probes.frame["identity"].null_count()
     assert (search.strangers > 0) != search.leave_one_out

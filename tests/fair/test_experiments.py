@@ -228,8 +228,8 @@ def test_a_comparison_of_real_runs_has_every_figure_that_is_asked_of_it(tmp_path
     for name in found.interventions:
         assert found.outcome(name) in {"carried over", "not seen on the test", "worse on the test",
                                        "no narrowing", "only on the test"}  # fmt: skip
-        assert found.gap_change(name, "test").runs == 3
-        assert found.change(name, "test", "F", label="Edema").low is not None
+        assert found.gap_change(name, "test").n == 3
+        assert found.change(name, "test", "F", label="Edema").bounded
     assert isinstance(xrays(), Xrays)
 
 

@@ -5,10 +5,16 @@ import xml.etree.ElementTree as ET
 import matplotlib as mpl
 import pytest
 
+from fairveil.base.estimate import Estimate
 from fairveil.report.plots import Series, frontier, heat_map, lines
 
-CURVE = Series("clean", (1, 5, 50), (0.5, 0.8, 0.95), (0.4, 0.7, 0.9), (0.6, 0.9, 1.0), labels=("10", "20", "30"))
-OTHER = Series("protected & <blurred>", (1, 5, 50), (0.0, 0.1, 0.2))
+CURVE = Series(
+    "clean",
+    (1, 5, 50),
+    (Estimate(0.5, 0.4, 0.6), Estimate(0.8, 0.7, 0.9), Estimate(0.95, 0.9, 1.0)),
+    labels=("10", "20", "30"),
+)
+OTHER = Series("protected & <blurred>", (1, 5, 50), (Estimate(0.0), Estimate(0.1), Estimate(0.2)))
 
 
 def _heat_map():
@@ -70,7 +76,7 @@ def test_a_frontier_labels_its_points():
 
 
 def test_other_figures_than_shares_have_their_own_range():
-    seconds = Series("", (1, 2), (10.0, 40.0))
+    seconds = Series("", (1, 2), (Estimate(10.0), Estimate(40.0)))
     words = _words(lines([seconds], x_name="photos", y_name="seconds", shares=False))
     assert "40" in words
     assert not any("%" in word for word in words)

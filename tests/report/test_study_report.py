@@ -6,6 +6,7 @@ from html.parser import HTMLParser
 import pytest
 
 from fairveil.base.errors import FairveilError
+from fairveil.base.estimate import Estimate
 from fairveil.experiment.published import published_table
 from fairveil.report.study import StudySection, TrialRow, write_report
 from fairveil.report.tables import Cell, Table
@@ -68,7 +69,7 @@ def _page(tmp_path, *sections, **settings):
 
 
 def test_a_page_says_what_was_asked_what_came_out_and_what_differs(tmp_path):
-    ours = Table("Rank-50", ("a",), (("clean", (Cell(0.9, 0.8, 0.95),)),))
+    ours = Table("Rank-50", ("a",), (("clean", (Cell(Estimate(0.9, 0.8, 0.95)),)),))
     page = _page(
         tmp_path,
         _section(

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
+from fairveil.base.estimate import Estimate
 from fairveil.experiment.published import published_table
 from fairveil.report.rendering import to_csv, to_html, to_markdown, to_terminal
 from fairveil.report.tables import Cell, Table, beside, figure, pivot
@@ -16,13 +17,11 @@ from fairveil.report.tables import Cell, Table, beside, figure, pivot
 @dataclass(frozen=True)
 class Figure:
     labels: dict[str, str]
-    value: float
-    low: float | None = None
-    high: float | None = None
+    estimate: Estimate
 
 
 def _table(values, columns=("a", "b"), **settings):
-    rows = tuple((name, tuple(Cell(value) for value in row)) for name, row in values.items())
+    rows = tuple((name, tuple(Cell.of(value) for value in row)) for name, row in values.items())
     return Table("A table", columns, rows, **settings)
 
 
@@ -35,20 +34,20 @@ def _printed(table, width=80):
 @pytest.mark.parametrize(
     ("cell", "unit", "shown"),
     [
-        (Cell(0.025, 0.003, 0.087), "%", "2.5 % [0.3–8.7]"),
-        (Cell(1.0), "%", "100.0 %"),
-        (Cell(0.5, low=0.4), "%", "50.0 %"),
-        (Cell(1234.4), "s", "1234 s"),
-        (Cell(32.0, 30.0, 34.0), "s", "32.0 s [30.0–34.0]"),
-        (Cell(0.0123), "s", "0.012 s"),
-        (Cell(0.123, -0.1, 0.2), "cosine", "+0.12 [-0.10 to +0.20]"),
-        (Cell(0.0456), "LPIPS", "0.046"),
-        (Cell(34.56), "dB", "34.6 dB"),
-        (Cell(1.5), "ratio", "1.50"),
-        (Cell(13233), "count", "13,233"),
+        (Cell(Estimate(0.025, 0.003, 0.087)), "%", "2.5 % [0.3–8.7]"),
+        (Cell.of(1.0), "%", "100.0 %"),
+        (Cell(Estimate(0.5, low=0.4)), "%", "50.0 % [40.0–∞]"),
+        (Cell.of(1234.4), "s", "1234 s"),
+        (Cell(Estimate(32.0, 30.0, 34.0)), "s", "32.0 s [30.0–34.0]"),
+        (Cell.of(0.0123), "s", "0.012 s"),
+        (Cell(Estimate(0.123, -0.1, 0.2)), "cosine", "+0.12 [-0.10 to +0.20]"),
+        (Cell.of(0.0456), "LPIPS", "0.046"),
+        (Cell.of(34.56), "dB", "34.6 dB"),
+        (Cell.of(1.5), "ratio", "1.50"),
+        (Cell.of(13233), "count", "13,233"),
         (Cell(), "%", "–"),
-        (Cell(math.nan), "%", "–"),
-        (Cell(0.1, 0.0, 0.2, text="cannot run"), "%", "cannot run"),
+        (Cell.of(math.nan), "%", "–"),
+        (Cell(Estimate(0.1, 0.0, 0.2), text="cannot run"), "%", "cannot run"),
     ],
 )
 def test_a_figure_is_shown_in_its_unit_with_its_interval(cell, unit, shown):
@@ -65,32 +64,32 @@ def test_a_table_whose_parts_do_not_fit_is_refused(settings):
 
 def test_measurements_become_rows_and_columns_in_their_order():
     measured = [
-        Figure({"attacker": "clean", "defender": "b", "metric": "rank-1"}, 0.9, 0.8, 1.0),
-        Figure({"attacker": "clean", "defender": "a", "metric": "rank-1"}, 0.7),
-        Figure({"attacker": "a", "defender": "a", "metric": "rank-1"}, 0.1),
-        Figure({"attacker": "a", "defender": "a", "metric": "rank-50"}, 0.3),
-        Figure({"attacker": "a", "metric": "LPIPS"}, 0.05),
+        Figure({"attacker": "clean", "defender": "b", "metric": "rank-1"}, Estimate(0.9, 0.8, 1.0)),
+        Figure({"attacker": "clean", "defender": "a", "metric": "rank-1"}, Estimate(0.7)),
+        Figure({"attacker": "a", "defender": "a", "metric": "rank-1"}, Estimate(0.1)),
+        Figure({"attacker": "a", "defender": "a", "metric": "rank-50"}, Estimate(0.3)),
+        Figure({"attacker": "a", "metric": "LPIPS"}, Estimate(0.05)),
     ]
     table = pivot(measured, row="attacker", column="defender", where={"metric": "rank-1"}, title="Rank-1")
     assert table.columns == ("b", "a")
-    assert table.rows == (("clean", (Cell(0.9, 0.8, 1.0), Cell(0.7))), ("a", (Cell(), Cell(0.1))))
+    assert table.rows == (("clean", (Cell(Estimate(0.9, 0.8, 1.0)), Cell.of(0.7))), ("a", (Cell(), Cell.of(0.1))))
     assert (table.row_name, table.column_name) == ("attacker", "defender")
 
 
 def test_rows_and_columns_that_are_asked_for_come_whether_measured_or_not():
     table = pivot(
-        [Figure({"r": "x", "c": "a"}, 0.1), Figure({"r": "y", "c": "b"}, 0.2)],
+        [Figure({"r": "x", "c": "a"}, Estimate(0.1)), Figure({"r": "y", "c": "b"}, Estimate(0.2))],
         row="r",
         column="c",
         title="Some",
         rows=["z", "x"],
         columns=["b", "a"],
     )
-    assert table.rows == (("z", (Cell(), Cell())), ("x", (Cell(), Cell(0.1))))
+    assert table.rows == (("z", (Cell(), Cell())), ("x", (Cell(), Cell.of(0.1))))
 
 
 def test_two_measurements_for_one_cell_are_refused():
-    twice = [Figure({"r": "x", "c": "a", "seed": seed}, 0.1) for seed in "01"]
+    twice = [Figure({"r": "x", "c": "a", "seed": seed}, Estimate(0.1)) for seed in "01"]
     with pytest.raises(ValueError, match=r"two measurements for row 'x', column 'a'.*'seed': '1'"):
         pivot(twice, row="r", column="c", title="Some")
 
@@ -135,7 +134,10 @@ def test_markdown_has_a_line_for_each_row_and_the_notes_below():
     table = Table(
         "Who | knows",
         ("a|b", "c"),
-        (("clean", (Cell(0.968), Cell(0.025, 0.003, 0.087, note="odd"))), ("x", (Cell(note="odd"), Cell()))),
+        (
+            ("clean", (Cell.of(0.968), Cell(Estimate(0.025, 0.003, 0.087), note="odd"))),
+            ("x", (Cell(note="odd"), Cell())),
+        ),
         caption="A caption.",
         notes=("More.",),
         row_name="attacker",
@@ -155,15 +157,16 @@ def test_markdown_has_a_line_for_each_row_and_the_notes_below():
     ]
 
 
-@given(st.floats(0, 1), st.floats(0, 1) | st.none(), st.text(st.characters(exclude_categories=["Cs", "Cc"])))
+@given(st.floats(0, 1), st.floats(0, 1) | st.just(-math.inf), st.text(st.characters(exclude_categories=["Cs", "Cc"])))
 def test_csv_gives_back_every_value_exactly(value, low, note):
     table = replace(
         _table({"x, y": (value, None)}, columns=('a "quoted"', "b")),
-        rows=(("x, y", (Cell(value, low, note=note), Cell())),),
+        rows=(("x, y", (Cell(Estimate(value, low), note=note), Cell())),),
     )
     first, second = csv.DictReader(io.StringIO(to_csv([table])))
     assert float(first["value"]) == value
-    assert (float(first["low"]) if first["low"] else None) == low
+    assert (float(first["low"]) if first["low"] else -math.inf) == low
+    assert first["high"] == ("inf" if first["low"] else "")
     assert (first["row"], first["column"], first["note"]) == ("x, y", 'a "quoted"', note)
     assert second["value"] == ""
 
@@ -220,7 +223,9 @@ def test_the_published_matrix_fits_a_terminal_in_one_piece():
 
 def test_a_wide_table_is_broken_into_pieces_that_fit_and_lose_nothing():
     columns = tuple(f"mobilefacenet-{i}" for i in range(8))
-    rows = tuple((f"attacker {i}", tuple(Cell(i / 10 + j / 100, 0.01, 0.99) for j in range(8))) for i in range(8))
+    rows = tuple(
+        (f"attacker {i}", tuple(Cell(Estimate(i / 10 + j / 100, 0.01, 0.99)) for j in range(8))) for i in range(8)
+    )
     printed = _printed(Table("Wide", columns, rows))
     assert max(map(len, printed.splitlines())) <= 80
     words = printed.split()

@@ -49,9 +49,9 @@ class SeesWhite(nn.Module):
 def test_success_is_counted_on_patched_images_of_the_base_class_and_of_all_others():
     data = synthetic_images(30, classes=3, size=12)
     found = backdoor_success(SeesWhite(), data, TRIGGER, target_class=0, base_class=2)
-    assert (found.base.hits, found.base.trials) == (10, 10)
-    assert (found.others.hits, found.others.trials) == (20, 20)
-    assert (found.base_unpatched.hits, found.others_unpatched.hits) == (0, 0)
+    assert (found.base.successes, found.base.trials) == (10, 10)
+    assert (found.others.successes, found.others.trials) == (20, 20)
+    assert (found.base_unpatched.successes, found.others_unpatched.successes) == (0, 0)
 
 
 @pytest.mark.slow
@@ -63,7 +63,7 @@ def test_a_network_learns_the_backdoor_and_still_the_classes():
     for training in (data, poison(data, attack, target_class=0, generator=seeded()).data):
         network = build_network("resnet-8", 3, seed=0, width=8)
         train(network, training, settings, device="cpu")
-        rates.append(backdoor_success(network, test, attack.trigger, target_class=0, base_class=1).others.rate)
+        rates.append(backdoor_success(network, test, attack.trigger, target_class=0, base_class=1).others.share)
         assert evaluate(network, test) > 0.5
     assert rates[1] > rates[0] + 0.4
 

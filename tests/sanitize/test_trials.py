@@ -182,7 +182,7 @@ def test_damaged_files_are_a_sentence(tmp_path):
 
 def test_outcomes_read_as_shares():
     outcome = Outcome(aim="a taken for b", hits=3, clean_hits=1, pictures=4, right=8, tested=10, seconds=1.0)
-    assert (outcome.success.rate, outcome.base_rate.rate, outcome.accuracy.rate) == (0.75, 0.25, 0.8)
+    assert (outcome.success.share, outcome.base_rate.share, outcome.accuracy.share) == (0.75, 0.25, 0.8)
 
 
 def test_a_poison_for_one_target_is_not_taken_for_another(tmp_path):

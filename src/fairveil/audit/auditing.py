@@ -14,8 +14,10 @@ from fairveil.audit.bias import SEEDS, FairPoint, Response, respond, worst_and_b
 from fairveil.audit.imbalance import PARTS, Kind, Shares, check_names, largest, sweep
 from fairveil.audit.power import correlation_within, ratio_visible
 from fairveil.base.comparisons import pairs_confidence
+from fairveil.base.differences import ratio
 from fairveil.base.errors import FairveilError
-from fairveil.base.rates import Rate, Ratio, complement, rank_accuracy, ratio
+from fairveil.base.estimate import Estimate
+from fairveil.base.rates import rank_accuracy
 from fairveil.data.labels import padding_told, tidy_columns
 from fairveil.data.population import Population, one_group_each
 from fairveil.faces.searching import Search, searches
@@ -86,17 +88,17 @@ class MaskedBias:
     versus: tuple[str, str]
 
     @property
-    def balanced(self) -> Ratio | None:
+    def balanced(self) -> Estimate | None:
         """The error ratio on a balanced gallery."""
         return self.response.error_ratio(0, self.versus)
 
     @property
-    def matched(self) -> Ratio | None:
+    def matched(self) -> Estimate | None:
         """The error ratio on a gallery made up like the train set."""
         return self.response.error_ratio(1, self.versus)
 
     @cached_property
-    def change(self) -> Ratio | None:
+    def change(self) -> Estimate | None:
         """How many times the balanced ratio the matched one is, on the same people."""
         return self.response.ratio_change(1, 0, self.versus)
 
@@ -111,15 +113,15 @@ class MaskedBias:
         balanced, matched, change = self.balanced, self.matched, self.change
         if balanced is None or matched is None or change is None:
             return None
-        if not balanced.value or not matched.value or change.high is None or change.low <= 1 <= change.high:
+        if not (balanced.value > 0 and matched.value > 0 and change.excludes(1)):
             return None
         crosses = (balanced.value - 1) * (matched.value - 1) < 0
         less = abs(np.log(matched.value)) < abs(np.log(balanced.value))
-        if balanced.told and less:
+        if balanced.excludes(1) and less:
             what = "hides bias"
-        elif balanced.told and not crosses:
+        elif balanced.excludes(1) and not crosses:
             what = "exaggerates bias"
-        elif balanced.told and matched.told:
+        elif balanced.excludes(1) and matched.excludes(1):
             what = "turns the ratio of errors round"
         else:  # which of the two groups is worse off cannot be told of one of the two
             what = "shows another ratio of errors"
@@ -170,12 +172,12 @@ class Audit:
         """Its name."""
         return self.search.recognizer
 
-    def accuracy(self, group: str, k: int) -> Rate:
+    def accuracy(self, group: str, k: int) -> Estimate:
         """Rank-k accuracy of a group among all labelled faces, as in `metrics`."""
         return rate_of(self.metrics.by_group.loc[group], k)
 
     @property
-    def error_ratio(self) -> Ratio:
+    def error_ratio(self) -> Estimate:
         """How many times as often the first group of `versus` is missed as the second, among all labelled faces.
 
         The interval holds for all pairs of groups at once, see `comparable_rates`.
@@ -189,10 +191,10 @@ class Audit:
         return ratio_visible(self.error_ratio, confidence=pairs_confidence(len(self.groups)))
 
 
-def rate_of(row: Mapping[str, float], k: int) -> Rate:
+def rate_of(row: Mapping[str, float], k: int) -> Estimate:
     """Rank-k accuracy out of a row of `metric_frame`, of its `by_group`, say."""
     value, low, high = (float(row[f"rank-{k}{end}"]) for end in ("", " low", " high"))
-    return Rate(value, low, high, int(row["probes"]), int(row["identities"]))
+    return Estimate(value, low, high, int(row["identities"]), "people", "Wilson", int(row["probes"]))
 
 
 def metric_frame(search: Search, column: str, ranks: Sequence[int] = RANKS) -> MetricFrame:
@@ -348,7 +350,7 @@ def _versus(vectors: torch.Tensor, population: Population, metrics: MetricFrame,
         rates = {group: response.error(0, group) for group in population.groups}
     except FairveilError:
         rows = metrics.by_group
-        rates = {group: complement(rate_of(rows.loc[group], 1)) for group in rows.index}
+        rates = {group: 1 - rate_of(rows.loc[group], 1) for group in rows.index}
     return worst_and_best({group: rate for group, rate in rates.items() if rate is not None})
 
 

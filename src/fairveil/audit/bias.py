@@ -14,8 +14,10 @@ from torch import Tensor
 
 from fairveil.audit.imbalance import MakeUp, draw
 from fairveil.base.comparisons import pairs_confidence
+from fairveil.base.differences import ratio
 from fairveil.base.errors import FairveilError
-from fairveil.base.rates import RESAMPLES, Rate, Ratio, comparable_rates, complement, rate_of_people, ratio
+from fairveil.base.estimate import Estimate
+from fairveil.base.rates import RESAMPLES, comparable_rates, rate_of_people
 from fairveil.data.population import Population
 from fairveil.faces.identification import identify, nearest_labels
 from fairveil.faces.vectors import content_order
@@ -66,7 +68,7 @@ class Response:
     draws: int
     tallies: tuple[Tally, ...]
 
-    def error(self, place: int, group: str, k: int = 1) -> Rate | None:
+    def error(self, place: int, group: str, k: int = 1) -> Estimate | None:
         """How often people of a group were not found; None where the gallery has none of them.
 
         Draws are pooled, and the interval takes identities for the sample, each with its probes in all draws.
@@ -74,17 +76,17 @@ class Response:
         tally = self.tallies[place]
         return self._rate(group, tally.errors[k], tally.probes)
 
-    def accuracy(self, place: int, group: str, k: int = 1) -> Rate | None:
+    def accuracy(self, place: int, group: str, k: int = 1) -> Estimate | None:
         """How often they were found; see `error`."""
         error = self.error(place, group, k)
-        return None if error is None else complement(error)
+        return None if error is None else 1 - error
 
     def spread(self, place: int, group: str) -> float | None:
         """The standard deviation of a group's rank-1 error between draws; None of one draw, or without the group."""
         errors, probes = (counts[:, self.groups.index(group)] for counts in self.tallies[place].by_draw)
         return float(np.std(errors / probes, ddof=1)) if len(errors) > 1 and probes.all() else None
 
-    def error_ratio(self, place: int, versus: tuple[str, str], k: int = 1) -> Ratio | None:
+    def error_ratio(self, place: int, versus: tuple[str, str], k: int = 1) -> Estimate | None:
         """How many times as often the first group is missed as the second; None where one of them is absent.
 
         The interval holds for all pairs of groups at once, see `comparable_rates`.
@@ -96,7 +98,7 @@ class Response:
         first, second = (rates.get(group) for group in versus)
         return None if first is None or second is None else ratio(first, second)
 
-    def supplied_by_own(self, place: int, group: str) -> Rate | None:
+    def supplied_by_own(self, place: int, group: str) -> Estimate | None:
         """Of the probes of a group that found somebody else: how often someone of their own group; None without any."""
         tally = self.tallies[place]
         return self._rate(group, tally.by_own, tally.errors[1])
@@ -122,15 +124,20 @@ class Response:
         tail = (1 - pairs_confidence(len(self.groups))) / 2
         low, high = np.quantile(np.where(np.isnan(points), beyond, points), [tail, 1 - tail], method="nearest")
         return FairPoint(
-            share=None if np.isnan(measured) else float(measured),
-            low=float(np.fmin(low, measured)) if np.isfinite(low) else None,
-            high=float(np.fmax(high, measured)) if np.isfinite(high) else None,
+            share=Estimate(
+                float(measured),
+                float(np.fmin(low, measured)) if np.isfinite(low) else -math.inf,
+                float(np.fmax(high, measured)) if np.isfinite(high) else math.inf,
+                int(np.isin(self.group, [self.groups.index(group) for group in versus]).sum()),
+                "people",
+                "bootstrap",
+            ),
             certainty=float(np.mean(~np.isnan(points))),
             nearest=float(shares[known[np.abs(gaps[0][known]).argmin()]]) if len(known) else None,
             more=self._always_more(gaps[:, known], versus, tail),
         )
 
-    def ratio_change(self, make_up: int, against: int, versus: tuple[str, str]) -> Ratio | None:
+    def ratio_change(self, make_up: int, against: int, versus: tuple[str, str]) -> Estimate | None:
         """How many times the error ratio of one make-up is that of another; None where one of them is unknown.
 
         Both are measured on the same identities redrawn together, and of more than two groups the interval holds for
@@ -151,7 +158,7 @@ class Response:
         change = (measured[0, 0] / measured[1, 0]) / (measured[0, 1] / measured[1, 1])
         beyond = (1 - pairs_confidence(len(self.groups))) / 2
         low, high = np.exp(np.nanquantile(changes, [beyond, 1 - beyond]))
-        return Ratio(float(change), float(min(low, change)), float(max(high, change)))
+        return Estimate(float(change), float(min(low, change)), float(max(high, change)), method="bootstrap")
 
     def _always_more(self, gaps: NDArray[np.float64], versus: tuple[str, str], tail: float) -> str | None:
         """Which of two groups is missed more often in every make-up, by their gaps as measured and in resamples.
@@ -163,7 +170,7 @@ class Response:
                 return group
         return None
 
-    def _rate(self, group: str, hits: NDArray[Any], trials: NDArray[np.int64]) -> Rate | None:
+    def _rate(self, group: str, hits: NDArray[Any], trials: NDArray[np.int64]) -> Estimate | None:
         """A rate of the people of a group, from hits and trials of every identity; None without any trial."""
         mine = self.group == self.groups.index(group)
         if not trials[mine].any():
@@ -192,18 +199,15 @@ class FairPoint:
     """The share of a group at which two groups are missed equally often (sections 5.4 and 5.5).
 
     Attributes:
-        share: of the group; None if nowhere within the shares that were tried.
-        low: lower end of its 95 % interval; None where it lies beyond the shares that were tried.
-        high: upper end, likewise.
+        share: of the group; NaN if nowhere within the shares that were tried. An end of its interval is infinite where
+            it lies beyond the shares that were tried.
         certainty: the share of resamples in which there is such a point.
         nearest: at which of the shares tried the two are nearest to each other; None if they never met in a gallery,
             or neither is ever missed.
         more: the group that is missed more often at every share tried, if that can be told from chance.
     """
 
-    share: float | None
-    low: float | None
-    high: float | None
+    share: Estimate
     certainty: float
     nearest: float | None
     more: str | None = None
@@ -219,12 +223,12 @@ class Interplay:
         both: where both are, in the same way.
     """
 
-    train: Ratio
-    gallery: Ratio
-    both: Ratio
+    train: Estimate
+    gallery: Estimate
+    both: Estimate
 
     @classmethod
-    def of(cls, runs: Sequence[tuple[Ratio, Ratio, Ratio, Ratio]]) -> "Interplay | None":
+    def of(cls, runs: Sequence[tuple[Estimate, Estimate, Estimate, Estimate]]) -> "Interplay | None":
         """From four error ratios of each run: of balanced sets, of one of both unequal, and of both.
 
         A run is a recogniser trained anew and tested on the same people. What a ratio is multiplied by is the
@@ -235,11 +239,11 @@ class Interplay:
         Returns:
             None where a ratio has no value or is zero.
 
-        >>> sure = [Ratio(value, value / 1.1, value * 1.1) for value in (1.6, 3.2, 0.8, 1.6)]
+        >>> sure = [Estimate(value, value / 1.1, value * 1.1) for value in (1.6, 3.2, 0.8, 1.6)]
         >>> Interplay.of([tuple(sure)] * 2).verdict
         'cancel'
         """
-        if not runs or any(not ratio.value for run in runs for ratio in run):
+        if not runs or not all(ratio.value > 0 for run in runs for ratio in run):
             return None
         return cls(*(_multiplied([(run[0], run[place]) for run in runs]) for place in (1, 2, 3)))
 
@@ -249,32 +253,32 @@ class Interplay:
 
         None where one of the two is not told from doing nothing.
         """
-        if not (self.train.told and self.gallery.told):
+        if not (self.train.excludes(1) and self.gallery.excludes(1)):
             return None
         return "amplify" if (self.train.low > 1) == (self.gallery.low > 1) else "cancel"
 
     @property
     def expected(self) -> float:
         """By what the ratio would be multiplied if the two did not know of each other."""
-        return float(self.train.value or 0) * float(self.gallery.value or 0)
+        return self.train.value * self.gallery.value
 
 
-def _multiplied(pairs: Sequence[tuple[Ratio, Ratio]]) -> Ratio:
+def _multiplied(pairs: Sequence[tuple[Estimate, Estimate]]) -> Estimate:
     """What a ratio is multiplied by, from the ratio before and after in each run; see `Interplay.of`."""
-    logs = [math.log(float(after.value or 0) / float(before.value or 0)) for before, after in pairs]
+    logs = [math.log(after.value / before.value) for before, after in pairs]
     value = float(np.mean(logs))
     reaches = [_log_reach(one) for pair in pairs for one in pair]
     if len(logs) < 2 or math.inf in reaches:
-        return Ratio(math.exp(value), 0.0, None)
+        return Estimate(math.exp(value), n=len(logs), unit="runs")
     people = 2 * float(np.mean(np.square(reaches)))
     runs = float(stats.t.ppf(0.975, len(logs) - 1)) ** 2 * float(np.var(logs, ddof=1)) / len(logs)
     reach = math.sqrt(people + runs)
-    return Ratio(math.exp(value), math.exp(value - reach), math.exp(value + reach))
+    return Estimate(math.exp(value), math.exp(value - reach), math.exp(value + reach), len(logs), "runs", "Student")
 
 
-def _log_reach(one: Ratio) -> float:
+def _log_reach(one: Estimate) -> float:
     """Half of the length of an interval on the logarithm's scale."""
-    return math.log(one.high / one.low) / 2 if one.low > 0 and one.high is not None else math.inf
+    return math.log(one.high / one.low) / 2 if one.low > 0 else math.inf
 
 
 def respond(
@@ -341,7 +345,7 @@ def respond(
     return Response(population.column, population.groups, group_of.numpy(), seeds, tuple(tallies))
 
 
-def worst_and_best(errors: Mapping[str, Rate]) -> tuple[str, str]:
+def worst_and_best(errors: Mapping[str, Estimate]) -> tuple[str, str]:
     """The groups that are missed most and least often, of two or more; two different ones, of equals by their names."""
     fewest, *_, most = sorted(sorted(errors), key=lambda group: errors[group].value)
     return most, fewest

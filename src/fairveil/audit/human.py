@@ -13,6 +13,7 @@ from scipy import stats
 from torch import Tensor
 
 from fairveil.base.errors import FairveilError, did_you_mean, shown
+from fairveil.base.estimate import Estimate
 from fairveil.data.table import read_strings
 from fairveil.faces.vectors import Embeddings
 
@@ -43,28 +44,11 @@ class Questions:
         return len(self.frame)
 
 
-@dataclass(frozen=True)
-class Correlation:
-    """Pearson's correlation of L2 ratio and human accuracy, and its 95 % interval.
-
-    Attributes:
-        value: in [-1, 1].
-        low: lower end.
-        high: upper end.
-        questions: how many it was measured on.
-        people: of how many identities their probes are.
-    """
-
-    value: float
-    low: float
-    high: float
-    questions: int
-    people: int
-
-
 @dataclass(frozen=True, eq=False)
 class Agreement:
     """Whether a recogniser and people find the same questions hard (figures 5.6 and 5.7).
+
+    Correlations are Pearson's, in [-1, 1]; they count questions, and their sample are the people of the probes.
 
     Attributes:
         recognizer: its name.
@@ -79,9 +63,9 @@ class Agreement:
 
     recognizer: str
     by_question: pl.DataFrame
-    overall: Correlation
-    by_group: dict[str, dict[str, Correlation]]
-    within: dict[str, Correlation]
+    overall: Estimate
+    by_group: dict[str, dict[str, Estimate]]
+    within: dict[str, Estimate]
     left_out: dict[str, dict[str, str]]
 
 
@@ -195,8 +179,8 @@ def agreement(embeddings: Embeddings, questions: Questions, *, recognizer: str |
         raise FairveilError(
             f"No correlation can be had of {questions.name}, as {reason}: add questions about others that differ."
         )
-    by_group: dict[str, dict[str, Correlation]] = {}
-    within: dict[str, Correlation] = {}
+    by_group: dict[str, dict[str, Estimate]] = {}
+    within: dict[str, Estimate] = {}
     left_out: dict[str, dict[str, str]] = {}
     for column in questions.groups:
         grouped = sample.with_columns(group=asked[column]).drop_nulls("group").sort("group", maintain_order=True)
@@ -217,7 +201,7 @@ def agreement(embeddings: Embeddings, questions: Questions, *, recognizer: str |
     )
 
 
-def _correlation(sample: pl.DataFrame) -> Correlation:
+def _correlation(sample: pl.DataFrame) -> Estimate:
     """Pearson's correlation of distances from the mean of the group, with its interval; of one group the plain one."""
     measures = pl.col("l2_ratio", "human_accuracy")
     centred = sample.with_columns(measures - measures.mean().over("group"))
@@ -228,7 +212,8 @@ def _correlation(sample: pl.DataFrame) -> Correlation:
     independent = 1 / np.sqrt(len(sample) - sample["group"].n_unique() - 2)
     reach = max(stats.t.ppf(0.975, people - 1) * jackknife, stats.norm.ppf(0.975) * independent)
     low, high = np.tanh(_fisher(value) - reach), np.tanh(_fisher(value) + reach)
-    return Correlation(value, min(value, float(low)), max(value, float(high)), len(sample), people)
+    low, high = min(value, float(low)), max(value, float(high))
+    return Estimate(value, low, high, people, "people", "Fisher", len(sample))
 
 
 def _without_each_person(centred: pl.DataFrame) -> NDArray[np.float64]:

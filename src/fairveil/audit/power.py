@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from fairveil.base.errors import FairveilError
-from fairveil.base.rates import Ratio
+from fairveil.base.estimate import Estimate
 
 CORRELATION = 0.5
 """How alike one person's images fare, where nothing better is known. On Labeled Faces in the Wild, where most people
@@ -58,7 +58,7 @@ def identities_needed(
     return math.ceil((reach / math.log(ratio)) ** 2 * spread * _design_effect(images, correlation) / images)
 
 
-def ratio_visible(measured: Ratio, *, power: float = 0.8, confidence: float = 0.95) -> float | None:
+def ratio_visible(measured: Estimate, *, power: float = 0.8, confidence: float = 0.95) -> float | None:
     """The smallest ratio that an audit would tell from 1 with some probability, going by the interval it arrived at.
 
     The width of an interval on the logarithm's scale says how much chance moves the ratio.
@@ -71,10 +71,10 @@ def ratio_visible(measured: Ratio, *, power: float = 0.8, confidence: float = 0.
     Returns:
         A number above 1; None if the interval has no ends.
 
-    >>> round(ratio_visible(Ratio(2.0, 1.0, 4.0)), 2)
+    >>> round(ratio_visible(Estimate(2.0, 1.0, 4.0)), 2)
     2.69
     """
-    if not measured.low or measured.high is None:
+    if measured.low <= 0 or not measured.bounded:
         return None
     error = math.log(measured.high / measured.low) / _reach(0.5, confidence) / 2
     return math.exp(_reach(power, confidence) * error)

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ from fairveil.audit.human import Agreement
 from fairveil.audit.imbalance import Kind
 from fairveil.audit.searches import miss_table, open_set_record, ties_told, wrong_matches_table
 from fairveil.base.errors import shown
-from fairveil.base.rates import Rate, Ratio
+from fairveil.base.estimate import Estimate, recorded
 from fairveil.report.plots import Series, lines
 from fairveil.report.sections import Section, write_sections
 from fairveil.report.study import Figure
@@ -119,13 +118,13 @@ def data_table(audit: Audit) -> Table:
         (
             f"{audit.column} {shown(group)}",
             (
-                Cell(one.identities),
-                Cell(one.images),
-                Cell(one.images / one.identities),
-                Cell(one.mates),
-                Cell(one.lone),
-                Cell(one.copies),
-                Cell() if one.without_face is None else Cell(one.without_face),
+                Cell.of(one.identities),
+                Cell.of(one.images),
+                Cell.of(one.images / one.identities),
+                Cell.of(one.mates),
+                Cell.of(one.lone),
+                Cell.of(one.copies),
+                Cell.of(one.without_face),
             ),
         )
         for group, one in audit.groups.items()
@@ -151,7 +150,7 @@ def accuracy_table(audit: Audit) -> Table:
     rows = []
     for group in frame.index:
         rates = [audit.accuracy(group, k) for k in audit.ranks]
-        cells = (*map(_cell, rates), Cell(rates[0].probes), Cell(rates[0].identities))
+        cells = (*map(Cell, rates), Cell.of(rates[0].count), Cell.of(rates[0].n))
         rows.append((f"{audit.column} {shown(str(group))}", cells))
     return Table(
         title=f"{audit.recognizer}: rank-k accuracy by group",
@@ -178,10 +177,10 @@ def curve_table(audit: Audit, curve: Curve) -> Table:
     columns += [("± between draws", group, "%") for group in groups]
     rows = []
     for place in range(len(response.tallies)):
-        cells = [_cell(response.accuracy(place, group)) for group in groups]
-        cells.append(ratio_cell(response.error_ratio(place, audit.versus)))
-        cells += [_cell(response.supplied_by_own(place, group)) for group in groups]
-        cells += [Cell(response.spread(place, group)) for group in groups]
+        cells = [Cell(response.accuracy(place, group)) for group in groups]
+        cells.append(Cell(response.error_ratio(place, audit.versus)))
+        cells += [Cell(response.supplied_by_own(place, group)) for group in groups]
+        cells += [Cell.of(response.spread(place, group)) for group in groups]
         rows.append((make_up_name(response, place, curve.kind), tuple(cells)))
     sizes = response.tallies[0].make_up
     return Table(
@@ -219,13 +218,7 @@ def series_of(response: Response, shares: Sequence[float], group: str) -> Series
     """The accuracy of a group over the shares of make-ups, without those in which it is absent."""
     found = [(share, response.accuracy(place, group)) for place, share in enumerate(shares)]
     points = [(share, rate) for share, rate in found if rate is not None]
-    return Series(
-        name=group,
-        x=[share for share, _ in points],
-        y=[rate.value for _, rate in points],
-        low=[rate.low for _, rate in points],
-        high=[rate.high for _, rate in points],
-    )
+    return Series(group, [share for share, _ in points], [rate for _, rate in points])
 
 
 def masked_tables(audits: Sequence[Audit]) -> list[Table]:
@@ -237,7 +230,7 @@ def masked_tables(audits: Sequence[Audit]) -> list[Table]:
     rows = []
     for audit, masked in known:
         name = f"{audit.recognizer}, {audit.versus[0]} to {audit.versus[1]}"
-        rows.append((name, tuple(map(ratio_cell, (masked.balanced, masked.matched, masked.change)))))
+        rows.append((name, tuple(map(Cell, (masked.balanced, masked.matched, masked.change)))))
     told = {
         f"{masked.whose}: "
         + "; ".join(
@@ -263,7 +256,7 @@ def reading(audit: Audit) -> Iterator[str]:
     """What the rates by group allow to say, in sentences."""
     worst, best = audit.versus
     times = audit.error_ratio
-    if times.value is None:
+    if not times.measured:
         least = f"; it would be {times.low:.1f} at the least" if times.low > 1 else ""
         yield f"nobody of {best} is missed at rank 1, so there is no ratio of errors{least}."
     else:
@@ -272,7 +265,7 @@ def reading(audit: Audit) -> Iterator[str]:
         yield (
             f"among all faces {worst} is missed {_times(times)} times as often as {best} at rank 1; "
             f"the interval{of_all} "
-            + ("leaves out 1." if times.told else "holds 1: no difference can be told from chance.")
+            + ("leaves out 1." if times.excludes(1) else "holds 1: no difference can be told from chance.")
         )
     if (visible := audit.visible_ratio) is not None:
         alike = "" if audit.correlation is None else f" (images of one person fare alike: {audit.correlation:.2f})"
@@ -283,33 +276,34 @@ def sensitivity_reading(audit: Audit) -> Iterator[str]:
     """What the curves allow to say, in sentences."""
     worst, best = audit.versus
     for curve in audit.curves.values():
-        point = curve.fair_point
+        point, share = curve.fair_point, curve.fair_point.share
         tried = f"share of {curve.focus} among {curve.kind} that was tried"
         if point.nearest is None:
             yield f"neither {worst} nor {best} is missed at any {tried}, so nothing can be told of their errors there."
             continue
-        if point.share is None and point.more is not None:
+        if not share.measured and point.more is not None:
             yield (
                 f"{point.more} is missed more often than {worst if point.more == best else best} at every {tried}; "
                 "no interval holds equal errors."
             )
             continue
-        if point.share is None or (point.low is None and point.high is None):
+        below, above = math.isinf(share.low), math.isinf(share.high)
+        if not share.measured or (below and above):
             figures = (
                 "at none, but intervals hold equal errors"
-                if point.share is None
-                else f"at {point.share:.0%}, but the interval holds all of the shares"
+                if not share.measured
+                else f"at {share.value:.0%}, but the interval holds all of the shares"
             )
             yield (
                 f"at which {tried} {worst} and {best} are missed equally often cannot be told: by the figures "
                 f"{figures} (in {point.certainty:.0%} of resamples there is such a point)."
             )
             continue
-        low = "below the shares tried" if point.low is None else f"{point.low:.0%}"
-        high = "above the shares tried" if point.high is None else f"{point.high:.0%}"
-        ends = f" [{low}–{high}]" if point.low is not None and point.high is not None else f" [{low} to {high}]"
+        low = "below the shares tried" if below else f"{share.low:.0%}"
+        high = "above the shares tried" if above else f"{share.high:.0%}"
+        ends = f" [{low}–{high}]" if share.bounded else f" [{low} to {high}]"
         yield (
-            f"{worst} and {best} are missed equally often where {point.share:.0%}{ends} of the {curve.kind} are "
+            f"{worst} and {best} are missed equally often where {share.value:.0%}{ends} of the {curve.kind} are "
             f"{curve.focus} (in {point.certainty:.0%} of resamples there is such a point)."
         )
     masked = audit.masked
@@ -362,10 +356,7 @@ def agreement_table(found: Agreement) -> Table:
     return Table(
         title=f"{found.recognizer}: correlation of L2 ratio and human accuracy",
         columns=("Pearson's r", "questions", "people"),
-        rows=tuple(
-            (name, (Cell(one.value, one.low, one.high), Cell(one.questions), Cell(one.people)))
-            for name, one in named.items()
-        ),
+        rows=tuple((name, (Cell(one), Cell.of(one.count), Cell.of(one.n))) for name, one in named.items()),
         unit=units,
         caption="95 % intervals take people for the sample. Where a figure is lower within groups than overall, it may "
         "be that both find the same groups harder rather than the same questions in them.",
@@ -381,18 +372,18 @@ def audit_record(audit: Audit) -> dict[str, Any]:
     return {
         "recognizer": audit.recognizer,
         "column": audit.column,
-        "data": {group: asdict(one) for group, one in audit.groups.items()},
+        "data": recorded(audit.groups),
         "left_out": list(audit.left_out),
         "copies": {"same_name": audit.search.copies, "other_name": audit.search.renamed_copies},
         "ties": audit.search.tied,
         "collapsed": audit.search.collapsed,
         "accuracy": [
-            {"group": str(group), "rank": k, **asdict(audit.accuracy(group, k))}
+            {"group": str(group), "rank": k, **recorded(audit.accuracy(group, k))}
             for group in frame.index
             for k in audit.ranks
         ],
         "versus": list(audit.versus),
-        "error_ratio": asdict(audit.error_ratio),
+        "error_ratio": recorded(audit.error_ratio),
         "power": {"correlation": audit.correlation, "visible_ratio": audit.visible_ratio},
         "open_set": open_set_record(audit.search, _FPIRS, audit.column),
         "curves": {kind: _curve_record(audit, curve) for kind, curve in audit.curves.items()},
@@ -404,9 +395,9 @@ def audit_record(audit: Audit) -> dict[str, Any]:
                 for what in ("identities", "images")
             },
             "stated": masked.stated,
-            "balanced": masked.balanced and asdict(masked.balanced),
-            "matched": masked.matched and asdict(masked.matched),
-            "change": masked.change and asdict(masked.change),
+            "balanced": recorded(masked.balanced),
+            "matched": recorded(masked.matched),
+            "change": recorded(masked.change),
             "warning": masked.warning,
         },
         "reading": [*reading(audit), *sensitivity_reading(audit)],
@@ -414,36 +405,35 @@ def audit_record(audit: Audit) -> dict[str, Any]:
 
 
 def _curve_record(audit: Audit, curve: Curve) -> dict[str, Any]:
-    response = curve.response
-
-    def known(rate: Rate | Ratio | None) -> dict[str, Any] | None:
-        return None if rate is None else asdict(rate)
-
+    response, point = curve.response, curve.fair_point
+    low, high = point.share.ends
     return {
         "focus": curve.focus,
         "draws": response.draws,
-        "fair_point": asdict(curve.fair_point),
+        "fair_point": {
+            "share": point.share.value if point.share.measured else None,
+            "low": low,
+            "high": high,
+            "certainty": point.certainty,
+            "nearest": point.nearest,
+            "more": point.more,
+        },
         "points": [
             {
                 "share": share,
                 "identities": dict(response.tallies[place].make_up.identities),
                 "images": dict(response.tallies[place].make_up.images),
-                "error": {group: known(response.error(place, group)) for group in response.groups},
+                "error": {group: recorded(response.error(place, group)) for group in response.groups},
                 "spread": {group: response.spread(place, group) for group in response.groups},
-                "error_ratio": known(response.error_ratio(place, audit.versus)),
-                "supplied_by_own": {group: known(response.supplied_by_own(place, group)) for group in response.groups},
+                "error_ratio": recorded(response.error_ratio(place, audit.versus)),
+                "supplied_by_own": {
+                    group: recorded(response.supplied_by_own(place, group)) for group in response.groups
+                },
                 "wrong": response.tallies[place].wrong.tolist(),
             }
             for place, share in enumerate(curve.shares)
         ],
     }
-
-
-def ratio_cell(times: Ratio | None) -> Cell:
-    """A ratio as a cell, with the ends of its interval where it has both."""
-    if times is None or times.value is None:
-        return Cell()
-    return Cell(times.value, times.low, math.inf if times.high is None else times.high)
 
 
 def make_up_name(response: Response, place: int, kind: Kind) -> str:
@@ -470,10 +460,6 @@ def _protocol(audit: Audit) -> list[str]:
     ]
 
 
-def _cell(rate: Rate | None) -> Cell:
-    return Cell() if rate is None else Cell(rate.value, rate.low, rate.high)
-
-
-def _times(times: Ratio) -> str:
-    high = "without bound" if times.high is None else f"{times.high:.2f}"
+def _times(times: Estimate) -> str:
+    high = f"{times.high:.2f}" if times.bounded else "without bound"
     return f"{times.value:.2f} [{times.low:.2f}–{high}]"

@@ -1,13 +1,12 @@
 """What was found in a gallery, as tables, as lines and as a record for machines."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 from typing import Any
 
 import polars as pl
 
 from fairveil.base.errors import shown
-from fairveil.base.rates import Rate
+from fairveil.base.estimate import recorded
 from fairveil.faces.searching import Search
 from fairveil.report.tables import Cell, Table, Unit
 
@@ -24,8 +23,8 @@ def accuracy_table(search: Search, ranks: Sequence[int], group: str | None = Non
     rows = []
     for value, rates in search.accuracy(possible, group=group).items():
         some = next(iter(rates.values()))
-        counts = Cell(some.probes), Cell(some.identities)
-        rows.append(("all" if value is None else f"{group} {shown(value)}", (*map(_cell, rates.values()), *counts)))
+        counts = Cell.of(some.count), Cell.of(some.n)
+        rows.append(("all" if value is None else f"{group} {shown(value)}", (*map(Cell, rates.values()), *counts)))
     people = search.gallery.frame["identity"].drop_nulls().n_unique()
     how = "every face among all the others" if search.leave_one_out else f"{len(search.probes):,} probes"
     return Table(
@@ -59,11 +58,11 @@ def miss_table(search: Search, fpirs: Sequence[float], group: str | None = None)
     for value, misses in found.items():
         cells = []
         for fpir, miss in misses.items():
-            cells += [_cell(miss.false_positives), _cell(miss.rate)]
+            cells += [Cell(miss.false_positives), Cell(miss.rate)]
             alone = own.get(str(value), {}).get(fpir) if value is not None else None
-            cells += [Cell(), Cell()][: len(beside)] if alone is None else [Cell(alone.threshold), _cell(alone.rate)]
+            cells += [Cell(), Cell()][: len(beside)] if alone is None else [Cell.of(alone.threshold), Cell(alone.rate)]
         name = "all" if value is None else f"{group} {shown(value)}"
-        rows.append((name, (*cells, Cell(next(iter(misses.values())).searches))))
+        rows.append((name, (*cells, Cell.of(next(iter(misses.values())).searches))))
     count: Unit = "count"
     return Table(
         title=f"{search.recognizer}: somebody wrong found (FPIR) and probes missed (FNIR) at one threshold for all",
@@ -100,8 +99,8 @@ def open_set_record(search: Search, fpirs: Sequence[float], group: str | None = 
             "threshold": miss.threshold,
             "threshold_of": whose,
             "searches": miss.searches,
-            "false_positives": asdict(miss.false_positives),
-            **asdict(miss.rate),
+            "false_positives": recorded(miss.false_positives),
+            **recorded(miss.rate),
         }
         for whose, found in (("all", common), ("the group", own))
         for value, misses in found.items()
@@ -125,9 +124,9 @@ def wrong_matches_table(search: Search, group: str) -> Table | None:
     for (value,), part in pairs.group_by("probes", maintain_order=True):
         counts, total = dict(part.select("gallery", "count").iter_rows()), int(part["count"].sum())
         rows.append(
-            (f"{group} {shown(value)}", (*(Cell(counts.get(other, 0) / total) for other in columns), Cell(total)))
+            (f"{group} {shown(value)}", (*(Cell.of(counts.get(other, 0) / total) for other in columns), Cell.of(total)))
         )
-    rows.append(("the gallery", (*(Cell(share[other]) for other in columns), Cell(len(search.gallery)))))
+    rows.append(("the gallery", (*(Cell.of(share[other]) for other in columns), Cell.of(len(search.gallery)))))
     return Table(
         title=f"{search.recognizer}: whom probes are taken for when the nearest face is the wrong one",
         columns=(*map(shown, columns), "count"),
@@ -148,15 +147,15 @@ def error_ratio_line(search: Search, k: int, group: str) -> str | None:
     if found is None:
         return None
     most, fewest, times = (*map(shown, found[:2]), found[2])
-    if times.value is None:
+    if not times.measured:
         return f"Rank-{k} errors: no ratio between values of {group}, since {fewest} has no errors."
-    high = "without bound" if times.high is None else f"{times.high:.2f}"
+    high = f"{times.high:.2f}" if times.bounded else "without bound"
     many = len(search.comparable_errors(k, group))
     of_all = f", an interval for all pairs of {many} groups" if many > 2 else ""
     return (
         f"Rank-{k} errors, {group} {most} to {fewest}: {times.value:.2f} times as often "
         f"[{times.low:.2f}–{high}]{of_all}; "
-        + ("it leaves out 1." if times.told else "no difference can be told from chance.")
+        + ("it leaves out 1." if times.excludes(1) else "no difference can be told from chance.")
     )
 
 
@@ -197,11 +196,11 @@ def search_record(
         "ties": search.tied,
         "collapsed": search.collapsed,
         "accuracy": [
-            {"group": value, "rank": k, **asdict(rate)}
+            {"group": value, "rank": k, **recorded(rate)}
             for value, by_rank in rates.items()
             for k, rate in by_rank.items()
         ],
-        "error_ratio": {"groups": apart[:2], "rank": 1, **asdict(apart[2])} if apart else None,
+        "error_ratio": {"groups": apart[:2], "rank": 1, **recorded(apart[2])} if apart else None,
         "misses": open_set_record(search, fpirs, group),
         "wrong_matches": search.wrong_matches(group).to_dicts() if group else [],
     }
@@ -269,10 +268,6 @@ def _notes(search: Search, ranks: Sequence[int]) -> Iterator[str]:
 def _shares(count: int) -> tuple[Unit, ...]:
     share: Unit = "%"
     return (share,) * count
-
-
-def _cell(rate: Rate) -> Cell:
-    return Cell(rate.value, rate.low, rate.high)
 
 
 def _with_many(frame: pl.DataFrame) -> set[str]:

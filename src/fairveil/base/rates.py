@@ -11,6 +11,7 @@ from torch import Tensor
 
 from fairveil.base.comparisons import pairs_confidence
 from fairveil.base.errors import FairveilError
+from fairveil.base.estimate import BinomialCount, Estimate
 
 Part = TypeVar("Part")
 
@@ -19,25 +20,6 @@ RESAMPLES = 2000
 
 _CHUNK = 1 << 24  # numbers held at a time while resampling
 _Z = 1.959964  # two-sided 95 %
-
-
-@dataclass(frozen=True)
-class Rate:
-    """A share of probes and its 95 % interval.
-
-    Attributes:
-        value: the share.
-        low: lower end.
-        high: upper end.
-        probes: how many it was measured on.
-        identities: how many people these are of.
-    """
-
-    value: float
-    low: float
-    high: float
-    probes: int
-    identities: int
 
 
 @dataclass(frozen=True)
@@ -53,33 +35,13 @@ class MissRate:
             all probes about what was asked, of a part of them more or less.
     """
 
-    rate: Rate
+    rate: Estimate
     threshold: float
     searches: int
-    false_positives: Rate
+    false_positives: Estimate
 
 
-@dataclass(frozen=True)
-class Ratio:
-    """How many times one rate is another, and its 95 % interval.
-
-    Attributes:
-        value: the ratio; None where both rates are zero or the second one is.
-        low: lower end.
-        high: upper end; None where there is none, since the second rate may be zero.
-    """
-
-    value: float | None
-    low: float
-    high: float | None
-
-    @property
-    def told(self) -> bool:
-        """Whether the interval leaves out 1, so that the two rates are told apart from chance."""
-        return self.low > 1 or (self.high is not None and self.high < 1)
-
-
-def rate(successes: Tensor, identities: Tensor, *, confidence: float = 0.95) -> Rate:
+def rate(successes: Tensor, identities: Tensor, *, confidence: float = 0.95) -> Estimate:
     """The share of successes, with an interval for samples of identities with several probes each.
 
     The interval is Wilson's with Student's quantile, for as many independent trials as the probes are worth: their
@@ -106,7 +68,9 @@ def rate(successes: Tensor, identities: Tensor, *, confidence: float = 0.95) -> 
     return rate_of_people(hits, probes, confidence=confidence)
 
 
-def rate_of_people(hits: Tensor, probes: Tensor, *, confidence: float = 0.95, design: float = 0.0) -> Rate:
+def rate_of_people(
+    hits: Tensor, probes: Tensor, *, confidence: float = 0.95, design: float = 0.0, unit: str = "people"
+) -> Estimate:
     """As `rate`, from the counts of each identity; hits may be fractions, where equals share one.
 
     Args:
@@ -114,6 +78,7 @@ def rate_of_people(hits: Tensor, probes: Tensor, *, confidence: float = 0.95, de
         probes: how often each was looked for, (I,); those that never were do not count as people.
         confidence: of the interval.
         design: a design effect that is known from elsewhere; the larger one counts.
+        unit: what was sampled, where it is not people.
 
     Raises:
         FairveilError: there are no probes.
@@ -131,15 +96,38 @@ def rate_of_people(hits: Tensor, probes: Tensor, *, confidence: float = 0.95, de
     total = float(probes.sum())
     worth = max(1.0, total / max(1.0, design, _design_effect(hits, probes)))
     low, high = wilson(value, worth, z=quantile)
-    return Rate(value, low, high, int(total), people)
+    return Estimate(value, low, high, people, unit, "Wilson", int(total))
 
 
-def comparable_rates(counts: Mapping[str, tuple[Tensor, Tensor]]) -> dict[str, Rate]:
+def pooled(found: Sequence[BinomialCount], *, confidence: float = 0.95, unit: str = "trials") -> Estimate:
+    """All of some counts together, with an interval that takes them, not what was counted, for the sample.
+
+    Where every count is of a single trial this is Wilson's interval; otherwise see `rate`.
+
+    Args:
+        found: one or more.
+        confidence: of the interval.
+        unit: what each count is of.
+
+    >>> low_to_high = pooled([BinomialCount(1, 1)] * 15 + [BinomialCount(0, 1)] * 5)
+    >>> round(low_to_high.low, 2), round(low_to_high.high, 2)
+    (0.53, 0.89)
+    """
+    hits = torch.tensor([one.successes for one in found])
+    trials = torch.tensor([one.trials for one in found])
+    if not bool((trials == 1).all()):
+        return rate_of_people(hits, trials, confidence=confidence, unit=unit)
+    value = float(hits.double().mean())
+    low, high = wilson(value, len(found), z=float(stats.norm.ppf((1 + confidence) / 2)))
+    return Estimate(value, low, high, len(found), unit, "Wilson", len(found))
+
+
+def comparable_rates(counts: Mapping[str, tuple[Tensor, Tensor]]) -> dict[str, Estimate]:
     """Rates of groups with intervals wide enough for any two of the groups to be compared, the furthest apart as well.
 
-    Put together by `ratio`, they state a difference between any of 2 to 16 equal groups in 5 % of audits at the most
-    (`bench/false_statements.py`). Each interval has the confidence of `pairs_confidence`. The design effect of each
-    group is its own or the mean one of all groups, whichever is larger: a group that happens to have few errors
+    Put together by `differences.ratio`, they state a difference between any of 2 to 16 equal groups in 5 % of audits at
+    the most (`bench/false_statements.py`). Each interval has the confidence of `pairs_confidence`. The design effect of
+    each group is its own or the mean one of all groups, whichever is larger: a group that happens to have few errors
     has a small one of its own by the same accident.
 
     Args:
@@ -149,8 +137,8 @@ def comparable_rates(counts: Mapping[str, tuple[Tensor, Tensor]]) -> dict[str, R
         By group; without those that have no probes.
 
     >>> rates = comparable_rates({name: (torch.tensor([1, 0]), torch.tensor([4, 4])) for name in "ab"})
-    >>> ratio(rates["a"], rates["b"]).value
-    1.0
+    >>> rates["a"] == rates["b"]
+    True
     """
     asked = {group: (hits, probes) for group, (hits, probes) in counts.items() if bool((probes > 0).any())}
     parts = [(float(hits.sum() / probes.sum()), _design_effect(hits[probes > 0].double(), probes[probes > 0].double()))
@@ -159,15 +147,6 @@ def comparable_rates(counts: Mapping[str, tuple[Tensor, Tensor]]) -> dict[str, R
     design = sum(effect * share * (1 - share) for share, effect in parts) / spread if spread else 0.0
     confidence = pairs_confidence(len(asked))
     return {group: rate_of_people(*both, confidence=confidence, design=design) for group, both in asked.items()}
-
-
-def complement(one: Rate) -> Rate:
-    """The rate of what did not succeed: of an accuracy the error, and the other way round.
-
-    >>> complement(Rate(0.75, 0.5, 1.0, 8, 4))
-    Rate(value=0.25, low=0.0, high=0.5, probes=8, identities=4)
-    """
-    return Rate(1 - one.value, 1 - one.high, 1 - one.low, one.probes, one.identities)
 
 
 def wilson(share: float, trials: float, *, z: float = _Z) -> tuple[float, float]:
@@ -181,7 +160,7 @@ def wilson(share: float, trials: float, *, z: float = _Z) -> tuple[float, float]
     return min(share, max(0.0, centre - reach)), max(share, min(1.0, centre + reach))
 
 
-def rank_accuracy(rank: Tensor, k: int, identities: Tensor) -> Rate:
+def rank_accuracy(rank: Tensor, k: int, identities: Tensor) -> Estimate:
     """Rank-k accuracy: the share of probes whose identity is among the k nearest photos.
 
     For many k these are the cumulative match curve.
@@ -198,7 +177,7 @@ def rank_accuracy(rank: Tensor, k: int, identities: Tensor) -> Rate:
     return rate(rank[enrolled] <= k, identities[enrolled])
 
 
-def match_curve(rank: Tensor, ks: Sequence[int], identities: Tensor) -> dict[int, Rate]:
+def match_curve(rank: Tensor, ks: Sequence[int], identities: Tensor) -> dict[int, Estimate]:
     """The cumulative match curve: rank-k accuracy by k; see `rank_accuracy`."""
     return {k: rank_accuracy(rank, k, identities) for k in ks}
 
@@ -277,36 +256,15 @@ def miss_rates(
             )
             for wrong, (rows, similarity) in enumerate(both)
         )
-        found[part] = MissRate(fnir, float(threshold), fpir_there.probes, fpir_there)
+        found[part] = MissRate(fnir, float(threshold), fpir_there.count or 0, fpir_there)
     return found
 
 
-def _widened(at_threshold: Rate, redrawn: Tensor) -> Rate:
+def _widened(at_threshold: Estimate, redrawn: Tensor) -> Estimate:
     """A rate whose interval also knows what became of it in resamples, NaN where it had nobody: (R,)."""
     low, high = redrawn.nanquantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
-    return replace(at_threshold, low=min(at_threshold.low, low), high=max(at_threshold.high, high))
-
-
-def ratio(first: Rate, second: Rate) -> Ratio:
-    """How many times the first rate is the second, of different people: such as the error rates of two groups.
-
-    The interval is put together from those of the rates (MOVER-R: Donner and Zou 2012), so that rates of zero and
-    groups of few people need no special care.
-
-    >>> some, none = Rate(0.2, 0.1, 0.3, 100, 20), Rate(0.0, 0.0, 0.1, 100, 20)
-    >>> ratio(some, some).value, ratio(some, none).value, ratio(some, none).high
-    (1.0, None, None)
-    """
-    product = first.value * second.value
-    low = high = None
-    if (below := second.high * (2 * second.value - second.high)) != 0:
-        reach = product**2 - first.low * below * (2 * first.value - first.low)
-        low = (product - math.sqrt(max(0.0, reach))) / below
-    if (below := second.low * (2 * second.value - second.low)) > 0:
-        reach = product**2 - first.high * below * (2 * first.value - first.high)
-        high = (product + math.sqrt(max(0.0, reach))) / below
-    value = first.value / second.value if second.value else None
-    return Ratio(value, max(0.0, low or 0.0), high)
+    low, high = min(at_threshold.low, low), max(at_threshold.high, high)
+    return replace(at_threshold, low=low, high=high, method="bootstrap or Wilson")
 
 
 def _design_effect(hits: Tensor, probes: Tensor) -> float:

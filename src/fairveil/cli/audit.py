@@ -190,16 +190,17 @@ def audit_questions(
 
     Example: fairveil audit-questions survey.csv faces.parquet
     """
-    from dataclasses import asdict
-
     from fairveil.audit.human import agreement, read_questions
     from fairveil.audit.report import agreement_table
+    from fairveil.base.estimate import recorded
     from fairveil.report.rendering import to_terminal
 
     asked, faces = read_questions(questions), _read(embeddings, None)
     found = [agreement(faces, asked, recognizer=name) for name in _chosen(faces, recognizer)]
     if as_json:
-        records = [asdict(one) | {"by_question": one.by_question.to_dicts()} for one in found]
+        records = [
+            recorded(one, n="people", count="questions") | {"by_question": one.by_question.to_dicts()} for one in found
+        ]
         typer.echo(json.dumps(records, indent=1))
         return
     for one in found:

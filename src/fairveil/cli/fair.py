@@ -297,7 +297,7 @@ def _compared(
                     ),
                     soft_wrap=True,
                 )
-            elif not alone.gap("baseline", "validation").told:
+            elif not alone.gap("baseline", "validation").excludes(0):
                 talk.print(
                     Text(
                         f"By the means of the baseline on validation {alone.ends[0]} fares best and {alone.ends[1]} "

@@ -20,8 +20,8 @@ if TYPE_CHECKING:  # torch takes seconds to import: --help should not wait for i
 
     from fairveil.data.images import LabelledImages
     from fairveil.report.study import StudySection
-    from fairveil.sanitize.recommendation import Conclusion
     from fairveil.sanitize.rehearsal import Cost, Rehearsal, Rehearsed
+    from fairveil.sanitize.verdict import Conclusion
 
 sanitize_app = typer.Typer(
     no_args_is_help=True, help="Train on data you did not collect: augmentations that defuse poison, and a fire drill."
@@ -91,9 +91,9 @@ def rehearse(
     Example: fairveil sanitize rehearse --data cifar10 --attack backdoor --defense CutMix
     """
     from fairveil.report.study import write_report
-    from fairveil.sanitize.recommendation import Conclusion
     from fairveil.sanitize.report import section_of_all
     from fairveil.sanitize.set_ups import SET_UPS, Kind, check_defenses, rehearsals
+    from fairveil.sanitize.verdict import Conclusion
 
     if page.exists() and not overwrite:
         raise FairveilError(f"{page} is there already: allow --overwrite, or choose another --page.")
@@ -175,10 +175,10 @@ def _held(drill: "Rehearsal", progress: Progress, preset: str, *, quiet: bool) -
 
 def _as_json(conclusion: "Conclusion") -> dict[str, Any]:
     """One verdict over all attacks, and each attack's own."""
-    from dataclasses import asdict
+    from fairveil.base.estimate import recorded
 
     attacks = [
-        asdict(one) | {"best": one.best and one.best.name, "recommendation": one.recommendation}
+        recorded(one) | {"best": one.best and one.best.name, "recommendation": one.recommendation}
         for one in conclusion.verdicts
     ]
     return {"best": conclusion.best, "recommendation": conclusion.recommendation, "attacks": attacks}

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from typing import Any, Generic, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, FiniteFloat
 
+from fairveil.base.estimate import BinomialCount, Estimate
 from fairveil.experiment.workbench import Workbench
 from fairveil.report.study import Figure
 from fairveil.report.tables import Table
@@ -52,6 +54,27 @@ class Measurement(BaseModel):
     low: FiniteFloat | None = None
     high: FiniteFloat | None = None
     count: int | None = None
+
+    @classmethod
+    def of(cls, labels: dict[str, str], estimate: Estimate) -> "Measurement":
+        """What is kept of an estimate: not what was sampled, nor how its interval was made."""
+        low, high = estimate.ends
+        return cls(labels=labels, value=estimate.value, low=low, high=high, count=estimate.count)
+
+    @property
+    def estimate(self) -> Estimate:
+        """The figure with its interval."""
+        low, high = -math.inf if self.low is None else self.low, math.inf if self.high is None else self.high
+        return Estimate(self.value, low, high, count=self.count)
+
+    @property
+    def counted(self) -> BinomialCount:
+        """The count that a share was computed from.
+
+        Raises:
+            ValueError: the figure is no share of `count`.
+        """
+        return BinomialCount.of_share(self.value, self.count or 0)
 
 
 SettingsType = TypeVar("SettingsType", bound=BaseModel)

@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fairveil.base.errors import FairveilError
-from fairveil.base.rates import Rate, rank_accuracy
+from fairveil.base.estimate import Estimate
+from fairveil.base.rates import rank_accuracy
 from fairveil.data.face_crops import FaceCrops
 from fairveil.faces.backbones import build_backbone
 from fairveil.faces.heads import HeadKind, MarginHead, focal_losses
@@ -99,7 +100,7 @@ def embed_all(recognizer: Recognizer, crops: FaceCrops) -> Tensor:
     return torch.cat([recognizer.embed_crops(part.to(recognizer.device).float() / 255).cpu() for part in parts])
 
 
-def rank1(recognizer: Recognizer, crops: FaceCrops) -> Rate:
+def rank1(recognizer: Recognizer, crops: FaceCrops) -> Estimate:
     """Rank-1 accuracy by leave-one-out (section 5.3): how often the nearest of all other crops is of the same person.
 
     Crops of a person without another are looked for by nobody, but are among those that can be found instead.

@@ -8,17 +8,10 @@ import polars as pl
 import torch
 from torch import Tensor
 
+from fairveil.base.differences import ratio
 from fairveil.base.errors import FairveilError, clipped, did_you_mean
-from fairveil.base.rates import (
-    MissRate,
-    Rate,
-    Ratio,
-    comparable_rates,
-    match_curve,
-    miss_rate,
-    miss_rates,
-    ratio,
-)
+from fairveil.base.estimate import Estimate
+from fairveil.base.rates import MissRate, comparable_rates, match_curve, miss_rate, miss_rates
 from fairveil.data.labels import padding_told, tidy_labels
 from fairveil.faces.identification import TIE, Neighbours, Outcome, identify, nearest, nearest_labels
 from fairveil.faces.vectors import Embeddings
@@ -169,7 +162,7 @@ class Search:
                 raise FairveilError(f"No identities are known of the {side}, so nobody could tell right from wrong.")
         return identify(*self._asked, exclude=self._asked_rows)[0]
 
-    def accuracy(self, ranks: Sequence[int], *, group: str | None = None) -> dict[str | None, dict[int, Rate]]:
+    def accuracy(self, ranks: Sequence[int], *, group: str | None = None) -> dict[str | None, dict[int, Estimate]]:
         """Rank-k accuracy for every k: of all probes (None), and of each value of a group column of theirs.
 
         Probes whose identity is not in the gallery are left out, and so are groups without any other, or all of it.
@@ -184,7 +177,7 @@ class Search:
             if bool((rank[part] > 0).any())
         }
 
-    def comparable_errors(self, k: int, group: str) -> dict[str, Rate]:
+    def comparable_errors(self, k: int, group: str) -> dict[str, Estimate]:
         """Of each value of a group column, how many probes lack their person among the k nearest; in rising order.
 
         The intervals hold for all comparisons of groups at once, see `comparable_rates`.
@@ -202,7 +195,7 @@ class Search:
         rates = comparable_rates(counts)
         return dict(sorted(rates.items(), key=lambda one: one[1].value))
 
-    def error_ratio(self, k: int, group: str) -> tuple[str, str, Ratio] | None:
+    def error_ratio(self, k: int, group: str) -> tuple[str, str, Estimate] | None:
         """How many times as often the group with most errors at rank k errs as the one with fewest.
 
         Returns:

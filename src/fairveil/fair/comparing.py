@@ -8,24 +8,19 @@ from typing import Literal
 
 import numpy as np
 import polars as pl
-from scipy import stats
 
-from fairveil.base.comparisons import CONFIDENCE, family_confidence, groups_confidence, pairs_confidence
+from fairveil.base.comparisons import CONFIDENCE, family_confidence, groups_confidence
+from fairveil.base.differences import LEAST_RUNS, difference, mean_of_runs
 from fairveil.base.errors import FairveilError
+from fairveil.base.estimate import RESOLUTION, Estimate
 from fairveil.fair.experiments import SILENT, Experiment, Told, measure_once
 from fairveil.fair.interventions import AnyIntervention, Task, baseline_of
-from fairveil.fair.scores import MEAN
+from fairveil.fair.scores import MEAN, figure_of
 
 SPLITS = ("train", "validation", "test")
 """On which a model is judged: what it was trained on, what was held out of that, and people it knows nothing of."""
 
-LEAST_SEEDS = 3
-"""Of fewer runs no interval is given."""
-
-RESOLUTION = 1e-9
-"""What figures differ by through rounding alone."""
-
-_DIGITS = 9  # likewise
+_DIGITS = 9  # to which means of groups are compared
 
 Outcome = Literal[
     "carried over",
@@ -42,52 +37,6 @@ LevelledDown = Literal["yes", "perhaps", "no", "too few"]
 
 Movement = Literal["closer", "apart", ""]
 """What became of a spread of groups, as far as it can be told."""
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """The mean over runs that differ in their seed, and its 95 % interval.
-
-    Attributes:
-        value: the mean.
-        low: lower end, by Student's t over the runs; None with fewer than `LEAST_SEEDS`.
-        high: upper end.
-        runs: how many.
-    """
-
-    value: float
-    low: float | None
-    high: float | None
-    runs: int
-
-    def __neg__(self) -> "Estimate":
-        """The same of minus the figure."""
-        low, high = (None if end is None else 0.0 - end for end in (self.high, self.low))  # not -0.0
-        return Estimate(0.0 - self.value, low, high, self.runs)
-
-    @property
-    def told(self) -> bool:
-        """Whether the interval is on one side of zero. Runs that all gave the same have none to speak of."""
-        if self.low is None or self.high is None or self.high - self.low < RESOLUTION:
-            return False
-        return self.low > 0 or self.high < 0
-
-
-def estimate(values: Sequence[float], *, confidence: float = 0.95) -> Estimate:
-    """The mean of one figure a run, with Student's interval.
-
-    Args:
-        values: of each run.
-        confidence: of the interval; where many are looked at, that of `fairveil.base.comparisons.family_confidence`.
-
-    >>> estimate([1.0, 2.0, 3.0])
-    Estimate(value=2.0, low=-0.48..., high=4.48..., runs=3)
-    """
-    runs, mean = len(values), float(np.mean(values)) if len(values) else float("nan")
-    if runs < LEAST_SEEDS:
-        return Estimate(mean, None, None, runs)
-    half = float(stats.t.ppf((1 + confidence) / 2, runs - 1) * np.std(values, ddof=1) / np.sqrt(runs))
-    return Estimate(mean, mean - half, mean + half, runs)
 
 
 @dataclass(frozen=True, eq=False)
@@ -221,9 +170,8 @@ class Comparison:
         measure: str | None = None,
     ) -> Estimate:
         """How well models do for a group, or for everybody; see `by_seed`."""
-        return estimate(
-            [*self.by_seed(intervention, split, group, column=column, label=label, measure=measure).values()]
-        )
+        found = self.by_seed(intervention, split, group, column=column, label=label, measure=measure)
+        return mean_of_runs([*found.values()])
 
     def difference(
         self,
@@ -261,21 +209,21 @@ class Comparison:
         Its ends are the means of those of the runs. They are right where runs err alike, and wide where they do not.
         """
         key = (intervention, split, self.measures[split], self._overall, self.column if group else "", group)
-        found = [figures for figures in self._figures.get(key, {}).values() if None not in figures]
+        found = [(one.value, one.low, one.high) for one in self._figures.get(key, {}).values() if one.bounded]
         if not found:
             return None
-        value, low, high = np.mean(np.array(found, dtype=float), axis=0).tolist()
-        return Estimate(value, low, high, len(found))
+        value, low, high = np.mean(np.array(found), axis=0).tolist()
+        return Estimate(value, low, high, len(found), "runs", "mean of ends")
 
     def gap_over_people(self, intervention: str, split: str) -> Estimate | None:
         """The gap, with an interval that takes people for the sample.
 
-        The two groups are of different people, see `difference_over_people`. It holds for all pairs of groups at once.
+        The two groups are of different people, see `differences.difference`. It holds for all pairs of groups at once.
         """
         best, worst = (self.over_people(intervention, split, group) for group in self.ends)
         if best is None or worst is None:
             return None
-        return difference_over_people(best, worst, groups=len(self.groups))
+        return difference(best, worst, groups=len(self.groups))
 
     def change(
         self,
@@ -343,12 +291,12 @@ class Comparison:
         column, groups = column or self.column, groups or self.groups
         each = groups_confidence(len(groups), confidence=confidence)
         spread = self.widening(intervention, split, column, groups, confidence=each)
-        if not spread.told:
+        if not spread.excludes(0):
             return ""
         baseline = self.baselines[intervention]
         pair = self._ends_of(intervention if spread.value > 0 else baseline, split, column, groups)
         parting = self._parting(intervention, split, column, pair, each)
-        if not parting.told or (parting.value > 0) != (spread.value > 0):
+        if not parting.excludes(0) or (parting.value > 0) != (spread.value > 0):
             return ""
         return "apart" if spread.value > 0 else "closer"
 
@@ -359,12 +307,12 @@ class Comparison:
             self.narrowing(intervention, split),
             self._parting(intervention, split, self.column, ends, self.confidence),
         )
-        halves = [(one.high - one.low) / 2 for one in both if one.low is not None and one.high is not None]
+        halves = [(one.high - one.low) / 2 for one in both if one.bounded]
         return max(halves, default=None)
 
     def outcome(self, intervention: str) -> Outcome:
         """Whether the fairness that an intervention bought on what it was fitted to is there on the test too."""
-        if self.narrowing(intervention, self.fitted[intervention]).low is None:
+        if not self.narrowing(intervention, self.fitted[intervention]).bounded:
             return "too few"
         first, test = (self.movement(intervention, split) for split in (self.fitted[intervention], "test"))
         if test == "apart":
@@ -382,16 +330,16 @@ class Comparison:
         change of a group or of everybody. Losses are looked for in all groups, so their intervals hold for all at once;
         a gain need only show by itself to speak against levelling down.
         """
-        if self.narrowing(intervention, "test").low is None:
+        if not self.narrowing(intervention, "test").bounded:
             return "too few"
         alone = [self.change(intervention, "test", group) for group in self.groups]
-        gained = any(change.told and change.value > 0 for change in alone)
+        gained = any(change.excludes(0) and change.value > 0 for change in alone)
         if self.movement(intervention, "test") != "closer" or gained:
             return "no"
-        if any(change.told for change in self.group_changes(intervention, "test").values()):
+        if any(change.excludes(0) for change in self.group_changes(intervention, "test").values()):
             return "yes"
         everybody = self.change(intervention, "test")
-        return "no" if everybody.told and everybody.value > 0 else "perhaps"
+        return "no" if everybody.excludes(0) and everybody.value > 0 else "perhaps"
 
     def group_changes(self, intervention: str, split: str) -> dict[str, Estimate]:
         """What an intervention did to each group; the intervals hold for all groups at once, for two of them too."""
@@ -462,15 +410,15 @@ class Comparison:
             ),
             {},
         )
-        return {seed: value for seed, (value, _, _) in figures.items()}
+        return {seed: one.value for seed, one in figures.items()}
 
     @cached_property
-    def _figures(self) -> dict[tuple[str, ...], dict[int, tuple[float, float | None, float | None]]]:
+    def _figures(self) -> dict[tuple[str, ...], dict[int, Estimate]]:
         """The figure of each run with its interval, by intervention, split, measure, label, column and group."""
-        found: dict[tuple[str, ...], dict[int, tuple[float, float | None, float | None]]] = {}
+        found: dict[tuple[str, ...], dict[int, Estimate]] = {}
         keys = ("intervention", "split", "measure", "label", "column", "group")
-        for *key, seed, value, low, high in self.scores.select(*keys, "seed", "value", "low", "high").iter_rows():
-            found.setdefault(tuple(key), {})[seed] = value, low, high
+        for row in self.scores.iter_rows(named=True):
+            found.setdefault(tuple(row[key] for key in keys), {})[row["seed"]] = figure_of(row)
         return found
 
     @property
@@ -478,36 +426,10 @@ class Comparison:
         return MEAN if self.task == "findings" else ""
 
 
-def difference_over_people(one: Estimate, other: Estimate, *, groups: int) -> Estimate:
-    """By how much one of several groups is ahead of another, of intervals that take people for the sample.
-
-    The groups are of different people, so the distances of their intervals' ends add up in squares (MOVER; Zou and
-    Donner 2008). The intervals are of 95 %; where more than two groups are compared, distances are made longer, as a
-    normal distribution has it, so that the differences of all pairs hold at once.
-
-    Args:
-        one: with an interval of 95 %.
-        other: likewise.
-        groups: among how many the two were picked.
-    """
-    reach, usual = (stats.norm.ppf((1 + sure) / 2) for sure in (pairs_confidence(groups), CONFIDENCE))
-    gap, longer = one.value - other.value, reach / usual
-    low, high = (
-        gap - longer * float(np.hypot(one.value - _end(one.low), _end(other.high) - other.value)),
-        gap + longer * float(np.hypot(_end(one.high) - one.value, other.value - _end(other.low))),
-    )
-    return Estimate(gap, float(low), float(high), min(one.runs, other.runs))
-
-
-def _end(end: float | None) -> float:
-    """The end of an interval that is there."""
-    return float("nan") if end is None else end
-
-
 def _differences(mine: dict[int, float], theirs: dict[int, float], confidence: float = 0.95) -> Estimate:
     """Run by run."""
     values = [mine[seed] - theirs[seed] for seed in sorted(mine.keys() & theirs.keys())]
-    return estimate(values, confidence=confidence)
+    return mean_of_runs(values, confidence=confidence)
 
 
 def fitted_to(task: Task, intervention: AnyIntervention) -> str:
@@ -523,7 +445,7 @@ def compare(
     experiment: Experiment,
     interventions: Sequence[AnyIntervention],
     *,
-    seeds: int = LEAST_SEEDS,
+    seeds: int = LEAST_RUNS,
     folder: Path | None = None,
     on_run: Callable[[str, int], None] = lambda name, seed: None,
     told: Callable[[str, int], Told] = lambda name, seed: SILENT,

@@ -12,7 +12,8 @@ import polars as pl
 from fairlearn.metrics import MetricFrame
 
 from fairveil.base.comparisons import family_confidence
-from fairveil.fair.comparing import Comparison, Estimate
+from fairveil.base.estimate import Estimate
+from fairveil.fair.comparing import Comparison
 from fairveil.fair.scores import BOTH
 
 Effect = Literal["gained", "paid", ""]
@@ -39,7 +40,7 @@ class Bystander:
     @property
     def effect(self) -> Effect:
         """Whether it gained or paid, as far as runs tell it from chance."""
-        if not self.change.told:
+        if not self.change.excludes(0):
             return ""
         return "gained" if self.change.value > 0 else "paid"
 
@@ -72,7 +73,7 @@ def bystanders(comparison: Comparison, *, split: str = "test") -> Iterator[Bysta
         for column, group in _untargeted(comparison, split):
             before = comparison.value(baseline, split, group, column=column)
             change = comparison.change(intervention, split, group, column=column, confidence=confidence)
-            if change.runs:
+            if change.n:
                 yield Bystander(intervention, column, group, before, change)
 
 
@@ -86,7 +87,7 @@ def drifts(comparison: Comparison, *, split: str = "test") -> Iterator[Drift]:
         for column in columns:
             groups = comparison.groups_of(column, split)
             change = comparison.widening(intervention, split, column, groups, confidence=confidence)
-            if change.runs:
+            if change.n:
                 moved = comparison.movement(intervention, split, column=column, groups=groups, confidence=confidence)
                 yield Drift(intervention, column, change, closer and moved == "apart")
 

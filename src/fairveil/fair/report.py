@@ -1,17 +1,20 @@
 """The generalisation card: did the fairness survive off the train set, what did it cost, and who else paid."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from fairveil.base.comparisons import family_confidence
-from fairveil.fair.comparing import LEAST_SEEDS, RESOLUTION, SPLITS, Comparison, Estimate, difference_over_people
+from fairveil.base.differences import LEAST_RUNS, difference
+from fairveil.base.estimate import RESOLUTION, Estimate, recorded
+from fairveil.fair.comparing import SPLITS, Comparison
 from fairveil.fair.experiments import Experiment
 from fairveil.fair.gerrymandering import bystanders, drifts
 from fairveil.fair.interventions import Task
-from fairveil.fair.scores import LEAST_PEOPLE, MEAN, POSITIVES
+from fairveil.fair.scores import LEAST_PEOPLE, MEAN, POSITIVES, figure_of
 from fairveil.report.sections import Section, write_sections
 from fairveil.report.tables import Cell, Table, Unit
 
@@ -130,7 +133,7 @@ def reading(comparison: Comparison, intervention: str) -> str:
     figures += "".join(f" {sentence}" for sentence in _turned(comparison, intervention))
     cost = comparison.change(intervention, "test")
     paid = ""
-    if cost.told:
+    if cost.excludes(0):
         paid = f" On the test everybody together {'gained' if cost.value > 0 else 'lost'} {_told(cost, comparison)}."
     down = {
         "yes": " It levelled down.",
@@ -159,7 +162,7 @@ def _turned(comparison: Comparison, intervention: str) -> Iterator[str]:
         if after != before and leads[1] == "told":
             yield f"With {intervention}, {after[0]} is ahead on {where}, by the means, and {after[1]} behind."
     gap = comparison.gap_over_people(baseline, "test")
-    if gap is not None and not gap.told:
+    if gap is not None and not gap.excludes(0):
         yield f"Over people, the gap of the baseline on the test ({_signed(gap, comparison)}) cannot be told from none."
 
 
@@ -168,7 +171,7 @@ def _lead(comparison: Comparison, name: str, split: str, ends: tuple[str, str]) 
     lead = comparison.difference(name, split, *ends, confidence=family_confidence(_LEADS))
     if lead.value <= RESOLUTION:
         return ""
-    return "told" if lead.told else "by chance"
+    return "told" if lead.excludes(0) else "by chance"
 
 
 def _verdict(comparison: Comparison, intervention: str) -> str:
@@ -185,7 +188,7 @@ def _verdict(comparison: Comparison, intervention: str) -> str:
         "no narrowing": f"Groups cannot be told to have come closer, neither on {where} nor on the test.",
         "moved apart where fitted": f"Groups moved apart on {where}, which it is fitted to; on the test the change "
         "cannot be told from none.",
-        "too few": f"With fewer than {LEAST_SEEDS} runs nothing can be told.",
+        "too few": f"With fewer than {LEAST_RUNS} runs nothing can be told.",
     }
     outcome = comparison.outcome(intervention)
     unseen = outcome in ("not seen on the test", "no narrowing", "moved apart where fitted")
@@ -197,7 +200,7 @@ def _could_have_been_told(comparison: Comparison, intervention: str) -> str:
     least = comparison.least_told(intervention, "test")
     if least is None:
         return ""
-    least_of = _mean(Estimate(least, None, None, 0), comparison)
+    least_of = _mean(Estimate(least), comparison)
     return f" As these runs spread, a change of more than {least_of} there would have been told."
 
 
@@ -206,12 +209,12 @@ def gap_table(comparison: Comparison) -> Table:
     best, worst = comparison.ends
     rows = []
     for name in comparison.baselines:
-        cells = [_cell(comparison.gap(name, split)) for split in SPLITS]
+        cells = [Cell(comparison.gap(name, split)) for split in SPLITS]
         changes = [
-            Cell(text="") if name == comparison.baselines[name] else _cell(comparison.gap_change(name, split))
+            Cell(text="") if name == comparison.baselines[name] else Cell(comparison.gap_change(name, split))
             for split in SPLITS
         ]
-        closer = [Cell(text="") if name == comparison.baselines[name] else _cell(comparison.narrowing(name, split))
+        closer = [Cell(text="") if name == comparison.baselines[name] else Cell(comparison.narrowing(name, split))
                   for split in SPLITS]  # fmt: skip
         rows.append((name, (*cells, *changes, *closer)))
     return Table(
@@ -234,7 +237,7 @@ def gap_table(comparison: Comparison) -> Table:
 def value_table(comparison: Comparison, split: str) -> Table:
     """How well models do for each group, on one split."""
     rows = [
-        (name, tuple(_cell(comparison.value(name, split, group)) for group in ("", *comparison.groups)))
+        (name, tuple(Cell(comparison.value(name, split, group)) for group in ("", *comparison.groups)))
         for name in comparison.baselines
     ]
     return Table(
@@ -253,8 +256,7 @@ def people_tables(comparison: Comparison) -> Iterator[Table]:
     rows = []
     for name in comparison.baselines:
         found = [comparison.over_people(name, "test", group) for group in ("", *comparison.groups)]
-        cells = [Cell() if one is None else _cell(one) for one in (*found, comparison.gap_over_people(name, "test"))]
-        rows.append((name, tuple(cells)))
+        rows.append((name, tuple(map(Cell, (*found, comparison.gap_over_people(name, "test"))))))
     if any(cell.measured for _, cells in rows for cell in cells):
         yield Table(
             title=f"{comparison.measures['test']} on test, with intervals over people",
@@ -316,8 +318,7 @@ def change_table(comparison: Comparison) -> Table:
     """What each intervention did to each group on the test, and whether it levelled down."""
     rows = []
     for name in comparison.interventions:
-        changes = (comparison.change(name, "test"), *comparison.group_changes(name, "test").values())
-        cells = [_cell(change) for change in changes]
+        cells = map(Cell, (comparison.change(name, "test"), *comparison.group_changes(name, "test").values()))
         rows.append((name, (*cells, Cell(text=comparison.levelled_down(name)), Cell(text=comparison.outcome(name)))))
     return Table(
         title="What it cost: changes from the baseline on the test",
@@ -341,8 +342,8 @@ def gerrymandering_table(comparison: Comparison, *, split: str = "test") -> Tabl
         row = []
         for column, group in columns:
             one = cells.get((name, column, group))
-            row.append(Cell() if one is None else _cell(one.change, note=f"{one.effect}: told from chance" if one.effect
-                                                        else None))  # fmt: skip
+            note = f"{one.effect}: told from chance" if one is not None and one.effect else None
+            row.append(Cell() if one is None else Cell(one.change, note=note))
         rows.append((name, tuple(row)))
     spans: dict[str, int] = {}
     for column, _ in columns:
@@ -364,7 +365,7 @@ def single_table(experiment: Experiment, scores: pl.DataFrame) -> Table:
     groups, rows = _figures(experiment, scores), []
     names = list(dict.fromkeys(name for found in groups.values() for name in found if name))
     for split, found in groups.items():
-        cells = [Cell(*found[name]) if name in found else Cell(text="too few") for name in ("", *names)]
+        cells = [Cell(found[name]) if name in found else Cell(text="too few") for name in ("", *names)]
         rows.append((f"{split} ({experiment.measures[split]})", (*cells, _best_less_worst(found))))
     compared = max(len(found) - 1 for found in groups.values())
     there = getattr(experiment, "groups", None)  # experiments of other people's need not have them
@@ -381,38 +382,32 @@ def single_table(experiment: Experiment, scores: pl.DataFrame) -> Table:
     )
 
 
-def _best_less_worst(found: dict[str, tuple[float, float | None, float | None]]) -> Cell:
+def _best_less_worst(found: dict[str, Estimate]) -> Cell:
     """How far the best-off of some groups is ahead of the worst-off one, over people where they have intervals."""
-    groups = {name: Estimate(*figures, runs=1) for name, figures in found.items() if name}
+    groups = {name: one for name, one in found.items() if name}
     if len(groups) < 2:
         return Cell(text="too few")
     best, *_, worst = sorted(sorted(groups), key=lambda name: -groups[name].value)
     note = f"{best} less {worst}" if groups[best].value > groups[worst].value else None
-    if any(end is None for name in (best, worst) for end in (groups[name].low, groups[name].high)):
-        return Cell(groups[best].value - groups[worst].value, note=note)
-    gap = difference_over_people(groups[best], groups[worst], groups=len(groups))
-    return Cell(gap.value, gap.low, gap.high, note=note)
+    return Cell(difference(groups[best], groups[worst], groups=len(groups)), note=note)
 
 
 def single_record(experiment: Experiment, scores: pl.DataFrame) -> dict[str, Any]:
     """The same for other programs, and all scores."""
     groups = {
-        split: {name or "everybody": {"value": value, "low": low, "high": high}
-                for name, (value, low, high) in found.items()}
+        split: {name or "everybody": recorded(replace(one, n=None, count=None)) for name, one in found.items()}
         for split, found in _figures(experiment, scores).items()
-    }  # fmt: skip
+    }
     return {"column": experiment.column, "measures": experiment.measures, "groups": groups, "scores": scores.to_dicts()}
 
 
-def _figures(
-    experiment: Experiment, scores: pl.DataFrame
-) -> dict[str, dict[str, tuple[float, float | None, float | None]]]:
+def _figures(experiment: Experiment, scores: pl.DataFrame) -> dict[str, dict[str, Estimate]]:
     """By split and group, "" for everybody: the figure with its interval."""
     label = MEAN if experiment.task == "findings" else ""
     wanted = scores.filter((pl.col("label") == label) & pl.col("column").is_in(["", experiment.column]))
     return {
         split: {
-            row["group"]: (row["value"], row["low"], row["high"])
+            row["group"]: figure_of(row)
             for row in wanted.filter((pl.col("split") == split) & (pl.col("measure") == measure)).to_dicts()
         }
         for split, measure in experiment.measures.items()
@@ -421,12 +416,6 @@ def _figures(
 
 def card_record(comparison: Comparison) -> dict[str, Any]:
     """All of it for other programs."""
-
-    def told(one: Estimate | None) -> dict[str, float | int | None] | None:
-        if one is None:
-            return None
-        return {"value": one.value, "low": one.low, "high": one.high, "runs": one.runs}
-
     return {
         "task": comparison.task,
         "column": comparison.column,
@@ -436,19 +425,19 @@ def card_record(comparison: Comparison) -> dict[str, Any]:
         "groups left out": {group: list(splits) for group, splits in comparison.left_out_groups.items()},
         "findings": list(comparison.findings),
         "findings left out": list(comparison.left_out),
-        "interventions": [
+        "interventions": recorded([
             {
                 "name": name,
                 "baseline": comparison.baselines[name],
                 "splits": {
                     split: {
-                        "everybody": told(comparison.value(name, split)),
-                        "groups": {group: told(comparison.value(name, split, group)) for group in comparison.groups},
-                        "gap": told(comparison.gap(name, split)),
-                        "gap over people": told(comparison.gap_over_people(name, split)),
+                        "everybody": comparison.value(name, split),
+                        "groups": {group: comparison.value(name, split, group) for group in comparison.groups},
+                        "gap": comparison.gap(name, split),
+                        "gap over people": comparison.gap_over_people(name, split),
                         "best and worst": list(comparison.ends_on(name, split)),
-                        "gap change": told(comparison.gap_change(name, split)),
-                        "narrowing": told(comparison.narrowing(name, split)),
+                        "gap change": comparison.gap_change(name, split),
+                        "narrowing": comparison.narrowing(name, split),
                     }
                     for split in SPLITS
                 },
@@ -457,12 +446,8 @@ def card_record(comparison: Comparison) -> dict[str, Any]:
                 "reading": reading(comparison, name),
             }
             for name in comparison.interventions
-        ],
-        "bystanders": [
-            {"intervention": one.intervention, "column": one.column, "group": one.group, "before": told(one.before),
-             "change": told(one.change), "effect": one.effect}
-            for one in bystanders(comparison)
-        ],
+        ], n="runs"),
+        "bystanders": [recorded(one, n="runs") | {"effect": one.effect} for one in bystanders(comparison)],
         "scores": comparison.scores.to_dicts(),
     }  # fmt: skip
 
@@ -482,13 +467,13 @@ def _unit(comparison: Comparison) -> Unit:
 def runs_caption(comparison: Comparison) -> str:
     """How many runs figures are of, and what their intervals are."""
     runs = comparison.scores["seed"].n_unique()
-    return f"Means of {runs} runs, in brackets 95 % intervals over runs." if runs >= LEAST_SEEDS else "Means of runs."
+    return f"Means of {runs} runs, in brackets 95 % intervals over runs." if runs >= LEAST_RUNS else "Means of runs."
 
 
 def _all_at_once(comparison: Comparison) -> str:
     """What intervals of groups and differences between groups hold for."""
     groups, confidence = len(comparison.groups), comparison.confidence
-    if groups <= 2 or comparison.scores["seed"].n_unique() < LEAST_SEEDS:
+    if groups <= 2 or comparison.scores["seed"].n_unique() < LEAST_RUNS:
         return ""
     return (
         f" Those of differences between groups are wider, {100 * confidence:.4g} % each, so that those of all pairs of "
@@ -498,7 +483,7 @@ def _all_at_once(comparison: Comparison) -> str:
 
 def _changes_at_once(comparison: Comparison) -> str:
     """What intervals of changes of groups hold for."""
-    if comparison.scores["seed"].n_unique() < LEAST_SEEDS:
+    if comparison.scores["seed"].n_unique() < LEAST_RUNS:
         return ""
     each = f"{100 * comparison.change_confidence:.4g} % each"
     return f" Those of changes of groups are wider, {each}, so that those of all {len(comparison.groups)} hold at once."
@@ -521,24 +506,19 @@ def _averaged(comparison: Comparison) -> str:
     )
 
 
-def _cell(one: Estimate, *, note: str | None = None) -> Cell:
-    return Cell(one.value, one.low, one.high, note=note)
-
-
 def _mean(one: Estimate, comparison: Comparison) -> str:
     return f"{one.value:.3f}" if comparison.task == "findings" else f"{100 * one.value:.1f} points"
 
 
 def _signed(one: Estimate, comparison: Comparison) -> str:
     """A figure of any sign with its interval."""
-    low, high = (float("nan") if end is None else end for end in (one.low, one.high))
     if comparison.task == "findings":
-        return f"{one.value:.3f} [{low:.3f} to {high:.3f}]"
-    return f"{100 * one.value:.1f} points [{100 * low:.1f} to {100 * high:.1f}]"
+        return f"{one.value:.3f} [{one.low:.3f} to {one.high:.3f}]"
+    return f"{100 * one.value:.1f} points [{100 * one.low:.1f} to {100 * one.high:.1f}]"
 
 
 def _told(one: Estimate, comparison: Comparison) -> str:
-    low, high = sorted((abs(one.low or 0), abs(one.high or 0)))
+    low, high = sorted((abs(one.low), abs(one.high)))
     if comparison.task == "findings":
         return f"{abs(one.value):.3f} [{low:.3f}–{high:.3f}]"
     return f"{100 * abs(one.value):.1f} points [{100 * low:.1f}–{100 * high:.1f}]"

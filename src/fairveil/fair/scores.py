@@ -1,8 +1,10 @@
 """How well a model does for each group and each intersection of groups, with intervals over people."""
 
+import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -10,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fairveil.base.estimate import Estimate
 from fairveil.base.rates import rate
 
 LEAST_PEOPLE = 5
@@ -114,11 +117,7 @@ def share_scores(
     """
     rows = []
     for one in subsets(columns, people):
-        found = rate(right[one.rows], people[one.rows])
-        rows.append(
-            (split, measure, "", one.column, one.group, found.value, found.low, found.high, found.probes,
-             found.identities)
-        )  # fmt: skip
+        rows.append(_row(split, measure, "", one.column, one.group, rate(right[one.rows], people[one.rows])))
     return pl.DataFrame(rows, schema=SCORES, orient="row")
 
 
@@ -126,8 +125,19 @@ def single_score(
     split: str, measure: str, value: float, count: int, *, label: str = "", column: str = "", group: str = ""
 ) -> pl.DataFrame:
     """A figure without an interval as a row of `SCORES`; it is of as many people as of samples."""
-    row = (split, measure, label, column, group, value, None, None, count, count)
+    row = _row(split, measure, label, column, group, Estimate(value, n=count, count=count))
     return pl.DataFrame([row], schema=SCORES, orient="row")
+
+
+def figure_of(row: Mapping[str, Any]) -> Estimate:
+    """The figure of a row of `SCORES`, with its interval."""
+    low, high = -math.inf if row["low"] is None else row["low"], math.inf if row["high"] is None else row["high"]
+    return Estimate(row["value"], low, high, row["people"], "people", count=row["count"])
+
+
+def _row(split: str, measure: str, label: str, column: str, group: str, figure: Estimate) -> tuple[object, ...]:
+    """A row of `SCORES`."""
+    return split, measure, label, column, group, figure.value, *figure.ends, figure.count, figure.n
 
 
 def auc_scores(
@@ -243,8 +253,8 @@ def positive_scores(
         for label, mine in zip(labels, targets[one.rows].T, strict=True):
             known = ~mine.isnan()
             people = len(torch.unique(patients[one.rows][known]))
-            present = float((mine == 1).sum())
-            rows.append((split, POSITIVES, label, one.column, one.group, present, None, None, int(known.sum()), people))
+            present = Estimate(float((mine == 1).sum()), n=people, count=int(known.sum()))
+            rows.append(_row(split, POSITIVES, label, one.column, one.group, present))
     return pl.DataFrame(rows, schema=SCORES, orient="row")
 
 
@@ -295,8 +305,8 @@ def _drawn_weights(patients: Tensor, resamples: int, seed: int) -> NDArray[np.fl
 def _auc_row(
     split: str, label: str, subset: Subset, drawn: NDArray[np.float64], patients: Tensor
 ) -> tuple[object, ...]:
-    low, high = np.nanquantile(drawn[1:], [0.025, 0.975]).tolist() if len(drawn) > 1 else (None, None)
-    return (
-        split, "AUC", label, subset.column, subset.group, float(drawn[0]), low, high, len(patients),
-        len(torch.unique(patients)),
-    )  # fmt: skip
+    area = Estimate(float(drawn[0]), n=len(torch.unique(patients)), unit="people", count=len(patients))
+    if len(drawn) > 1:
+        low, high = np.nanquantile(drawn[1:], [0.025, 0.975]).tolist()
+        area = replace(area, low=low, high=high, method="bootstrap")
+    return _row(split, "AUC", label, subset.column, subset.group, area)

@@ -17,6 +17,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullLocator, PercentFormatter
 
+from fairveil.base.estimate import Estimate
+
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000")  # Okabe and Ito, 2008
 _MARKERS, _DASHES = ("o", "s", "^", "D", "v", "P", "X"), ("-", "--", "-.", ":")
 _STYLE: dict[Any, Any] = {
@@ -44,18 +46,27 @@ class Series:
     Attributes:
         name: in the legend.
         x: where the points are.
-        y: their values.
-        low: lower ends of the intervals of `y`; None if there are no intervals.
-        high: upper ends.
+        y: their values, with intervals where there are any.
         labels: what to write at the points; none by default.
     """
 
     name: str
     x: Sequence[float]
-    y: Sequence[float]
-    low: Sequence[float] | None = None
-    high: Sequence[float] | None = None
+    y: Sequence[Estimate]
     labels: Sequence[str] = ()
+
+    @property
+    def values(self) -> list[float]:
+        """The values of y."""
+        return [one.value for one in self.y]
+
+    @property
+    def ends(self) -> tuple[list[float], list[float]] | None:
+        """Lower and upper ends of the intervals, the value where a point has none; None if no point has one."""
+        if not any(one.bounded for one in self.y):
+            return None
+        both = [(one.low, one.high) if one.bounded else (one.value, one.value) for one in self.y]
+        return [low for low, _ in both], [high for _, high in both]
 
 
 def heat_map(
@@ -118,9 +129,9 @@ def lines(
     with _drawing(6.4, 3.8) as (axes, svg):
         for one, colour, marker, dash in zip(series, cycle(_COLOURS), cycle(_MARKERS), cycle(_DASHES), strict=False):
             mark = marker if len(one.x) <= 20 else None  # a long curve would be hidden by its own marks
-            axes.plot(one.x, one.y, dash, color=colour, marker=mark, markersize=5, label=one.name)
-            if one.low is not None and one.high is not None:
-                axes.fill_between(one.x, one.low, one.high, color=colour, alpha=0.15, linewidth=0)
+            axes.plot(one.x, one.values, dash, color=colour, marker=mark, markersize=5, label=one.name)
+            if one.ends is not None:
+                axes.fill_between(one.x, *one.ends, color=colour, alpha=0.15, linewidth=0)
         _finish(axes, series, x_name, y_name, shares=shares, whole=whole)
         if logarithmic:
             _count_by_powers(axes, [x for one in series for x in one.x])
@@ -141,10 +152,10 @@ def frontier(series: Sequence[Series], *, x_name: str, y_name: str, shares: bool
     """
     with _drawing(6.4, 4.4) as (axes, svg):
         for one, colour, marker in zip(series, cycle(_COLOURS), cycle(_MARKERS), strict=False):
-            axes.plot(one.x, one.y, "-", color=colour, marker=marker, markersize=6, linewidth=1.2, label=one.name)
-            if one.low is not None and one.high is not None:
-                axes.vlines(one.x, one.low, one.high, color=colour, alpha=0.45, linewidth=1.2)
-            for x, y, label in zip(one.x, one.y, one.labels, strict=False):
+            axes.plot(one.x, one.values, "-", color=colour, marker=marker, markersize=6, linewidth=1.2, label=one.name)
+            if one.ends is not None:
+                axes.vlines(one.x, *one.ends, color=colour, alpha=0.45, linewidth=1.2)
+            for x, y, label in zip(one.x, one.values, one.labels, strict=False):
                 axes.annotate(label, (x, y), xytext=(6, 4), textcoords="offset points", fontsize=8, color=colour)
         axes.margins(x=0.1)
         _finish(axes, series, x_name, y_name, shares=shares)

@@ -7,6 +7,7 @@ import re
 import textwrap
 from collections.abc import Iterable, Sequence
 from functools import cache
+from math import isfinite
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -19,7 +20,7 @@ from rich.text import Text
 
 from fairveil.base.errors import FairveilError, shown
 from fairveil.base.files import atomic_path, replaceable
-from fairveil.report.tables import Cell, Table, Unit, estimate, figure, interval
+from fairveil.report.tables import Cell, Table, Unit, figure, interval_shown, value_shown
 from fairveil.version import __version__
 
 _RAISED = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
@@ -52,9 +53,16 @@ def to_csv(tables: Iterable[Table]) -> str:
     for table in tables:
         for row, cells in table.rows:
             for (group, column), cell, unit in zip(table.headings, cells, table.units, strict=True):
-                numbers = (cell.value if cell.measured else None, cell.low, cell.high)
-                writer.writerow((table.title, row, group, column, *numbers, unit, cell.text, cell.note))
+                writer.writerow((table.title, row, group, column, *_numbers(cell), unit, cell.text, cell.note))
     return stream.getvalue()
+
+
+def _numbers(cell: Cell) -> tuple[float | None, float | None, float | None]:
+    """A cell's figure and the ends of its interval, where there are such; "inf" where the upper one is not bounded."""
+    one = cell.estimate
+    if one is None or not one.measured:
+        return None, None, None
+    return (one.value, one.low, one.high) if isfinite(one.low) else (one.value, None, None)
 
 
 def to_html(table: Table) -> str:
@@ -96,8 +104,8 @@ def _html_rows(table: Table) -> list[tuple[str, list[dict[str, object]]]]:
             name,
             [
                 {
-                    "estimate": estimate(cell, unit),
-                    "interval": interval(cell, unit),
+                    "estimate": value_shown(cell, unit),
+                    "interval": interval_shown(cell, unit),
                     "mark": table.footnotes[cell.note] if cell.note else None,
                     "note": cell.note,
                     "background": _background(table, heat),
@@ -123,7 +131,7 @@ def _heats(table: Table) -> list[list[float | None]]:
 
 
 def _heats_of_column(cells: Sequence[Cell], unit: Unit) -> list[float | None]:
-    values = [cell.value if cell.measured else None for cell in cells]
+    values = [cell.value for cell in cells]
     known = [value for value in values if value is not None]
     low, high = (0.0, 1.0) if unit == "%" or not known else (min(known), max(known))
     span = (high - low) or 1.0

@@ -121,7 +121,7 @@ def _leaves(settings: Mapping[str, Any], above: str = "") -> Iterator[tuple[str,
 def _duration(seconds: float) -> str:
     """A time as people say it: "2.50 s", "3 min 20 s", "1 h 05 min"."""
     if seconds < 60:
-        return figure(Cell(seconds), "s")
+        return figure(Cell.of(seconds), "s")
     if seconds < 3599.5:
         minutes, rest = divmod(round(seconds), 60)
         return f"{minutes} min {rest:02} s"

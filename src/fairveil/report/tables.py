@@ -2,9 +2,11 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import isnan
+from math import inf, isfinite
 from types import MappingProxyType
 from typing import Literal, Protocol
+
+from fairveil.base.estimate import Estimate
 
 Unit = Literal["%", "s", "cosine", "LPIPS", "dB", "ratio", "count", "AUC", "°", "ΔE"]
 """What the values of a table are. Shares are kept in [0, 1] and shown in per cent."""
@@ -18,23 +20,29 @@ class Cell:
     """One figure of a table.
 
     Attributes:
-        value: the figure; None if there is none.
-        low: lower end of its interval.
-        high: upper end.
+        estimate: the figure with its interval; None if there is none.
         text: shown instead of the figure, such as why there is none.
         note: shown below the table, with a mark at the figure.
     """
 
-    value: float | None = None
-    low: float | None = None
-    high: float | None = None
+    estimate: Estimate | None = None
     text: str | None = None
     note: str | None = None
+
+    @classmethod
+    def of(cls, value: float | None, *, note: str | None = None) -> "Cell":
+        """A figure without an interval; None for none."""
+        return cls(None if value is None else Estimate(value), note=note)
 
     @property
     def measured(self) -> bool:
         """Whether there is a figure."""
-        return self.value is not None and not isnan(self.value)
+        return self.estimate is not None and self.estimate.measured
+
+    @property
+    def value(self) -> float | None:
+        """The figure; None if there is none."""
+        return self.estimate.value if self.estimate is not None and self.measured else None
 
 
 @dataclass(frozen=True)
@@ -100,28 +108,33 @@ class Table:
 def figure(cell: Cell, unit: Unit) -> str:
     """A cell as a reader sees it.
 
-    >>> figure(Cell(0.025, 0.003, 0.087), "%")
+    >>> figure(Cell(Estimate(0.025, 0.003, 0.087)), "%")
     '2.5 % [0.3–8.7]'
     """
-    return f"{estimate(cell, unit)} {interval(cell, unit)}".rstrip()
+    return f"{value_shown(cell, unit)} {interval_shown(cell, unit)}".rstrip()
 
 
-def estimate(cell: Cell, unit: Unit) -> str:
+def value_shown(cell: Cell, unit: Unit) -> str:
     """A cell's figure with its unit, or the text that stands for it."""
     if cell.text is not None:
         return cell.text
-    if cell.value is None or not cell.measured:
+    if cell.value is None:
         return "–"
     sign = unit if unit in ("%", "s", "dB", "°") else ""
-    return f"{_NUMBERS[unit](cell.value)} {sign}".rstrip()
+    return f"{_number(cell.value, unit)} {sign}".rstrip()
 
 
-def interval(cell: Cell, unit: Unit) -> str:
+def interval_shown(cell: Cell, unit: Unit) -> str:
     """A cell's interval in brackets; empty if it has none."""
-    if cell.text is not None or not cell.measured or cell.low is None or cell.high is None:
+    one = cell.estimate
+    if cell.text is not None or one is None or not one.measured or not isfinite(one.low):
         return ""
-    dash = " to " if unit == "cosine" or cell.low < 0 else "–"  # a dash before a sign would be misread
-    return f"[{_NUMBERS[unit](cell.low)}{dash}{_NUMBERS[unit](cell.high)}]"
+    dash = " to " if unit == "cosine" or one.low < 0 else "–"  # a dash before a sign would be misread
+    return f"[{_number(one.low, unit)}{dash}{_number(one.high, unit)}]"
+
+
+def _number(value: float, unit: Unit) -> str:
+    return "∞" if value == inf else _NUMBERS[unit](value)
 
 
 def _seconds(value: float) -> str:
@@ -136,7 +149,7 @@ _NUMBERS: Mapping[Unit, Callable[[float], str]] = {
     "cosine": lambda value: f"{value:+.2f}",
     "LPIPS": lambda value: f"{value:.3f}",
     "dB": lambda value: f"{value:.1f}",
-    "ratio": lambda value: "∞" if value == float("inf") else f"{value:.2f}",
+    "ratio": lambda value: f"{value:.2f}",
     "count": lambda value: f"{value:,.0f}",
     "AUC": lambda value: f"{value:.3f}",
     "°": lambda value: f"{value:.1f}",
@@ -152,16 +165,8 @@ class Measured(Protocol):
         """What it is of, such as {"defender": "dlib-resnet", "metric": "rank-1"}."""
 
     @property
-    def value(self) -> float:
-        """The figure."""
-
-    @property
-    def low(self) -> float | None:
-        """Lower end of its interval."""
-
-    @property
-    def high(self) -> float | None:
-        """Upper end of its interval."""
+    def estimate(self) -> Estimate:
+        """The figure with its interval."""
 
 
 def pivot(
@@ -203,7 +208,7 @@ def pivot(
         place = one.labels[row], one.labels[column]
         if place in cells:
             raise ValueError(f"{title!r} has two measurements for row {place[0]!r}, column {place[1]!r}: {one.labels}.")
-        cells[place] = Cell(one.value, one.low, one.high)
+        cells[place] = Cell(one.estimate)
     rows = list(dict.fromkeys(name for name, _ in cells)) if rows is None else rows
     columns = list(dict.fromkeys(name for _, name in cells)) if columns is None else columns
     return Table(

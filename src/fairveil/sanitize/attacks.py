@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import nn
 
 from fairveil.base.errors import FairveilError
+from fairveil.base.estimate import BinomialCount
 from fairveil.base.sharing import make_files
 from fairveil.data.images import LabelledImages
 from fairveil.sanitize.backdoor import Backdoor, backdoor_success, poison
@@ -22,7 +23,6 @@ from fairveil.sanitize.matching import ParameterGradient
 from fairveil.sanitize.noised_gradients import ClipAndNoise
 from fairveil.sanitize.plan import PoisonPlan, plan_attack
 from fairveil.sanitize.poison_bundle import PoisonBundle
-from fairveil.sanitize.poisoning import Hits
 from fairveil.training.checkpoints import described, weights_fingerprint
 
 
@@ -57,7 +57,7 @@ class Aim(Protocol):
     def poisoned(self, attacker: Attacker, seed: int) -> LabelledImages:
         """The training images with the poison in them."""
 
-    def hits(self, network: nn.Module) -> Hits:
+    def hits(self, network: nn.Module) -> BinomialCount:
         """Of the pictures the attacker cares about, how many a network gives the class he wants."""
 
 
@@ -141,7 +141,7 @@ class _PatchedClass:
         generator = torch.Generator().manual_seed(seed)
         return poison(attacker.data, self.backdoor, target_class=self.target, generator=generator).data
 
-    def hits(self, network: nn.Module) -> Hits:
+    def hits(self, network: nn.Module) -> BinomialCount:
         trigger = self.backdoor.trigger
         return backdoor_success(network, self.test, trigger, target_class=self.target, base_class=self.base).base
 
@@ -252,5 +252,5 @@ class _OnePicture:
         (file,) = make_files(attacker.folder, {f"poison-{about}.safetensors": make})
         return PoisonBundle.load(file).poison(data).data
 
-    def hits(self, network: nn.Module) -> Hits:
-        return Hits(int(self.plan.taken(network)), 1)
+    def hits(self, network: nn.Module) -> BinomialCount:
+        return BinomialCount(int(self.plan.taken(network)), 1)

@@ -9,8 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from fairveil.base.errors import FairveilError
+from fairveil.base.estimate import BinomialCount
 from fairveil.data.images import LabelledImages
-from fairveil.sanitize.poisoning import Hits, PoisonedImages, class_number, predicted_classes, rows_of, some_of
+from fairveil.sanitize.poisoning import PoisonedImages, class_number, predicted_classes, rows_of, some_of
 from fairveil.sanitize.triggers import Trigger
 
 
@@ -43,10 +44,10 @@ class BackdoorSuccess:
         others_unpatched: the same of every class but the target's.
     """
 
-    base: Hits
-    others: Hits
-    base_unpatched: Hits
-    others_unpatched: Hits
+    base: BinomialCount
+    others: BinomialCount
+    base_unpatched: BinomialCount
+    others_unpatched: BinomialCount
 
 
 def poison(
@@ -110,9 +111,9 @@ def backdoor_success(
     others = test.take((test.labels != target).nonzero().flatten())
     of_base = others.labels == base
 
-    def hits(images: Tensor) -> tuple[Hits, Hits]:
+    def hits(images: Tensor) -> tuple[BinomialCount, BinomialCount]:
         taken = predicted_classes(network, images) == target
-        return Hits(int(taken[of_base].sum()), int(of_base.sum())), Hits(int(taken.sum()), len(taken))
+        return BinomialCount(int(taken[of_base].sum()), int(of_base.sum())), BinomialCount(int(taken.sum()), len(taken))
 
     (base_patched, patched), (base_unpatched, unpatched) = hits(trigger.stamp(others.images)), hits(others.images)
     return BackdoorSuccess(base_patched, patched, base_unpatched, unpatched)

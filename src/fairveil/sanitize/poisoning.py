@@ -1,14 +1,11 @@
 """What every poisoning attack of chapter 4 shares: a poisoned copy of the data, and who was taken in by it."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from scipy import stats
 from torch import Tensor, nn
 
 from fairveil.base.errors import FairveilError, did_you_mean
-from fairveil.base.rates import Rate, rate, wilson
 from fairveil.data.images import LabelledImages
 
 
@@ -23,51 +20,6 @@ class PoisonedImages:
 
     data: LabelledImages
     rows: Tensor
-
-
-@dataclass(frozen=True)
-class Hits:
-    """How many of some pictures were given the class the attacker wants.
-
-    Attributes:
-        hits: that many were.
-        trials: of that many.
-
-    >>> Hits(3, 4).rate
-    0.75
-    """
-
-    hits: int
-    trials: int
-
-    @property
-    def rate(self) -> float:
-        """The share of hits, between 0 and 1; NaN of no picture."""
-        return self.hits / self.trials if self.trials else float("nan")
-
-
-def pooled(found: Sequence[Hits], *, confidence: float = 0.95) -> Rate:
-    """All trials together, with an interval that takes trials, not pictures, for the sample.
-
-    Where every trial is about one picture this is Wilson's interval.
-
-    Args:
-        found: of each trial.
-        confidence: of the interval.
-
-    >>> low_to_high = pooled([Hits(1, 1)] * 15 + [Hits(0, 1)] * 5)
-    >>> round(low_to_high.low, 2), round(low_to_high.high, 2)
-    (0.53, 0.89)
-    """
-    hits = torch.tensor([one.hits for one in found])
-    trials = torch.tensor([one.trials for one in found])
-    if bool((trials == 1).all()):
-        value = float(hits.double().mean())
-        ends = wilson(value, len(found), z=float(stats.norm.ppf((1 + confidence) / 2)))
-        return Rate(value, *ends, len(found), len(found))
-    of_trial = torch.arange(len(found)).repeat_interleave(trials)
-    place = torch.cat([torch.arange(int(count)) for count in trials])
-    return rate(place < hits[of_trial], of_trial, confidence=confidence)
 
 
 def class_number(data: LabelledImages, wanted: int | str) -> int:

@@ -14,19 +14,11 @@ from fairveil.base.errors import FairveilError
 from fairveil.data.images import LabelledImages
 from fairveil.sanitize.attacks import Attack, Attacker
 from fairveil.sanitize.defenses import DEFENSES, Defense, defense
+from fairveil.sanitize.judging import bounds_the_price, check_limits, fewest_trials, is_settled, judge
 from fairveil.sanitize.learners import FromScratch, Learner
 from fairveil.sanitize.plan import check_together
 from fairveil.sanitize.trials import Outcome, Scenario
-from fairveil.sanitize.verdict import (
-    LEAST_EFFECT,
-    MOST_LOST,
-    Verdict,
-    bounds_the_price,
-    check_limits,
-    fewest_trials,
-    is_settled,
-    judge,
-)
+from fairveil.sanitize.verdict import LEAST_EFFECT, MOST_LOST, Verdict
 from fairveil.training import Training
 
 _SAMPLE, _FEW = 1 / 20, 64  # of the data, and at least so many pictures, to see how long learning takes

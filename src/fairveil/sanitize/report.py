@@ -4,14 +4,12 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from fairveil.base.rates import Rate
 from fairveil.report.plots import Series, frontier
 from fairveil.report.study import Figure, StudySection, TrialRow
 from fairveil.report.tables import Cell, Table
 from fairveil.sanitize.learners import FromScratch, HeadOnly, Learner
-from fairveil.sanitize.recommendation import Conclusion
 from fairveil.sanitize.rehearsal import Rehearsal, Rehearsed
-from fairveil.sanitize.verdict import LEVEL, Verdict
+from fairveil.sanitize.verdict import LEVEL, Conclusion, Verdict
 
 
 def table_of(verdict: Verdict) -> Table:
@@ -21,11 +19,11 @@ def table_of(verdict: Verdict) -> Table:
         (
             one.name,
             (
-                _cell(one.success),
-                _cell(one.base_rate),
-                _cell(one.clean_accuracy),
-                _cell(one.price),
-                _cell(one.poisoned_accuracy),
+                Cell(one.success),
+                Cell(one.base_rate),
+                Cell(one.clean_accuracy),
+                Cell(one.price),
+                Cell(one.poisoned_accuracy),
                 _significance(one.p_value),
             ),
         )
@@ -60,7 +58,7 @@ def table_of(verdict: Verdict) -> Table:
 def frontier_of(verdict: Verdict) -> Figure:
     """The plot of figure 4.3, by the accuracy of networks trained on clean data: further right and lower is better."""
     series = [
-        Series(one.name, [one.accuracy.value], [one.success.value], [one.success.low], [one.success.high], [one.name])
+        Series(one.name, [one.accuracy.value], [one.success], [one.name])
         for one in (verdict.undefended, *verdict.standings)
     ]
     svg = frontier(series, x_name="clean accuracy", y_name="poison success")
@@ -146,10 +144,6 @@ def _learning(learner: Learner) -> str:
     if isinstance(learner, FromScratch):
         return f"from scratch, {learner.training!r}"
     return "a new head on frozen features" if isinstance(learner, HeadOnly) else type(learner).__name__
-
-
-def _cell(rate: Rate | None) -> Cell:
-    return Cell() if rate is None else Cell(rate.value, rate.low, rate.high)
 
 
 def _significance(p_value: float | None) -> Cell:

@@ -14,12 +14,13 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
 from fairveil.base.errors import FairveilError
+from fairveil.base.estimate import BinomialCount
 from fairveil.base.sharing import make_files
 from fairveil.data.images import LabelledImages
 from fairveil.sanitize.attacks import Attack, Attacker
 from fairveil.sanitize.defenses import Defense
 from fairveil.sanitize.learners import Learner
-from fairveil.sanitize.poisoning import Hits, predicted_classes
+from fairveil.sanitize.poisoning import predicted_classes
 from fairveil.training.checkpoints import described
 from fairveil.version import __version__, code_version
 
@@ -56,24 +57,24 @@ class Outcome(BaseModel):
     version: str = ""
 
     @property
-    def success(self) -> Hits:
+    def success(self) -> BinomialCount:
         """Of the attack."""
-        return Hits(self.hits, self.pictures)
+        return BinomialCount(self.hits, self.pictures)
 
     @property
-    def base_rate(self) -> Hits:
+    def base_rate(self) -> BinomialCount:
         """What looks like success without any poison."""
-        return Hits(self.clean_hits, self.pictures)
+        return BinomialCount(self.clean_hits, self.pictures)
 
     @property
-    def own_base_rate(self) -> Hits | None:
+    def own_base_rate(self) -> BinomialCount | None:
         """What looks like success without any poison under this very defense."""
-        return None if self.own_clean_hits is None else Hits(self.own_clean_hits, self.pictures)
+        return None if self.own_clean_hits is None else BinomialCount(self.own_clean_hits, self.pictures)
 
     @property
-    def accuracy(self) -> Hits:
+    def accuracy(self) -> BinomialCount:
         """On clean test images, of the network that was trained on poison: not what a defense costs."""
-        return Hits(self.right, self.tested)
+        return BinomialCount(self.right, self.tested)
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,13 +171,13 @@ class Scenario:
         own = aim.hits(self.clean_network(defense, first_of(trial))) if own_base_rate else None
         return Outcome(
             aim=aim.words,
-            hits=hits.hits,
-            clean_hits=clean.hits,
+            hits=hits.successes,
+            clean_hits=clean.successes,
             pictures=hits.trials,
             right=int((predicted_classes(victim, self.test.images) == self.test.labels).sum()),
             tested=len(self.test),
             seconds=time.perf_counter() - started,
-            own_clean_hits=None if own is None else own.hits,
+            own_clean_hits=None if own is None else own.successes,
             version=code_version(),
         )
 

@@ -1,18 +1,10 @@
 """What a rehearsal says: which defense holds, what it costs in accuracy, and whether that can be told at all."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
-from scipy import stats
-from torch import Tensor
-
-from fairveil.base.errors import FairveilError
-from fairveil.base.rates import Rate
-from fairveil.sanitize.paired import discordance, paired_fall
-from fairveil.sanitize.poisoning import Hits, pooled
-from fairveil.sanitize.trials import Outcome
+from fairveil.base.estimate import Estimate
 
 LEVEL = 0.05
 """The chance of naming a defense that is none, over all defenses of a rehearsal together."""
@@ -23,9 +15,8 @@ LEAST_EFFECT = 0.1
 MOST_LOST = 0.05
 """How much clean accuracy a recommended defense may cost, upper end of the paired interval."""
 
-_RESAMPLES, _ROUNDING = 9999, 1e-9
-_SEPARATE = 0.99  # confidence of the intervals that must not overlap for a rehearsal to stop early
-_MOST_TRIALS = 1000  # that `fewest_trials` looks at
+_FEW_AIMS = 2  # trials to an aim from which intervals are said to be of these aims alone
+_NOTEWORTHY = 0.1  # share above the mean from which the worst aim is named
 
 Obstacle = Literal["not clear", "too small", "too dear", "price unknown"]
 """Why a defense is not recommended: it is not clearly better than none; it is, but success falls too little; accuracy
@@ -53,17 +44,17 @@ class Standing:
     """
 
     name: str
-    success: Rate
-    base_rate: Rate | None
-    fall: Rate | None
-    price: Rate | None
-    clean_accuracy: Rate | None
-    poisoned_accuracy: Rate
+    success: Estimate
+    base_rate: Estimate | None
+    fall: Estimate | None
+    price: Estimate | None
+    clean_accuracy: Estimate | None
+    poisoned_accuracy: Estimate
     p_value: float | None
-    worst_aim: tuple[str, Rate] | None = None
+    worst_aim: tuple[str, Estimate] | None = None
 
     @property
-    def accuracy(self) -> Rate:
+    def accuracy(self) -> Estimate:
         """Of networks trained on clean data where they are known, else of those trained on poison."""
         return self.poisoned_accuracy if self.clean_accuracy is None else self.clean_accuracy
 
@@ -92,7 +83,7 @@ class Verdict:
     attack: str
     undefended: Standing
     standings: tuple[Standing, ...]
-    base_rate: Rate
+    base_rate: Estimate
     works: float
     trials: int
     aims: int
@@ -117,9 +108,7 @@ class Verdict:
     @property
     def recommendation(self) -> str:
         """What to do, in a few plain sentences that follow from the numbers."""
-        from fairveil.sanitize.recommendation import in_words  # it is about verdicts, so it imports this file
-
-        return in_words(self)
+        return _in_words(self)
 
     def obstacle(self, one: Standing) -> Obstacle | None:
         """What speaks against recommending a defense of this rehearsal, if anything does."""
@@ -132,173 +121,212 @@ class Verdict:
         return None
 
 
-def judge(
-    attack: str,
-    outcomes: Mapping[str, Sequence[Outcome]],
-    undefended: str,
-    *,
-    clean: Mapping[str, Tensor] | None = None,
-    least_effect: float = LEAST_EFFECT,
-    most_lost: float = MOST_LOST,
-) -> Verdict:
-    """Put together what the trials of a rehearsal say.
+@dataclass(frozen=True)
+class Conclusion:
+    """One verdict over several attacks: what to do against all of them.
 
-    Defenses are compared to none by a one-sided paired permutation test over trials (signs of the differences are
-    flipped): for attacks on one picture it is the exact form of McNemar's. The p-values are multiplied by the number of
-    defenses.
-
-    Args:
-        attack: its name.
-        outcomes: of every defense, in the order of the trials, which are the same for all.
-        undefended: the name of no defense among them.
-        clean: of the network that was trained on clean data under each, which test images it is right about, bool
-            (N,), the same images for all. Without it the price is told from networks that were trained on poison.
-        least_effect: by how much success must fall at least for a recommendation, in [0, 1].
-        most_lost: how much accuracy it may cost at the most, in [0, 1].
-
-    Raises:
-        FairveilError: there are no trials, or not the same for all; or a limit is no share.
+    Attributes:
+        verdicts: of each attack, one or more.
     """
-    counts = {len(found) for found in outcomes.values()}
-    if len(counts) != 1 or counts == {0}:
-        raise FairveilError("There is nothing to judge: every defense needs the same trials, at least one.")
-    check_limits(least_effect, most_lost)
-    bare = outcomes[undefended]
-    defended = {name: found for name, found in outcomes.items() if name != undefended}
-    without = [one.success for one in bare]
-    base = [one.base_rate for one in bare]
 
-    def standing(name: str, found: Sequence[Outcome], p_value: float | None) -> Standing:
-        own_base = base if name == undefended else [one.own_base_rate for one in found if one.own_base_rate is not None]
-        right = None if clean is None else Hits(int(clean[name].sum()), len(clean[name]))
-        return Standing(
-            name=name,
-            success=pooled([one.success for one in found]),
-            base_rate=pooled(own_base) if len(own_base) == len(found) else None,
-            fall=None if p_value is None else paired_fall(without, [one.success for one in found]),
-            price=None if p_value is None else _price(found, bare, clean, name, undefended),
-            clean_accuracy=None if right is None else _of_pictures(right),
-            poisoned_accuracy=pooled([one.accuracy for one in found]),
-            p_value=p_value,
-            worst_aim=_worst_aim(found),
+    verdicts: tuple[Verdict, ...]
+
+    @property
+    def working(self) -> tuple[Verdict, ...]:
+        """Of the attacks that clearly work where there is no defense: only they tell something of defenses."""
+        return tuple(one for one in self.verdicts if one.attack_works)
+
+    @property
+    def best(self) -> str | None:
+        """The defense that is recommended against each attack that works, by its worst success; None if none is.
+
+        That all of these hold is rejected only if each one is, so that nothing need be corrected for their number.
+        """
+        if not self.working:
+            return None
+        common = set.intersection(*({one.name for one in verdict.recommended} for verdict in self.working))
+        in_order = [one.name for one in self.verdicts[0].standings if one.name in common]
+        return min(in_order, key=lambda name: self._worst(name).success.value, default=None)
+
+    @property
+    def recommendation(self) -> str:
+        """What to do, in a few plain sentences."""
+        if len(self.verdicts) == 1:
+            return self.verdicts[0].recommendation
+        if not self.working:
+            return (
+                f"All together: none of the attacks ({_and([one.attack for one in self.verdicts])}) clearly worked "
+                "without a defense, so nothing can be said of defenses. Rehearse more trials, train longer or on more "
+                "pictures, or strengthen the attacks."
+            )
+        against = _and([one.attack for one in self.working])
+        if self.best is not None:
+            worst = self._worst(self.best)
+            said = [
+                f"All together: train with {self.best}. It holds against every attack that worked here ({against}); "
+                f"{_share(worst.success)} succeed in the worst case."
+            ]
+        else:
+            said = ["All together: no single defense can be recommended against every attack that worked here."]
+            said += [f"Against {one.attack}: {'none' if one.best is None else one.best.name}." for one in self.working]
+        if silent := [one.attack for one in self.verdicts if not one.attack_works]:
+            said.append(f"Of {_and(silent)} nothing can be said, since undefended networks were not clearly taken in.")
+        return " ".join(said)
+
+    def _worst(self, name: str) -> Standing:
+        """How a defense fared against the attack that succeeds most often under it."""
+        found = [one for verdict in self.working for one in verdict.standings if one.name == name]
+        return max(found, key=lambda one: one.success.value)
+
+
+def _in_words(verdict: Verdict) -> str:
+    """What one verdict says, in a few plain sentences."""
+    said = [_attack(verdict)]
+    if not verdict.attack_works:
+        said.append(
+            f"That is no clear difference: either the attack does not work here, or {_trials(verdict)} too few to "
+            "tell, and so it says nothing about defenses. Rehearse more trials, train longer or on more "
+            "pictures, or strengthen the attack."
         )
+        return " ".join(said)
+    best = verdict.best
+    if best is None:
+        said.append(_nothing_held(verdict))
+    else:
+        said += [_advice(best), *_cheaper(verdict, best), *_caution(verdict, best)]
+    said += _others(verdict, best)
+    return " ".join(said)
 
-    return Verdict(
-        attack=attack,
-        undefended=standing(undefended, bare, None),
-        standings=tuple(
-            standing(name, found, min(1.0, len(defended) * _p_value([one.success for one in found], without)))
-            for name, found in defended.items()
-        ),
-        base_rate=pooled(base),
-        works=_p_value(base, without),
-        trials=len(bare),
-        aims=len({one.aim for one in bare}),
-        least_effect=least_effect,
-        most_lost=most_lost,
+
+def _attack(verdict: Verdict) -> str:
+    trials = f"{verdict.trials} trial{'s' * (verdict.trials > 1)}"
+    if verdict.aims < verdict.trials:
+        trials += f" with {verdict.aims} different aims" if verdict.aims > 1 else ", all with the same aim"
+    said = (
+        f"Without a defense {verdict.attack} succeeded in {_share(verdict.undefended.success)} of the pictures it was "
+        f"after, over {trials}; without any poison it looks so in {_share(verdict.base_rate)}."
+    )
+    if verdict.aims * _FEW_AIMS <= verdict.trials:
+        said += " The intervals say how networks trained anew would fare with these aims and pictures, not with others."
+    return said
+
+
+def _advice(best: Standing) -> str:
+    assert best.fall is not None and best.price is not None
+    return (
+        f"Train with {best.name}: success fell to {_share(best.success)}, by {_points(best.fall)} points "
+        f"(p = {best.p_value:.2g}){_own_base(best)}. {_cost(best)}"
     )
 
 
-def is_settled(outcomes: Mapping[str, Sequence[Outcome]], undefended: str) -> bool:
-    """Whether the 99 % interval of the best defense lies below that of none, so that more trials need not be run.
-
-    The intervals are wider than those that are shown, since they are looked at after every trial.
-    """
-    rates = {
-        name: pooled([one.success for one in found], confidence=_SEPARATE) for name, found in outcomes.items() if found
-    }
-    bare = rates.pop(undefended, None)
-    return bare is not None and any(rate.high < bare.low for rate in rates.values())
-
-
-def fewest_trials(defenses: int, *, least_effect: float = LEAST_EFFECT) -> int | None:
-    """How many trials it takes at the least to recommend one of some defenses, however well it does.
-
-    The best that can happen is that every attack succeeds without a defense and none with it.
-
-    Args:
-        defenses: how many are tried together, 1 or more.
-        least_effect: by how much success must fall at least.
-
-    Returns:
-        The number; None if no number does, since so large an effect is asked for.
-
-    >>> fewest_trials(1), fewest_trials(5)
-    (5, 7)
-    """
-    for trials in range(1, _MOST_TRIALS + 1):
-        fall = paired_fall([Hits(1, 1)] * trials, [Hits(0, 1)] * trials)
-        if defenses * 2.0**-trials < LEVEL and fall.low >= least_effect:
-            return trials
-    return None
+def _cost(one: Standing) -> str:
+    """What a defense costs, and what the figure is of."""
+    assert one.price is not None
+    trained = "Trained on clean data" if one.clean_accuracy is not None else "With the poison in the training data"
+    if one.price.low > 0:
+        change = f"costs {_points(one.price)} points of accuracy"
+    elif one.price.high < 0:
+        change = f"costs no accuracy (it gains {_points(-one.price)} points)"
+    else:
+        change = f"is not seen to change accuracy ({_points(one.price)} points lost)"
+    return f"{trained} it {change}, and is right about {_percent(one.accuracy.value)} of the test pictures."
 
 
-def bounds_the_price(pictures: int, most_lost: float) -> bool:
-    """Whether so many test images can show that a defense costs no more than so much, if it changes none of them."""
-    return discordance(0, 0, pictures).high <= most_lost
+def _own_base(one: Standing) -> str:
+    return "" if one.base_rate is None else f"; without any poison it looks so in {_share(one.base_rate)} under it"
 
 
-def check_limits(least_effect: float, most_lost: float) -> None:
-    """Refuse limits that are no shares.
+def _cheaper(verdict: Verdict, best: Standing) -> list[str]:
+    """The recommended defense that costs least, if it is more accurate by a point or more and beyond chance."""
+    cheapest = max(verdict.recommended, key=lambda one: one.accuracy.value)
+    assert cheapest.price is not None and best.price is not None
+    if cheapest.accuracy.value < best.accuracy.value + 0.01 or cheapest.price.high >= best.price.low:
+        return []
+    return [
+        f"{cheapest.name} costs less ({_percent(cheapest.accuracy.value)} accuracy) and leaves "
+        f"{_share(cheapest.success)}."
+    ]
 
-    Raises:
-        FairveilError: they are not between 0 and 1.
-    """
-    if not (0 <= least_effect < 1 and 0 <= most_lost <= 1):
-        raise FairveilError(
-            f"A recommendation cannot ask for a least effect of {least_effect:g} and a loss of accuracy of at most "
-            f"{most_lost:g}: give shares from 0 to 1, such as 0.1 and 0.05."
+
+def _caution(verdict: Verdict, best: Standing) -> list[str]:
+    said = []
+    if best.success.high > 0.1:
+        many = (
+            f" (it is the best of {len(verdict.standings)}, so rather more than less)" if verdict.standings[1:] else ""
         )
+        said.append(f"It is no guarantee: up to {_percent(best.success.high)} of such attacks may still succeed{many}.")
+    if best.worst_aim is not None and best.worst_aim[1].value > best.success.value + _NOTEWORTHY:
+        aim, rate = best.worst_aim
+        said.append(f"With one aim it does worse: {aim}, {_percent(rate.value)}.")
+    return said
 
 
-def _price(
-    found: Sequence[Outcome],
-    bare: Sequence[Outcome],
-    clean: Mapping[str, Tensor] | None,
-    name: str,
-    undefended: str,
-) -> Rate:
-    if clean is None:
-        return paired_fall([one.accuracy for one in bare], [one.accuracy for one in found])
-    before, after = clean[undefended], clean[name]
-    return discordance(int((before & ~after).sum()), int((after & ~before).sum()), len(before))
-
-
-def _of_pictures(right: Hits) -> Rate:
-    """The accuracy of one network, with an interval that takes pictures for the sample."""
-    return pooled([Hits(1, 1)] * right.hits + [Hits(0, 1)] * (right.trials - right.hits))
-
-
-def _worst_aim(found: Sequence[Outcome]) -> tuple[str, Rate] | None:
-    by_aim: dict[str, list[Hits]] = {}
-    for one in found:
-        by_aim.setdefault(one.aim, []).append(one.success)
-    if len(by_aim) == len(found):
-        return None
-    rates = {aim: pooled(hits) for aim, hits in by_aim.items()}
-    worst = max(rates, key=lambda aim: rates[aim].value)
-    others = [hit.rate for aim, hits in by_aim.items() if aim != worst for hit in hits]
-    if not others or len(by_aim) * _p_above([hit.rate for hit in by_aim[worst]], others) >= LEVEL:
-        return None
-    return worst, rates[worst]
-
-
-def _p_above(some: Sequence[float], others: Sequence[float]) -> float:
-    """How likely the first would be so far above the others if all were drawn alike, by permutations of them."""
-    drawn = np.tile(np.array([*some, *others]), (_RESAMPLES, 1))
-    sums = np.random.default_rng(0).permuted(drawn, axis=1)[:, : len(some)].sum(axis=1)
-    return float((1 + (sums >= sum(some) - _ROUNDING).sum()) / (1 + _RESAMPLES))
-
-
-def _p_value(lower: Sequence[Hits], higher: Sequence[Hits]) -> float:
-    """How likely the first shares would be so far below the second if they were drawn alike, trial by trial."""
-    below = np.array([one.rate - other.rate for one, other in zip(lower, higher, strict=True)])
-    if len(below) < 2 or not below.any():
-        return 1.0
-    changed = below[below != 0]
-    if np.ptp(np.abs(changed)) == 0:  # such as of single pictures: the exact test of McNemar
-        return float(stats.binom.cdf(int((changed > 0).sum()), len(changed), 0.5))
-    test = stats.permutation_test(
-        (below,), np.mean, permutation_type="samples", alternative="less", n_resamples=_RESAMPLES, rng=0
+def _nothing_held(verdict: Verdict) -> str:
+    if not verdict.standings:
+        return "No defense was tried. Rehearse some before you rely on there being none."
+    if any(one.holds for one in verdict.standings):
+        return "No defense can be recommended."
+    best = min(verdict.standings, key=lambda one: one.success.value)
+    return (
+        f"No defense was clearly better than none: {best.name}, the best, left {_share(best.success)} "
+        f"(p = {best.p_value:.2g}). {_trials(verdict)} too few to tell, or none of these helps. Rehearse more trials "
+        "before you rely on a defense, or on there being none."
     )
-    return float(test.pvalue)
+
+
+def _others(verdict: Verdict, best: Standing | None) -> list[str]:
+    """Why each of the other defenses is not recommended."""
+    said, unclear = [], []
+    for one in verdict.standings:
+        match verdict.obstacle(one):
+            case "not clear":
+                unclear.append(one.name)
+            case "too small":
+                assert one.fall is not None
+                said.append(
+                    f"{one.name} lowers success too little to be recommended: to {_share(one.success)}, by "
+                    f"{_points(one.fall)} points, where {_percent(verdict.least_effect)[:-2]} or more are asked for."
+                )
+            case "too dear":
+                said.append(
+                    f"{one.name} lowers success to {_share(one.success)} but costs too much to be recommended: more "
+                    f"than {_percent(verdict.most_lost)[:-2]} points. {_cost(one)}"
+                )
+            case "price unknown":
+                assert one.price is not None
+                said.append(
+                    f"{one.name} lowers success to {_share(one.success)}, but whether it costs more than "
+                    f"{_percent(verdict.most_lost)[:-2]} points cannot be told from {one.price.n:,} {one.price.unit}. "
+                    f"{_cost(one)}"
+                )
+            case None:
+                pass
+    if unclear and (best is not None or said):
+        verb = "was" if len(unclear) == 1 else "were"
+        said.append(f"{_and(unclear)} {verb} not clearly better than no defense.")
+    return said
+
+
+def _share(rate: Estimate) -> str:
+    return f"{_percent(rate.value)} [{100 * rate.low:.0f}–{100 * rate.high:.0f}]"
+
+
+def _points(change: Estimate) -> str:
+    low, high = (f"{100 * end:.1f}".replace("-", "−") for end in (change.low, change.high))
+    return f"{100 * change.value:.1f} [{low} to {high}]".replace("-", "−")
+
+
+def _percent(share: float) -> str:
+    """Whole per cent, and tenths where rounding would make all or none of what is not."""
+    whole = f"{100 * share:.0f}"
+    if whole in ("0", "100") and share not in (0, 1):
+        whole = f"{100 * share:.1f}"
+    return f"{whole} %"
+
+
+def _trials(verdict: Verdict) -> str:
+    return f"{verdict.trials} trials are" if verdict.trials > 1 else "1 trial is"
+
+
+def _and(names: Sequence[str]) -> str:
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)

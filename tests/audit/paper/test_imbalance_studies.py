@@ -5,9 +5,10 @@ import polars as pl
 import pytest
 import torch
 
-from fairveil.audit.paper.curves import Point, curves_of
+from fairveil.audit.paper.curves import curves_of
 from fairveil.audit.paper.train_sets import split
 from fairveil.base.errors import FairveilError
+from fairveil.base.estimate import Estimate
 from fairveil.base.executors import executor
 from fairveil.data.face_crops import FaceCrops
 from fairveil.data.population import Population
@@ -103,7 +104,7 @@ def test_random_networks_of_one_kind_are_shown_as_one(tmp_path):
     found = run_all(study, settings, tmp_path)
     men, *_ = study.tables(settings, found)
     assert men.columns[0] == "random:resnet-18"
-    assert all(cell.low <= cell.value <= cell.high for _, (cell, *_) in men.rows)
+    assert all(cell.estimate.low <= cell.value <= cell.estimate.high for _, (cell, *_) in men.rows)
 
 
 @pytest.mark.slow
@@ -159,8 +160,10 @@ def test_runs_are_a_mean_between_the_lowest_and_the_highest():
     def one(value):
         return "net", Measurement(labels={"what": "M Acc", "ratio": "5:5"}, value=value, low=0.0, high=1.0)
 
-    assert curves_of([one(0.4), one(0.6)]) == {("net", "M Acc", "5:5"): Point(0.5, 0.4, 0.6)}
-    assert curves_of([one(0.4)]) == {("net", "M Acc", "5:5"): Point(0.4, 0.0, 1.0)}
+    assert curves_of([one(0.4), one(0.6)]) == {
+        ("net", "M Acc", "5:5"): Estimate(0.5, 0.4, 0.6, 2, "runs", "lowest and highest")
+    }
+    assert curves_of([one(0.4)]) == {("net", "M Acc", "5:5"): Estimate(0.4, 0.0, 1.0)}
 
 
 def test_generated_people_stand_in_for_a_pack_that_is_not_here(monkeypatch, tmp_path):

@@ -56,7 +56,7 @@ def test_runs_are_pooled_with_runs_for_the_sample():
         for trial in BACKDOOR_DEFENSES.trials(settings)
     }
     table = dict(BACKDOOR_DEFENSES.tables(settings, results)[0].rows)
-    success = table["CutMix"][0]
+    success = table["CutMix"][0].estimate
     assert success.value == pytest.approx(0.75)
     assert success.high - success.low > 0.5  # two runs say little, however many pictures they had
 
@@ -109,7 +109,7 @@ def test_two_classes_have_equally_many_pictures_and_the_target_class_comes_first
 
 def test_changes_are_paired_by_run():
     settings = override(BACKDOOR_RECALL.presets["small"], ["runs=3"])
-    recall = {"Baseline": (0.1, 0.4, 0.7), "mixup": (0.1, 0.4, 0.7), "CutMix": (0.6, 0.9, 1.2)}
+    recall = {"Baseline": (0.1, 0.3, 0.5), "mixup": (0.1, 0.3, 0.5), "CutMix": (0.6, 0.8, 1.0)}
     results = {
         trial: [Measurement(labels={"what": "Target Recall"}, value=recall[trial.defense][trial.run], count=100)]
         for trial in BACKDOOR_RECALL.trials(settings)
@@ -117,7 +117,8 @@ def test_changes_are_paired_by_run():
     (changes,) = [table for table in BACKDOOR_RECALL.tables(settings, results) if table.title.startswith("Changes")]
     rows = dict(changes.rows)
     cell = rows["CutMix"][2]
-    assert (cell.value, cell.low, cell.high) == pytest.approx((0.5, 0.5, 0.5)) and rows["mixup"][2].value == 0
+    change = cell.estimate
+    assert (change.value, change.low, change.high) == pytest.approx((0.5, 0.5, 0.5)) and rows["mixup"][2].value == 0
 
 
 def test_paper_is_as_published_with_ours_in_a_row_each():
@@ -179,7 +180,7 @@ def test_the_trigger_map_has_a_table_for_each_padding(tmp_path):
     tables = study.tables(settings, results_of(study, settings, RecordStore(tmp_path)))
     assert [table.title for table in tables] == [f"Backdoors by patch, crops of ±{n} px, ours" for n in (0, 4)]
     assert [name for name, _ in tables[0].rows] == ["corner, 4 px", "centre, 4 px"]
-    assert all(cell.measured and cell.low is None for _, cells in tables[1].rows for cell in cells)
+    assert all(cell.measured and not cell.estimate.bounded for _, cells in tables[1].rows for cell in cells)
     labels = [trial.label for trial in study.trials(study.presets["small"])]
     assert len(set(labels)) == len(labels) == 36
 

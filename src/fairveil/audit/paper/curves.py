@@ -1,10 +1,10 @@
 """Rows and plots of chapter 5: accuracy of two groups and the ratio of their errors, by how a set is made up."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from statistics import fmean
 
 from fairveil.audit.bias import Response
+from fairveil.base.estimate import Estimate
 from fairveil.experiment.published import PublishedTable, published_table
 from fairveil.experiment.study import Measurement
 from fairveil.experiment.subjects import Subjects
@@ -29,42 +29,26 @@ def measured(response: Response, place: int, subjects: Subjects, labels: dict[st
     found = []
     for what, group in ((FOCUS, subjects.focus), (OTHER, subjects.other)):
         if (rate := response.accuracy(place, group)) is not None:
-            ends = {"low": rate.low, "high": rate.high}
-            found.append(Measurement(labels=labels | {"what": what}, value=rate.value, count=rate.probes, **ends))
+            found.append(Measurement.of(labels | {"what": what}, rate))
     ratio = response.error_ratio(place, (subjects.other, subjects.focus))
-    if ratio is not None and ratio.value is not None:
-        found.append(Measurement(labels=labels | {"what": RATIO}, value=ratio.value, low=ratio.low, high=ratio.high))
+    if ratio is not None and ratio.measured:
+        found.append(Measurement.of(labels | {"what": RATIO}, ratio))
     return found
 
 
-@dataclass(frozen=True)
-class Point:
-    """What several runs came to: their mean, the lowest and the highest.
-
-    Attributes:
-        value: the mean.
-        low: the lowest of several runs, or the lower end of the interval of a single one.
-        high: likewise.
-    """
-
-    value: float
-    low: float | None
-    high: float | None
-
-    @classmethod
-    def of(cls, runs: Sequence[Measurement]) -> "Point":
-        """Take runs together."""
-        if len(runs) == 1:
-            return cls(runs[0].value, runs[0].low, runs[0].high)
-        values = [run.value for run in runs]
-        return cls(fmean(values), min(values), max(values))
+def together(runs: Sequence[Measurement]) -> Estimate:
+    """What several runs came to: their mean, with the lowest and the highest; a single run with its own interval."""
+    if len(runs) == 1:
+        return runs[0].estimate
+    values = [run.value for run in runs]
+    return Estimate(fmean(values), min(values), max(values), len(values), "runs", "lowest and highest")
 
 
-Curves = Mapping[tuple[str, str, str], Point]
+Curves = Mapping[tuple[str, str, str], Estimate]
 """By recogniser, by what, and by the name of the make-up."""
 
 
-def curves_of(measurements: Iterable[tuple[str, Measurement]]) -> dict[tuple[str, str, str], Point]:
+def curves_of(measurements: Iterable[tuple[str, Measurement]]) -> dict[tuple[str, str, str], Estimate]:
     """Measurements of several runs by recogniser, what and make-up.
 
     Args:
@@ -73,7 +57,7 @@ def curves_of(measurements: Iterable[tuple[str, Measurement]]) -> dict[tuple[str
     runs: dict[tuple[str, str, str], list[Measurement]] = {}
     for recognizer, one in measurements:
         runs.setdefault((recognizer, one.labels["what"], one.labels["ratio"]), []).append(one)
-    return {key: Point.of(found) for key, found in runs.items()}
+    return {key: together(found) for key, found in runs.items()}
 
 
 def tables_beside(
@@ -141,21 +125,14 @@ def _series(
              if (recognizer, what, ratio_name(part)) in curves]  # fmt: skip
     points = [((10 - part) / 10 if turned else part / 10, point) for part, point in known]
     points.sort(key=lambda point: point[0])
-    return Series(
-        name=name,
-        x=[x for x, _ in points],
-        y=[point.value for _, point in points],
-        low=None if turned else [point.value if point.low is None else point.low for _, point in points],
-        high=None if turned else [point.value if point.high is None else point.high for _, point in points],
-    )
+    return Series(name, [x for x, _ in points], [Estimate(one.value) if turned else one for _, one in points])
 
 
 def cell_of(curves: Curves, recognizer: str, what: str, row: str) -> Cell:
     """What was measured of a recogniser at a make-up, empty where nothing was."""
-    point = curves.get((recognizer, what, row))
-    return Cell() if point is None else Cell(point.value, point.low, point.high)
+    return Cell(curves.get((recognizer, what, row)))
 
 
 def _theirs(published: PublishedTable, model: str, what: str, row: str) -> Cell:
     key = f"{model} {row}", what
-    return Cell(published.values.get(key), note=published.notes.get(key))
+    return Cell.of(published.values.get(key), note=published.notes.get(key))

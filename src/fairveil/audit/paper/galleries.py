@@ -10,7 +10,6 @@ from torch import Tensor
 from fairveil.audit.bias import respond
 from fairveil.audit.imbalance import PARTS, Kind, MakeUp, Shares, draw, largest, sweep
 from fairveil.audit.paper.curves import (
-    Point,
     cell_of,
     curves_of,
     measured,
@@ -26,6 +25,7 @@ from fairveil.audit.paper.train_sets import (
     tiny_model,
     trained_once,
 )
+from fairveil.base.estimate import Estimate
 from fairveil.data.face_crops import FaceCrops
 from fairveil.data.population import Population
 from fairveil.experiment.study import Measurement, Results, Study, Trial
@@ -277,7 +277,7 @@ def _name(settings: Galleries, recognizer: str) -> str:
     return recognizer.rpartition(":")[0] if settings.random else recognizer
 
 
-def _curves(settings: Galleries, results: Results[GallerySweep]) -> dict[tuple[str, str, str], Point]:
+def _curves(settings: Galleries, results: Results[GallerySweep]) -> dict[tuple[str, str, str], Estimate]:
     return curves_of((_name(settings, trial.recognizer), one) for trial, found in results.items() for one in found)
 
 
@@ -290,7 +290,7 @@ def _caption(settings: Galleries, results: Results[GallerySweep]) -> str:
     )
 
 
-def _suppliers(settings: Galleries, curves: dict[tuple[str, str, str], Point]) -> Table:
+def _suppliers(settings: Galleries, curves: dict[tuple[str, str, str], Estimate]) -> Table:
     recognizers = list(dict.fromkeys(name for name, *_ in curves))
     groups = (settings.subjects.focus, settings.subjects.other)
     rows = []

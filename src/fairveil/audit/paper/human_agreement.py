@@ -9,8 +9,8 @@ import polars as pl
 import torch
 from pydantic import Field
 
-from fairveil.audit.human import Agreement, Correlation, Questions, agreement, l2_ratio, read_questions
-from fairveil.audit.paper.curves import Point, ratio_name
+from fairveil.audit.human import Agreement, Questions, agreement, l2_ratio, read_questions
+from fairveil.audit.paper.curves import ratio_name, together
 from fairveil.audit.paper.train_sets import (
     TRAIN_IDENTITIES,
     TrainedOn,
@@ -23,6 +23,7 @@ from fairveil.audit.paper.train_sets import differences as differences_of_traini
 from fairveil.audit.paper.train_sets import rehearsal as rehearsal_of_training
 from fairveil.audit.paper.train_sets import trials as trained_trials
 from fairveil.base.errors import FairveilError
+from fairveil.base.estimate import Estimate
 from fairveil.base.files import sha256_of
 from fairveil.data.face_crops import FaceCrops
 from fairveil.data.population import Population
@@ -93,13 +94,9 @@ def tables(settings: HumanAgreement, results: Results[Asked]) -> list[Table]:
     for trial, found in results.items():
         for one in found:
             runs.setdefault((f"{trial.name} {ratio_name(trial.part)}", one.labels["questions"]), []).append(one)
-    points = {key: Point.of(some) for key, some in runs.items()}
     return [
         pivot(
-            [
-                Measurement(labels={"row": row, "questions": column}, value=one.value, low=one.low, high=one.high)
-                for (row, column), one in points.items()
-            ],
+            [Measurement.of({"row": row, "questions": column}, together(some)) for (row, column), some in runs.items()],
             row="row",
             column="questions",
             title="Correlation of L2 ratio and human accuracy, ours",
@@ -123,7 +120,7 @@ def figures(settings: HumanAgreement, results: Results[Asked]) -> Sequence[Figur
             Series(
                 label,
                 [part / 10 for part in sorted(by_part)],
-                [Point.of(by_part[part]).value for part in sorted(by_part)],
+                [Estimate(together(by_part[part]).value) for part in sorted(by_part)],
             )
             for label, by_part in runs.items()
         ]
@@ -205,12 +202,12 @@ def _embeddings(recognizer: Recognizer, crops: FaceCrops) -> Embeddings:
 
 
 def _measured(found: Agreement, column: str) -> Iterator[Measurement]:
-    named: dict[str, Correlation] = {"all": found.overall}
+    named = {"all": found.overall}
     named |= {f"{column} {value}": one for value, one in found.by_group.get(column, {}).items()}
     if column in found.within:
         named["within groups"] = found.within[column]
     for label, one in named.items():
-        yield Measurement(labels={"questions": label}, value=one.value, low=one.low, high=one.high, count=one.questions)
+        yield Measurement.of({"questions": label}, one)
 
 
 def _asking(settings: TrainSets) -> HumanAgreement:

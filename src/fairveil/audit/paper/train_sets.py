@@ -15,7 +15,6 @@ from fairveil.audit.bias import Interplay, Response, respond
 from fairveil.audit.imbalance import PARTS, Kind, MakeUp, Shares, draw, largest, sweep
 from fairveil.audit.paper.curves import (
     RATIO,
-    Point,
     curves_of,
     measured,
     plots_of,
@@ -23,7 +22,7 @@ from fairveil.audit.paper.curves import (
     tables_beside,
 )
 from fairveil.base.errors import FairveilError
-from fairveil.base.rates import Ratio
+from fairveil.base.estimate import Estimate
 from fairveil.base.sharing import make_files
 from fairveil.data.face_crops import FaceCrops
 from fairveil.data.population import Population
@@ -327,7 +326,7 @@ def _measured(response: Response, galleries: Iterable[str], trial: TrainedOn) ->
     ]
 
 
-def _curves(settings: TrainSets, results: Results[TrainedOn]) -> dict[tuple[str, str, str], Point]:
+def _curves(settings: TrainSets, results: Results[TrainedOn]) -> dict[tuple[str, str, str], Estimate]:
     """By recogniser, what and the make-up of the train set: on the balanced gallery, or on one like the train set."""
 
     def found() -> Iterable[tuple[str, Measurement]]:
@@ -343,12 +342,12 @@ def _curves(settings: TrainSets, results: Results[TrainedOn]) -> dict[tuple[str,
 
 def _interplay(settings: TrainSets, results: Results[TrainedOn]) -> list[Table]:
     """What imbalance of the train set, of the gallery and of both does to the error ratio (section 5.6)."""
-    ratios: dict[tuple[str, str, str], dict[int, Ratio]] = {}
+    ratios: dict[tuple[str, str, str], dict[int, Estimate]] = {}
     for trial, measurements in results.items():
         for one in measurements:
             if one.labels["what"] == RATIO:
                 key = trial.name, ratio_name(trial.part), one.labels["gallery"]
-                ratios.setdefault(key, {})[trial.run] = Ratio(one.value, one.low or 0.0, one.high)
+                ratios.setdefault(key, {})[trial.run] = one.estimate
     even, rows = ratio_name(5), []
     for name in settings.models:
         for part in settings.parts:
@@ -358,7 +357,7 @@ def _interplay(settings: TrainSets, results: Results[TrainedOn]) -> list[Table]:
             together = Interplay.of([(four[0][n], four[1][n], four[2][n], four[3][n]) for n in runs])
             if odd == even or together is None:
                 continue
-            cells = (*map(_effect, (together.train, together.gallery)), Cell(together.expected), _effect(together.both))
+            cells = (*map(Cell, (together.train, together.gallery)), Cell.of(together.expected), Cell(together.both))
             rows.append((f"{name} {odd}", (*cells, Cell(text=together.verdict or "not told"))))
     if not rows:
         return []
@@ -374,10 +373,6 @@ def _interplay(settings: TrainSets, results: Results[TrainedOn]) -> list[Table]:
             row_name=f"recogniser, {settings.subjects.focus} : {settings.subjects.other}",
         )
     ]
-
-
-def _effect(times: Ratio) -> Cell:
-    return Cell(times.value) if times.high is None else Cell(times.value, times.low, times.high)
 
 
 PUBLISHED_MODELS = {

@@ -65,7 +65,7 @@ class PublishedTable:
                 (
                     row,
                     tuple(
-                        Cell(self.values.get((row, column)), note=self.notes.get((row, column)))
+                        Cell.of(self.values.get((row, column)), note=self.notes.get((row, column)))
                         for column in self.columns
                     ),
                 )

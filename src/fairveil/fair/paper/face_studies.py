@@ -21,7 +21,7 @@ from fairveil.fair.paper.recognition import (
     sexes,
     trials,
 )
-from fairveil.fair.paper.schemes import BASELINE, cell, named
+from fairveil.fair.paper.schemes import BASELINE, named
 from fairveil.fair.recognition import SMALL, FaceSettings
 from fairveil.fair.report import change_table, gap_table, gerrymandering_table, runs_caption
 from fairveil.report.tables import Cell, Table, Unit, beside
@@ -52,7 +52,7 @@ def scheme_tables(settings: FairFaces, results: Results[FairFace]) -> list[Table
                     if column == "gap"
                     else comparison.value(scheme, split, groups[column])
                 )
-                cells.append(cell(found))
+                cells.append(Cell(found))
             rows.append((scheme, tuple(cells)))
         ours = Table(
             title=f"Training schemes, {name}",
@@ -79,10 +79,10 @@ def angle_tables(settings: FairFaces, results: Results[FairFace]) -> list[Table]
             for row, scheme in (("baseline", BASELINE), ("fair", "Adjusted Margins")):
                 if scheme not in comparison.baselines:
                     continue
-                accuracies = [cell(comparison.value(scheme, split, group)) for group in groups.values()]
-                gap = cell(comparison.difference(scheme, split, *groups.values()))
+                accuracies = [Cell(comparison.value(scheme, split, group)) for group in groups.values()]
+                gap = Cell(comparison.difference(scheme, split, *groups.values()))
                 angles = [
-                    cell(comparison.value(scheme, split, group, measure=measure))
+                    Cell(comparison.value(scheme, split, group, measure=measure))
                     for measure in ("intra-class angle", "inter-class angle")
                     for group in groups.values()
                 ]
@@ -110,9 +110,9 @@ def feature_tables(settings: FairFaces, results: Results[FairFace]) -> list[Tabl
                 scheme = f"Fair Features ({toward}) α = {weight}" if weight else "Fair Features baseline"
                 if scheme not in comparison.baselines:
                     continue
-                accuracies = [cell(comparison.value(scheme, "test", group)) for group in groups.values()]
-                gap = cell(comparison.difference(scheme, "test", *groups.values()))
-                told = cell(comparison.value(scheme, "test", measure="sensitive accuracy"))
+                accuracies = [Cell(comparison.value(scheme, "test", group)) for group in groups.values()]
+                gap = Cell(comparison.difference(scheme, "test", *groups.values()))
+                told = Cell(comparison.value(scheme, "test", measure="sensitive accuracy"))
                 rows.append((f"{title} α = {weight}", (*accuracies, gap, told)))
         ours = Table(
             title=f"Fair features, {name}",
@@ -142,7 +142,7 @@ def bystander_tables(settings: FairFaces, results: Results[FairFace]) -> list[Ta
             rows.append((row, tuple(_of(comparison, scheme, split, column, group) for group in groups)))
             if row != BASELINE:
                 lost = [comparison.change(scheme, split, group, column=column) for group in groups]
-                rows.append((f"{row} diff", tuple(cell(-one) for one in lost)))
+                rows.append((f"{row} diff", tuple(Cell(-one) for one in lost)))
         ours = Table(
             title=f"Models trained for fairness by {settings.subjects.column}, by {column}, {name}",
             columns=tuple(groups),
@@ -160,7 +160,7 @@ def bystander_tables(settings: FairFaces, results: Results[FairFace]) -> list[Ta
 
 
 def _of(comparison: Comparison, scheme: str, split: str, column: str, group: str) -> Cell:
-    return cell(comparison.value(scheme, split, group, column=column))
+    return Cell(comparison.value(scheme, split, group, column=column))
 
 
 def _caption(settings: FairFaces, comparison: Comparison) -> str:

@@ -7,11 +7,11 @@ from typing import Any, Protocol
 import polars as pl
 
 from fairveil.experiment.study import Measurement
-from fairveil.fair.comparing import Comparison, Estimate, fitted_to
+from fairveil.fair.comparing import Comparison, fitted_to
 from fairveil.fair.experiments import Measured
 from fairveil.fair.interventions import AnyIntervention, FairFeatures, Task, baseline_of
 from fairveil.fair.scores import SCORES
-from fairveil.report.tables import Cell, Table
+from fairveil.report.tables import Table
 
 Schemes = dict[str, AnyIntervention]
 """Interventions by what the published tables call them."""
@@ -95,11 +95,6 @@ def comparisons_of(
         scores = pl.DataFrame(rows, schema=schema, orient="row")
         found[name] = Comparison(task, column, dict(measures), baselines, scores, lacking, fitted)
     return found
-
-
-def cell(one: Estimate) -> Cell:
-    """A mean over runs with its interval."""
-    return Cell(one.value, one.low, one.high)
 
 
 def named(tables: Sequence[Table], model: str) -> list[Table]:

@@ -5,10 +5,11 @@ from operator import attrgetter
 from statistics import fmean
 from typing import Any
 
+from fairveil.base.differences import mean_of_runs
 from fairveil.data.xrays import FINDINGS
 from fairveil.experiment.published import published_table
 from fairveil.experiment.study import Results, Study, no_figures
-from fairveil.fair.comparing import Comparison, estimate
+from fairveil.fair.comparing import Comparison
 from fairveil.fair.findings import PUBLISHED, SMALL, XraySettings, build_finder
 from fairveil.fair.interventions import Baseline, DisparateImpact, EqualizedOdds, EqualLoss, LabelFlipping, MinMax
 from fairveil.fair.paper.findings import (
@@ -22,7 +23,7 @@ from fairveil.fair.paper.findings import (
     run,
     trials,
 )
-from fairveil.fair.paper.schemes import BASELINE, Schemes, cell, named
+from fairveil.fair.paper.schemes import BASELINE, Schemes, named
 from fairveil.fair.report import change_table, gap_table, gerrymandering_table, runs_caption
 from fairveil.fair.scores import MEAN
 from fairveil.report.plots import Series, lines
@@ -84,7 +85,7 @@ def bystander_tables(settings: FairXrays, results: Results[FairXray]) -> list[Ta
         named_finding = f"{finding}, whose gap by {comparison.column} {change} by the means"
         for label, what in ((finding, named_finding), (MEAN, "all")):
             rows = [
-                (scheme, tuple(cell(comparison.value(scheme, "test", age, column="age", label=label)) for age in ages))
+                (scheme, tuple(Cell(comparison.value(scheme, "test", age, column="age", label=label)) for age in ages))
                 for scheme in (BASELINE, *fair)
             ]
             tables.append(
@@ -111,16 +112,16 @@ def capacity_tables(settings: FairXrays, results: Results[FairXray]) -> list[Tab
         for scheme in comparison.interventions:
             groups = (settings.patients.focus, settings.patients.other)
             baseline = comparison.baselines[scheme]
-            before = [cell(comparison.difference(baseline, split, *groups)) for split in ("train", "test")]
-            closer = [cell(comparison.narrowing(scheme, split)) for split in ("train", "test")]
-            learnt = [cell(comparison.value(comparison.baselines[scheme], split)) for split in ("train", "test")]
-            cost = cell(comparison.change(scheme, "test"))
+            before = [Cell(comparison.difference(baseline, split, *groups)) for split in ("train", "test")]
+            closer = [Cell(comparison.narrowing(scheme, split)) for split in ("train", "test")]
+            learnt = [Cell(comparison.value(comparison.baselines[scheme], split)) for split in ("train", "test")]
+            cost = Cell(comparison.change(scheme, "test"))
             outcome = Cell(text=comparison.outcome(scheme))
-            weights = Cell(weights_of(settings.models[name]))
+            weights = Cell.of(weights_of(settings.models[name]))
             rows.append((f"{name}, {scheme}", (weights, *learnt, *before, *closer, cost, outcome)))
             kind = settings.schemes[scheme].kind
             gaps = [
-                cell(comparison.value(one, split, label=MEAN, measure=kind))
+                Cell(comparison.value(one, split, label=MEAN, measure=kind))
                 for one in (baseline, scheme)
                 for split in ("train", "test")
             ]
@@ -161,15 +162,11 @@ def capacity_plots(settings: FairXrays, results: Results[FairXray]) -> list[Figu
         series = []
         for split in ("train", "test"):
             closer = [found[name].narrowing(scheme, split) for name in networks]
-            ends = [(one.low, one.high) for one in closer if one.low is not None and one.high is not None]
-            whole = len(ends) == len(closer)
             series.append(
                 Series(
                     name=f"on {split}",
                     x=[weights_of(settings.models[name]) / 1000 for name in networks],
-                    y=[one.value for one in closer],
-                    low=[low for low, _ in ends] if whole else None,
-                    high=[high for _, high in ends] if whole else None,
+                    y=closer,
                 )
             )
         if networks:
@@ -197,13 +194,13 @@ def _cell(settings: FairXrays, comparison: Comparison, scheme: str, task: str, s
     label = _TASKS[task]
     groups = {"M": settings.patients.focus, "F": settings.patients.other}
     if what == "gap":
-        return cell(
-            estimate(_gaps(settings, comparison, scheme, split, comparison.findings if label == MEAN else (label,)))
+        return Cell(
+            mean_of_runs(_gaps(settings, comparison, scheme, split, comparison.findings if label == MEAN else (label,)))
         )
     if what == "penalty":
         kind = next((one for name, one in _PENALTIES.items() if scheme.startswith(name)), _PENALTIES["Eq. Loss"])
-        return cell(comparison.value(scheme, split, label=label, measure=kind().kind))
-    return cell(comparison.value(scheme, split, groups[what], label=label))
+        return Cell(comparison.value(scheme, split, label=label, measure=kind().kind))
+    return Cell(comparison.value(scheme, split, groups[what], label=label))
 
 
 def _gaps(

@@ -1,6 +1,5 @@
 """A defender who has LowKey too: it trains a network that tells protected faces from others."""
 
-from dataclasses import dataclass
 from itertools import chain, pairwise
 
 import torch
@@ -8,6 +7,7 @@ import torch.nn.functional as F
 from kornia.filters import gaussian_blur2d
 from torch import Tensor, nn
 
+from fairveil.base.estimate import Estimate
 from fairveil.base.rates import RESAMPLES
 
 _EPOCHS, _RATE, _DECAY, _BATCH, _WIDTH, _SLOPE = 40, 2e-3, 1e-3, 8, 16, 0.1
@@ -81,22 +81,7 @@ def scores_of(network: ProtectionDetector, views: Tensor) -> Tensor:
     return torch.cat([network(batch) for batch in torch.split(views, _BATCH)])
 
 
-@dataclass(frozen=True)
-class Area:
-    """An area under a ROC curve and its 95 % interval.
-
-    Attributes:
-        value: the area.
-        low: lower end.
-        high: upper end.
-    """
-
-    value: float
-    low: float
-    high: float
-
-
-def area_under_curve(positives: Tensor, negatives: Tensor, people: Tensor) -> Area:
+def area_under_curve(positives: Tensor, negatives: Tensor, people: Tensor) -> Estimate:
     """How often a protected face scores above a clean one, ties counting half; people are drawn anew for the interval.
 
     Args:
@@ -118,4 +103,4 @@ def area_under_curve(positives: Tensor, negatives: Tensor, people: Tensor) -> Ar
     areas = ((weights @ wins) * weights).sum(1) / ((weights @ pairs) * weights).sum(1)
     low, high = areas.quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
     value = float(wins.sum() / pairs.sum())
-    return Area(value, min(low, value), max(high, value))
+    return Estimate(value, min(low, value), max(high, value), count, "people", "bootstrap", 2 * len(people))

@@ -7,13 +7,13 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 
 from fairveil.base.errors import FairveilError
-from fairveil.base.rates import Rate, rate
+from fairveil.base.rates import rate
 from fairveil.data import FaceTable
 from fairveil.experiment.study import Measurement, Results, Study, Trial
 from fairveil.experiment.workbench import Workbench
 from fairveil.faces.zoo import DEFAULT_ENSEMBLE
 from fairveil.protection.lowkey import PRESETS, LowKey
-from fairveil.protection.paper.detected import Area, area_under_curve, scores_of, train_detector
+from fairveil.protection.paper.detected import area_under_curve, scores_of, train_detector
 from fairveil.protection.paper.pairs import face_pairs
 from fairveil.protection.paper.people import People, altered, cast, resolve
 from fairveil.protection.paper.protected import Attack, protected_photos
@@ -111,16 +111,9 @@ def run(trial: Detectors, bench: Workbench) -> list[Measurement]:
     threshold = protected.sort(descending=True).values[max(0, round(_TRUE_POSITIVES * len(protected)) - 1)]
     right = rate(torch.cat([protected > 0, clean <= 0]), people.repeat(2))
     alarms = rate(clean >= threshold, people)
-    figures: tuple[Area | Rate, ...] = (area, right, alarms)
     return [
-        Measurement(
-            labels={"photos": trial.label, "what": what},
-            value=one.value,
-            low=one.low,
-            high=one.high,
-            count=len(people) * (1 if one is alarms else 2),
-        )
-        for what, one in zip(_COLUMNS, figures, strict=True)
+        Measurement.of({"photos": trial.label, "what": what}, one)
+        for what, one in zip(_COLUMNS, (area, right, alarms), strict=True)
     ]
 
 

@@ -160,13 +160,7 @@ def _comebacks(handled: str, defender: str, silenced: Tensor, returned: Tensor, 
     ]
     if not bool(silenced.any()):
         return counts
-    share = rate(returned[silenced], people[silenced])
-    return [
-        *counts,
-        Measurement(
-            labels=labels | {"what": "share"}, value=share.value, low=share.low, high=share.high, count=share.probes
-        ),
-    ]
+    return [*counts, Measurement.of(labels | {"what": "share"}, rate(returned[silenced], people[silenced]))]
 
 
 def tables(settings: Handling, results: Results[Handled]) -> list[Table]:

@@ -240,13 +240,9 @@ def _shares(
     """Rank-k accuracy by rank and group, from ranks (P,), identities (P,) and who is of which group, (P,) each."""
     for group, members in groups.items():
         for metric, k in ranks_of(gallery).items():
-            share = rank_accuracy(rank[members], k, identities[members])
-            yield Measurement(
-                labels={"defender": defender, "metric": metric, "k": str(k), "gallery": str(gallery), "group": group},
-                value=share.value,
-                low=share.low,
-                high=share.high,
-                count=share.probes,
+            yield Measurement.of(
+                {"defender": defender, "metric": metric, "k": str(k), "gallery": str(gallery), "group": group},
+                rank_accuracy(rank[members], k, identities[members]),
             )
 
 

@@ -217,7 +217,7 @@ def _kind(attacker: str, defender: str, attacked: Mapping[str, Sequence[str]], f
 
 
 def _mean(values: Sequence[float] | None) -> Cell:
-    return Cell(mean(values)) if values else Cell()
+    return Cell.of(mean(values) if values else None)
 
 
 def tables(settings: Transfer, results: Results[Row], published: Mapping[str, str]) -> list[Table]:

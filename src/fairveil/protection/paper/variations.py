@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
+from fairveil.base.estimate import Estimate
 from fairveil.experiment.study import Measurement, Results
 from fairveil.faces.zoo import DEFAULT_ENSEMBLE, ZOO, relatives
 from fairveil.protection.lowkey import LowKey
@@ -173,7 +174,7 @@ def frontier_figures(settings: Variations, results: Results[Row], *, left_out: b
                 lines.setdefault(_but_for_strength(row), []).append(point)
         if lines:
             svg = frontier(
-                [_series(sorted(points)) for points in lines.values()],
+                [_series(points) for points in lines.values()],
                 x_name="LPIPS (VGG), which no attack optimised",
                 y_name="rank-50 accuracy",
             )
@@ -183,9 +184,7 @@ def frontier_figures(settings: Variations, results: Results[Row], *, left_out: b
 
 class _Point(NamedTuple):
     price: float
-    value: float
-    low: float
-    high: float
+    found: Estimate
     label: str
 
 
@@ -196,8 +195,7 @@ def _point(row: Row, measurements: Sequence[Measurement], defender: str) -> _Poi
     price = next((one.value for one in measurements if one.labels.get("cost") == "LPIPS (VGG)"), None)
     if found is None or price is None:
         return None
-    low, high = (found.value if end is None else end for end in (found.low, found.high))
-    return _Point(price, found.value, low, high, row.name)
+    return _Point(price, found.estimate, row.name)
 
 
 def _but_for_strength(row: Row) -> str:
@@ -208,8 +206,8 @@ def _but_for_strength(row: Row) -> str:
 
 
 def _series(points: Sequence[_Point]) -> Series:
-    price, value, low, high, label = zip(*points, strict=True)
-    return Series(label[0].split(",")[0] if len(points) > 1 else "", price, value, low, high, label)
+    price, found, label = zip(*sorted(points, key=lambda one: (one.price, one.found.value)), strict=True)
+    return Series(label[0].split(",")[0] if len(points) > 1 else "", price, found, label)
 
 
 def differences(settings: Variations) -> list[str]:

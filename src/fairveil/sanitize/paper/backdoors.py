@@ -140,8 +140,8 @@ def run(trial: Infection, bench: Workbench) -> list[Measurement]:
         own = test.take((test.labels == target).nonzero().flatten())
         accuracy, recall = evaluate(network, test), evaluate(network, own)
     counted = {
-        SUCCESS: (success.base.rate, success.base.trials),
-        "without the patch": (success.base_unpatched.rate, success.base_unpatched.trials),
+        SUCCESS: (success.base.share, success.base.trials),
+        "without the patch": (success.base_unpatched.share, success.base_unpatched.trials),
         ACCURACY: (accuracy, len(test)),
         RECALL: (recall, len(own)),
     }

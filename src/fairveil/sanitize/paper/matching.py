@@ -130,7 +130,7 @@ def run(trial: Brewed, bench: Workbench) -> list[Measurement]:
         outcome = scenario.outcome(trial.attack, under, [trial.run])
     counted = {SUCCESS: outcome.success, BASE_RATE: outcome.base_rate, ACCURACY: outcome.accuracy}
     return [
-        Measurement(labels={"what": what, "aim": outcome.aim}, value=hits.rate, count=hits.trials)
+        Measurement(labels={"what": what, "aim": outcome.aim}, value=hits.share, count=hits.trials)
         for what, hits in counted.items()
     ]
 
@@ -197,13 +197,11 @@ def figures(settings: Brewings, results: Results[Brewed]) -> list[Figure]:
     for budget in settings.budgets:
         table = _table(settings, results, budget, "")
         for place, column in enumerate(table.columns[:-1]):
-            points = [(name, cells[place], cells[-1]) for name, cells in table.rows if cells[place].measured]
+            points = [(name, cells[place], cells[-1]) for name, cells in table.rows]
             series = [
-                Series(
-                    name, [accuracy.value or 0.0], [cell.value or 0.0], [cell.low or 0.0], [cell.high or 0.0], [name]
-                )
+                Series(name, [accuracy.value], [cell.estimate], [name])
                 for name, cell, accuracy in points
-                if accuracy.measured
+                if cell.estimate is not None and accuracy.value is not None
             ]
             if series:
                 svg = frontier(series, x_name="clean accuracy", y_name="poison success")

@@ -5,17 +5,17 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import Annotated, TypeVar
 
-import numpy as np
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
-from scipy import stats
 
+from fairveil.base.differences import mean_of_runs
 from fairveil.base.errors import FairveilError
+from fairveil.base.estimate import Estimate
+from fairveil.base.rates import pooled
 from fairveil.data.cifar10 import read_cifar10
 from fairveil.data.images import LabelledImages, synthetic_images
 from fairveil.experiment.study import Measurement
 from fairveil.report.tables import Cell, Table
 from fairveil.sanitize.defenses import defense
-from fairveil.sanitize.poisoning import Hits, pooled
 from fairveil.training import Training
 
 SYNTHETIC = "synthetic"
@@ -81,20 +81,13 @@ def pictures(victim: Victim, more: int = 0) -> tuple[LabelledImages, LabelledIma
 
 def pooled_measurements(found: Sequence[Measurement], labels: dict[str, str]) -> Measurement:
     """All runs together, with an interval that takes runs, not pictures, for the sample; none of a single run."""
-    together = pooled([Hits(round(one.value * (one.count or 0)), one.count or 0) for one in found])
-    ends = {"low": together.low, "high": together.high} if together.identities > 1 else {}
-    return Measurement(labels=labels, value=together.value, count=together.probes, **ends)
+    together = pooled([one.counted for one in found])
+    return Measurement.of(labels, Estimate(together.value, count=together.count) if together.n == 1 else together)
 
 
 def paired_change(changes: Sequence[float]) -> Cell:
     """The mean of a change over runs, with Student's 95 % interval; no interval of a single run."""
-    if not changes:
-        return Cell()
-    values = np.array(changes)
-    if len(values) < 2:
-        return Cell(float(values.mean()))
-    reach = float(stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values)))
-    return Cell(float(values.mean()), float(values.mean()) - reach, float(values.mean()) + reach)
+    return Cell(mean_of_runs(changes, least=2)) if changes else Cell()
 
 
 def with_rows_of_ours(published: Table, defenses: Sequence[str]) -> Table:
