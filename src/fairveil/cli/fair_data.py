@@ -119,7 +119,7 @@ class Asked:
         crops = self._crops(size, folder)
         splits = split_faces(crops, self.group, test=TESTED)
         told = (
-            f"{crops.name}: {len(splits.train) + len(splits.aside):,} images of {len(splits.train.classes):,} people "
+            f"{crops.name}: {len(splits.train) + len(splits.holdout):,} images of {len(splits.train.classes):,} people "
             f"to train on, {len(splits.test):,} of {len(splits.test.classes):,} others to test with. Penalties on a "
             "holdout are taken of other images of the people trained on, as published."
         )
@@ -148,7 +148,8 @@ class Asked:
 
     def _xrays(self, folder: Path) -> "tuple[XrayExperiment, str]":
         """Findings of a list's X-rays."""
-        from fairveil.fair.findings import PUBLISHED, SMALL, XrayExperiment
+        from fairveil.fair.findings import XrayExperiment
+        from fairveil.fair.xray_classifier import PUBLISHED, SMALL
 
         if self.face != TrainedFace.central:
             raise typer.BadParameter("X-rays have no faces to choose from: leave it out.", param_hint="--face")

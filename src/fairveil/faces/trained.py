@@ -9,7 +9,7 @@ from torch import Tensor
 
 from fairveil.base.errors import FairveilError
 from fairveil.base.files import sha256_of
-from fairveil.base.tensor_files import read_tensors, write_tensors
+from fairveil.base.tensor_files import load_copies, read_tensors, write_tensors
 from fairveil.faces.alignment import TEMPLATE_SIZE
 from fairveil.faces.backbones import Projected, Projection, build_backbone
 from fairveil.faces.heads import MARGINS, HeadKind
@@ -79,7 +79,7 @@ class Pedigree(BaseModel):
         cls,
         crops: "FaceCrops",
         training: "Training",
-        history: "History",
+        history: "History | None",
         *,
         backbone: str,
         head: HeadKind = "cosface",
@@ -88,7 +88,10 @@ class Pedigree(BaseModel):
         loss: str = "cross-entropy",
         dimension: int = 512,
     ) -> "Pedigree":
-        """The pedigree of what `train_recognizer` made of the same; its validation score is the rank-1 accuracy."""
+        """The pedigree of what `train_recognizer` made of the same; its validation score is the rank-1 accuracy.
+
+        Without a history nothing is known of the accuracy.
+        """
         return cls(
             backbone=backbone,
             dimension=dimension,
@@ -103,7 +106,7 @@ class Pedigree(BaseModel):
             identities=len(crops.classes),
             images=len(crops),
             make_up=crops.make_up(),
-            rank1=history.epochs[history.kept - 1].score,
+            rank1=None if history is None else history.epochs[history.kept - 1].score,
         )
 
 
@@ -129,8 +132,7 @@ def load_trained(path: Path) -> Recognizer:
             if pedigree.projected:
                 network = Projected(network, Projection(pedigree.dimension))
         recognizer = Recognizer(path.stem, network, Framing(size=pedigree.size), sha256=sha256_of(path))
-        # copies, so that the file may be changed or taken away
-        recognizer.load_state_dict({name: tensor.clone() for name, tensor in tensors.items()}, assign=True)
+        load_copies(recognizer, tensors)
     return recognizer.float().eval().requires_grad_(False)
 
 

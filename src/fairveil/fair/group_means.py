@@ -125,7 +125,7 @@ def group_means(
             training does, gives the gradient of one process with the whole batch.
 
     Raises:
-        FairveilError: shapes do not fit, groups are no numbers from -1 to G − 1, or there is no such choice of `absent`.
+        FairveilError: shapes do not fit, groups are no numbers from -1 to G − 1, or `absent` is no choice.
 
     >>> group_means(torch.tensor([1.0, 2.0, 4.0]), torch.tensor([0, 0, 2])).means
     tensor([1.5000, 0.0000, 4.0000])

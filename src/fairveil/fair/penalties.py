@@ -12,7 +12,7 @@ All penalties are computed in float32 at least, under autocast too, and share th
   compare together.
 - by keyword, the options of `fairveil.fair.group_means.Grouping`.
 
-They raise `FairveilError` where shapes do not fit, and where fewer than two groups are in the batch and that is refused.
+They raise `FairveilError` where shapes do not fit, or where fewer than two groups are in the batch and that is refused.
 """
 
 import warnings
