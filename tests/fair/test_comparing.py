@@ -309,7 +309,7 @@ def test_of_every_kind_that_a_task_allows_there_is_one():
     names = [one.name for one in everything("recognition", better="M", worse="F", weight=0.5)]
     assert names == [
         "baseline", "equal-loss 0.5", "equal-loss 0.5 on holdout", "min-max", "margins F=0.75",
-        "label-flipping M=0.3", "fair-features F=2",
+        "fair-features F=2", "label-flipping M=0.3",
     ]  # fmt: skip
     findings = {one.kind for one in everything("findings", better="M", worse="F")}
     assert findings == {"baseline", "equal-loss", "equalized-odds", "disparate-impact", "min-max", "label-flipping"}

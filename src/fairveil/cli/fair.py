@@ -34,8 +34,7 @@ from fairveil.cli.training import TrainedFace, TrainingPreset, epoch_bar, new_mo
 
 if TYPE_CHECKING:  # torch takes seconds to import: --help should not wait for it
     from fairveil.fair.comparing import Comparison
-    from fairveil.fair.findings import XrayExperiment
-    from fairveil.fair.recognition import FaceExperiment
+    from fairveil.fair.experiments import TrainingExperiment
 
 fair_app = typer.Typer(no_args_is_help=True, help="Interventions for fairer networks, and whether they worked.")
 
@@ -193,7 +192,7 @@ def compare(
 
 
 def _compared(
-    experiment: "FaceExperiment | XrayExperiment",
+    experiment: "TrainingExperiment",
     names: str,
     ends: tuple[str | None, str | None],
     weight: float,
@@ -230,25 +229,15 @@ def _compared(
             best, worst = alone.best_group, alone.worst_group
             better = better or (best if best != worse else worst)
             worse = worse or (worst if worst != better else best)
-            if alone.tied:
-                talk.print(
-                    Text(
-                        f"By the baseline all groups of {experiment.column} fare alike, so none is better off. What is "
-                        f"done for a group is done for {worse}, and what is done to the better one to {better}: name "
-                        "others with --worse and --better."
-                    ),
-                    soft_wrap=True,
+            found = f"By the means of the baseline on validation {best} fares best and {worst} worst, which these runs"
+            if alone.tied or not alone.gap("baseline", "validation").told:
+                why = (
+                    f"By the baseline all groups of {experiment.column} fare alike, so none is better off."
+                    if alone.tied
+                    else f"{found} cannot tell from chance."
                 )
-            elif not alone.gap("baseline", "validation").told:
-                talk.print(
-                    Text(
-                        f"By the means of the baseline on validation {best} fares best and {worst} "
-                        "worst, which these runs cannot tell from chance. What is done for a group is done for "
-                        f"{worse}, and what is done to the better one to {better}: name others with --worse and "
-                        "--better."
-                    ),
-                    soft_wrap=True,
-                )
+                does = f"What is done for a group is done for {worse}, and what is done to the better one to {better}:"
+                talk.print(Text(f"{why} {does} name others with --worse and --better."), soft_wrap=True)
         chosen = [Baseline(), *chosen_ones(task, names, better=better, worse=worse, weight=weight)]
         progress.update(bar, total=len(planned(experiment, chosen)) * seeds, completed=0)
         return compare_all(

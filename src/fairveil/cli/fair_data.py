@@ -1,6 +1,5 @@
 """What the commands `fairveil fair train` and `fairveil fair compare` train on, and how."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -15,6 +14,7 @@ from fairveil.cli.training import TrainedFace, TrainingPreset, cut_with_progress
 
 if TYPE_CHECKING:  # torch takes seconds to import: --help should not wait for it
     from fairveil.faces.crops import FaceCrops
+    from fairveil.fair.experiments import TrainingExperiment
     from fairveil.fair.findings import XrayExperiment, XraySplits
     from fairveil.fair.recognition import FaceExperiment
     from fairveil.training import Training
@@ -88,16 +88,13 @@ class Asked:
     device: str
     uncertain: UncertainRule | None = None
 
-    def open(self, folder: Path) -> "tuple[FaceExperiment | XrayExperiment, str]":
+    def open(self, folder: Path) -> "tuple[TrainingExperiment, str]":
         """The experiment, and what it is of in a sentence.
 
         Args:
             folder: keeps crops, X-rays and baselines.
         """
-        make: Callable[[Path], tuple[FaceExperiment | XrayExperiment, str]] = (
-            self._faces if self.task == TaskName.recognition else self._xrays
-        )
-        return make(folder)
+        return self._faces(folder) if self.task == TaskName.recognition else self._xrays(folder)
 
     def _faces(self, folder: Path) -> "tuple[FaceExperiment, str]":
         """Recognition of a table's faces."""

@@ -39,7 +39,7 @@ def with_options(command: Callable[..., None]) -> Callable[..., None]:
     for name, option in added.items():
         metavar = "GROUP" if option.flag == "--whose" else None
         described = typer.Option(option.flag, help=option.help, metavar=metavar, rich_help_panel=_PANEL)
-        kind = Annotated[option.type | None, described]
+        kind: Any = Annotated[option.type | None, described]
         parameters.append(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind))
     with_all.__signature__ = signature.replace(  # type: ignore[attr-defined]
         parameters=[one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in parameters]

@@ -8,23 +8,7 @@ In any training loop:
 """
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:  # the same as `_HOMES`, for tools that read the code without running it
-    from fairveil.fair.adversarial import Removal as Removal
-    from fairveil.fair.adversarial import remove_sensitive as remove_sensitive
-    from fairveil.fair.comparing import Comparison as Comparison
-    from fairveil.fair.comparing import compare as compare
-    from fairveil.fair.interventions import KINDS as KINDS
-    from fairveil.fair.interventions import everything as everything
-    from fairveil.fair.interventions import intervention as intervention
-    from fairveil.fair.label_flipping import flip_identities as flip_identities
-    from fairveil.fair.label_flipping import flip_labels as flip_labels
-    from fairveil.fair.margins import angles as angles
-    from fairveil.fair.penalties import disparate_impact as disparate_impact
-    from fairveil.fair.penalties import equal_loss as equal_loss
-    from fairveil.fair.penalties import equalized_odds as equalized_odds
-    from fairveil.fair.penalties import worst_group_loss as worst_group_loss
+from typing import Any
 
 _HOMES = {
     "adversarial": ("Removal", "remove_sensitive"),

@@ -2,11 +2,11 @@
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Protocol
 
 import polars as pl
 from torch import nn
@@ -14,9 +14,9 @@ from torch import nn
 from fairveil.base.sharing import make_files
 from fairveil.fair.groups import Groups, check_people, groups_of
 from fairveil.fair.interventions import Intervention, Task
-from fairveil.fair.objective import FairObjective, Forward, Holdout
+from fairveil.fair.objective import FairObjective, Forward, HoldoutSet
 from fairveil.fair.scores import LEAST_PEOPLE
-from fairveil.training import Epoch, Examples, Training, shuffled, train
+from fairveil.training import Epoch, shuffled, train
 from fairveil.training.sampling import GroupStratified
 from fairveil.version import __version__
 
@@ -83,68 +83,23 @@ class Experiment(Protocol):
         """
 
 
-class Part(Examples, Protocol):
-    """Labelled data of people of groups."""
-
-    @property
-    def groups(self) -> Mapping[str, tuple[str | None, ...]]:
-        """A value for each sample, by column."""
-
-
-class Splits(Protocol):
-    """What is trained on and judged by."""
-
-    @property
-    def parts(self) -> Mapping[str, Any]:
-        """The parts that every experiment has, each a `Part`: train, validation, test."""
-
-    @property
-    def fingerprints(self) -> list[str]:
-        """Of all parts."""
-
-
-class HowTrained(Protocol):
-    """Settings of a model and its training."""
-
-    @property
-    def training(self) -> Training:
-        """How it is trained, but for the seed."""
-
-    @property
-    def stratified(self) -> bool:
-        """Whether every batch holds each group in proportion to its share, rather than by chance."""
-
-    def model_dump_json(self) -> str:
-        """All of them."""
-
-
-class Fitted(Protocol):
-    """A model that was trained under an intervention."""
-
-    @property
-    def skipped_fraction(self) -> float:
-        """Of the batches, in which fewer than two groups were there to be compared."""
-
-
-SplitsType = TypeVar("SplitsType", bound=Splits)
-SettingsType = TypeVar("SettingsType", bound=HowTrained)
-FittedType = TypeVar("FittedType", bound=Fitted)
-
-
 @dataclass(frozen=True, eq=False)
-class TrainingExperiment(ABC, Generic[SplitsType, SettingsType, FittedType]):
+class TrainingExperiment(ABC):
     """Networks that are trained by `fairveil.training.train` under interventions: an `Experiment`.
 
+    A kind of data has a subclass of its own, which says what its splits, settings and trained models are.
+
     Attributes:
-        splits: what is trained on and judged by.
+        splits: what is trained on and judged by: `parts` by split, each with `groups`, and their `fingerprints`.
         column: of the groups that are to be treated alike.
-        settings: how networks are trained.
+        settings: how networks are trained, of them `training` and `stratified`: whether every batch holds each group in
+            proportion to its share, rather than by chance.
         device: where to train.
     """
 
-    splits: SplitsType
+    splits: Any
     column: str
-    settings: SettingsType
+    settings: Any
     device: str | None = None
 
     def __post_init__(self) -> None:
@@ -172,7 +127,7 @@ class TrainingExperiment(ABC, Generic[SplitsType, SettingsType, FittedType]):
         """Of the data trained on."""
         return groups_of(self.splits.parts["train"].groups, self.column)
 
-    def groups_in(self, part: Part) -> Groups:
+    def groups_in(self, part: Any) -> Groups:
         """The group of each sample of a part, among those trained on."""
         return groups_of(part.groups, self.column, self.groups.names)
 
@@ -182,8 +137,8 @@ class TrainingExperiment(ABC, Generic[SplitsType, SettingsType, FittedType]):
         about = [*self.splits.fingerprints, self.column, self.settings.model_dump_json(), *self._more()]
         return hashlib.sha256("\n".join(about).encode()).hexdigest()
 
-    def fit(self, intervention: Intervention, *, seed: int, callbacks: Callbacks = NO_CALLBACKS) -> FittedType:
-        """Train a network under an intervention.
+    def fit(self, intervention: Intervention, *, seed: int, callbacks: Callbacks = NO_CALLBACKS) -> Any:
+        """Train a network under an intervention: gives it, and with it a `skipped_fraction` as in `Measured`.
 
         Raises:
             FairveilError: it is not for this task, a group is unknown, or training fails.
@@ -197,13 +152,11 @@ class TrainingExperiment(ABC, Generic[SplitsType, SettingsType, FittedType]):
         return Measured(self.score(fitted), fitted.skipped_fraction)
 
     @abstractmethod
-    def score(self, fitted: FittedType) -> pl.DataFrame:
+    def score(self, fitted: Any) -> pl.DataFrame:
         """How well a model does, on every split and of every group: rows of `fairveil.fair.scores.SCORES`."""
 
     @abstractmethod
-    def save(
-        self, path: Path, fitted: FittedType, intervention: Intervention, scores: pl.DataFrame, *, seed: int
-    ) -> None:
+    def save(self, path: Path, fitted: Any, intervention: Intervention, scores: pl.DataFrame, *, seed: int) -> None:
         """Write a model as one portable file, with how it was trained and how good it is.
 
         Raises:
@@ -215,7 +168,7 @@ class TrainingExperiment(ABC, Generic[SplitsType, SettingsType, FittedType]):
         """Whose each sample is."""
 
     @abstractmethod
-    def _fit(self, intervention: Intervention, seed: int, callbacks: Callbacks) -> FittedType:
+    def _fit(self, intervention: Intervention, seed: int, callbacks: Callbacks) -> Any:
         """`fit`, of what can be trained."""
 
     def _more(self) -> Sequence[str]:
@@ -225,26 +178,19 @@ class TrainingExperiment(ABC, Generic[SplitsType, SettingsType, FittedType]):
     def _train(
         self,
         network: nn.Module,
-        data: Part,
+        data: Any,
         task: Forward,
         intervention: Intervention,
-        held: Part,
+        held: Any,
         seed: int,
         callbacks: Callbacks,
     ) -> float:
         """Train a network in place; gives the share of batches in which nothing could be compared.
 
-        Args:
-            network: to be trained.
-            data: to train on.
-            task: what the network makes of a batch.
-            intervention: what is done for fairness.
-            held: data of which a penalty on a holdout set is taken.
-            seed: of the run.
-            callbacks: of training.
+        A penalty on a holdout set is taken of the data that are `held`.
         """
         groups = self.groups_in(data)
-        holdout = Holdout(held, self.groups_in(held)) if intervention.on_holdout else None
+        holdout = HoldoutSet(held, self.groups_in(held)) if intervention.on_holdout else None
         objective = FairObjective(task, intervention, groups, holdout=holdout)
         train(
             network,

@@ -142,13 +142,15 @@ class FittedXrays:
 
 
 @dataclass(frozen=True, eq=False)
-class XrayExperiment(TrainingExperiment[XraySplits, XraySettings, FittedXrays]):
+class XrayExperiment(TrainingExperiment):
     """Findings under interventions.
 
     Attributes:
         pretrained: a file of torchvision's ImageNet weights, which a DenseNet-121 starts from; None for random ones.
     """
 
+    splits: XraySplits
+    settings: XraySettings
     pretrained: Path | None = None
 
     def __post_init__(self) -> None:

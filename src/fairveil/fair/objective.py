@@ -16,7 +16,7 @@ Forward = Callable[[nn.Module, Batch, Tensor, torch.Generator], Outputs]
 
 
 @dataclass(frozen=True, eq=False)
-class Holdout:
+class HoldoutSet:
     """Data put aside, of which a penalty is taken.
 
     Attributes:
@@ -43,7 +43,7 @@ class FairObjective(nn.Module):
     """
 
     def __init__(
-        self, task: Forward, intervention: Intervention, groups: Groups, *, holdout: Holdout | None = None
+        self, task: Forward, intervention: Intervention, groups: Groups, *, holdout: HoldoutSet | None = None
     ) -> None:
         super().__init__()
         self.task, self.intervention, self.groups, self.holdout = task, intervention, groups, holdout

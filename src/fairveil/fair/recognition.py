@@ -100,13 +100,15 @@ class FittedFaces:
 
 
 @dataclass(frozen=True, eq=False)
-class FaceExperiment(TrainingExperiment[FaceSplits, FaceSettings, FittedFaces]):
+class FaceExperiment(TrainingExperiment):
     """Face recognition under interventions.
 
     Attributes:
         folder: where baselines are kept, which fair features start from; None to train one whenever it is needed.
     """
 
+    splits: FaceSplits
+    settings: FaceSettings
     folder: Path | None = None
 
     @property
