@@ -12,7 +12,7 @@ from fairveil.cli import app
 from fairveil.cli.fair import _compared
 from fairveil.data.synthetic import SyntheticFaces, write_faces
 from fairveil.data.xrays import FINDINGS, SyntheticXrays
-from fairveil.faces.trained import load_trained, read_pedigree
+from fairveil.faces.trained import load_trained, read_model_card
 from fairveil.fair.experiments import Measured
 from fairveil.fair.findings import XrayExperiment
 from fairveil.fair.groups import groups_of
@@ -101,10 +101,10 @@ def test_a_recogniser_without_the_group_is_a_recogniser_everywhere(tmp_path):
     result = _train(*asked, "-o", "fair.safetensors", data=str(tmp_path / "people" / "faces.csv"))
     assert result.exit_code == 0, result.output
     assert "best less" in result.stdout and "One run tells little" in result.stdout
-    pedigree = read_pedigree(tmp_path / "fair.safetensors")
-    assert pedigree.projected and pedigree.intervention == {"kind": "fair-features", "toward": "round", "weight": 2.0}
+    card = read_model_card(tmp_path / "fair.safetensors")
+    assert card.projected and card.intervention == {"kind": "fair-features", "toward": "round", "weight": 2.0}
     recognizer = load_trained(tmp_path / "fair.safetensors")
-    assert recognizer.embed_crops(torch.rand(3, 3, 64, 64)).shape == (3, pedigree.dimension)
+    assert recognizer.embed_crops(torch.rand(3, 3, 64, 64)).shape == (3, card.dimension)
 
 
 @pytest.mark.parametrize(

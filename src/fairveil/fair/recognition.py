@@ -20,7 +20,7 @@ from fairveil.faces.heads import MARGINS, HeadKind, MarginHead
 from fairveil.faces.identification import identify
 from fairveil.faces.recognition import PAPER, Loss, Recognition, embed_all
 from fairveil.faces.recognizers import Framing, Recognizer
-from fairveil.faces.trained import Pedigree, save_trained
+from fairveil.faces.trained import ModelCard, save_trained
 from fairveil.fair.adversarial import Removal, Removed
 from fairveil.fair.experiments import Callbacks, TrainingExperiment, run_name
 from fairveil.fair.face_splits import FaceSplits, group_of_each, relabelled
@@ -197,7 +197,7 @@ class FaceExperiment(TrainingExperiment):
         """See `TrainingExperiment.save` and `fairveil.faces.trained`; the accuracy is that on the test."""
         settings, crops = self.settings, self.splits.learned(without_holdout=intervention.on_holdout)
         raised = bool((fitted.head.margin != MARGINS[settings.head]).any())
-        pedigree = Pedigree.of(
+        card = ModelCard.of(
             crops,
             settings.training,
             None,
@@ -214,7 +214,7 @@ class FaceExperiment(TrainingExperiment):
             "rank1": on_test["value"][0],
             "intervention": intervention.model_dump(mode="json"),
         }
-        save_trained(path, fitted.whole(), pedigree.model_copy(update=also))
+        save_trained(path, fitted.whole(), card.model_copy(update=also))
 
     def _write(self, target: Path, *, seed: int, callbacks: Callbacks) -> None:
         base = self._fit_anew(Baseline(), seed, callbacks)
