@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -198,6 +200,20 @@ def test_groups_that_runs_cannot_tell_apart_are_not_said_to_be_better_and_worse_
     told = " ".join(capsys.readouterr().err.split())
     assert f"on validation {best} fares best and {worst} worst, which these runs cannot tell from chance" in told
     assert f"What is done for a group is done for {worst}" in told
+
+
+def test_help_lists_every_intervention_and_its_options_without_loading_torch():
+    script = (
+        "import sys; from typer.testing import CliRunner; from fairveil.cli import app;"
+        "assert 'pydantic' not in sys.modules;"  # other commands do not wait for the registry
+        "run = lambda name: CliRunner().invoke(app, ['fair', name, '--help'], env={'COLUMNS': '500'}).output;"
+        "train, compare = run('train'), run('compare');"
+        "from fairveil.fair.interventions import KINDS, options;"
+        "assert all(kind in text for kind in KINDS for text in (train, compare));"
+        "assert all(option.help in ' '.join(train.split()) for option in options()), train;"
+        "assert '--share' not in compare and 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)
 
 
 def test_nobody_is_better_and_worse_off_at_once():

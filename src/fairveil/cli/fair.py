@@ -5,7 +5,7 @@ import shutil
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
@@ -26,7 +26,7 @@ from fairveil.cli.fair_data import (
     UncertainFindings,
     Weights,
 )
-from fairveil.cli.interventions import One, Several, chosen_one, chosen_ones, with_options
+from fairveil.cli.interventions import CHOSEN, Listing, One, Several, Taking, chosen_one, chosen_ones
 from fairveil.cli.reports import json_beside, write_json
 from fairveil.cli.studies import check_device
 from fairveil.cli.terminal import named_path, progress_bar, results, talk
@@ -39,10 +39,9 @@ if TYPE_CHECKING:  # torch takes seconds to import: --help should not wait for i
 fair_app = typer.Typer(no_args_is_help=True, help="Interventions for fairer networks, and whether they worked.")
 
 
-@fair_app.command()
-@with_options
+@fair_app.command(cls=Taking)
 def train(
-    *,
+    context: typer.Context,
     data: Data,
     group: Group,
     out: Annotated[
@@ -60,7 +59,6 @@ def train(
     device: Device = "cpu",
     uncertain: UncertainFindings = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print what was made as JSON.")] = False,
-    chosen: dict[str, Any],
 ) -> None:
     """Train one network under one intervention, save it, and say how it does for whom.
 
@@ -76,7 +74,7 @@ def train(
 
     new_model_file(out)
     check_device(device)
-    one = chosen_one(intervention, chosen, group)
+    one = chosen_one(intervention, context.meta[CHOSEN], group)
     kept = out.with_name(f".{out.name}.data")
     try:
         experiment, told_of = Asked(data, group, task, preset, epochs, size, face, weights, device, uncertain).open(
@@ -120,7 +118,7 @@ def train(
     results.print("One run tells little of an intervention: `fairveil fair compare` has several beside a baseline.")
 
 
-@fair_app.command()
+@fair_app.command(cls=Listing)
 def compare(
     data: Data,
     group: Group,

@@ -1,50 +1,73 @@
 """The interventions as commands take them: help texts and options are read off the registry."""
 
-import inspect
-from collections.abc import Callable, Mapping
-from functools import wraps
+from collections.abc import Mapping
+from inspect import Parameter, signature
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from fairveil.base.errors import FairveilError
-from fairveil.fair.interventions import KINDS, entry_of, everything, intervention, options
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # the registry is read when a command needs it, not when any is started
     from fairveil.fair.interventions import Intervention, Task
 
 _PANEL = "Options of interventions"
+_KINDS = "{kinds}"
 
-One = Annotated[str, typer.Option(metavar="NAME", help=f"{', '.join(KINDS)}. Their options are listed below.")]
-Several = Annotated[
-    str,
-    typer.Option(
-        metavar="NAMES",
-        help=f"all, or some with commas between them: {', '.join(kind for kind in KINDS if kind != 'baseline')}.",
-    ),
-]
+CHOSEN = "options of interventions"
+"""Where a command `Taking` options finds them in its context's `meta`: values by flags."""
+
+One = Annotated[str, typer.Option(metavar="NAME", help=f"{_KINDS}. Their options are listed below.")]
+Several = Annotated[str, typer.Option(metavar="NAMES", help=f"all, or some with commas between them: {_KINDS}.")]
 
 
-def with_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options of all interventions; those that were used it is told by their flags, as `chosen`."""
-    added = {option.flag.removeprefix("--").replace("-", "_"): option for option in options()}
+class Listing(TyperCommand):
+    """A command whose help lists the interventions."""
 
-    @wraps(command)
-    def with_all(**given: Any) -> None:
-        used = {option.flag: given.pop(name) for name, option in added.items()}
-        command(**given, chosen={flag: value for flag, value in used.items() if value is not None})
+    def get_params(self, ctx: Any) -> list[Any]:
+        """Those of the command, with the kinds of interventions in their help."""
+        from fairveil.fair.interventions import KINDS
 
-    signature = inspect.signature(command)
-    parameters = [one for one in signature.parameters.values() if one.name != "chosen"]
-    for name, option in added.items():
+        params = super().get_params(ctx)
+        for param in params:
+            if _KINDS in (getattr(param, "help", None) or ""):
+                param.help = param.help.replace(_KINDS, ", ".join(KINDS))  # type: ignore[attr-defined]
+        return params
+
+
+class Taking(Listing):
+    """A command that also takes the options of all interventions: those that were used are in the context's `meta`."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """Those of the command and of all interventions; --help stays the last."""
+        *own, last = super().get_params(ctx)
+        return [*own, *_params(), last]
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command, whose function has no parameters for these options."""
+        given = {param.opts[0]: ctx.params.pop(param.name) for param in _params()}
+        ctx.meta[CHOSEN] = {flag: value for flag, value in given.items() if value is not None}
+        return super().invoke(ctx)
+
+
+def _params() -> list[Any]:
+    """The options of all interventions, as typer makes them of a function that has them as parameters."""
+    from fairveil.fair.interventions import options
+
+    def taking(**_: Any) -> None: ...
+
+    parameters = []
+    for option in options():
         metavar = "GROUP" if option.flag == "--whose" else None
         described = typer.Option(option.flag, help=option.help, metavar=metavar, rich_help_panel=_PANEL)
         kind: Any = Annotated[option.type | None, described]
-        parameters.append(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind))
-    with_all.__signature__ = signature.replace(  # type: ignore[attr-defined]
-        parameters=[one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in parameters]
-    )
-    return with_all
+        name = option.flag.removeprefix("--").replace("-", "_")
+        parameters.append(Parameter(name, Parameter.KEYWORD_ONLY, default=None, annotation=kind))
+    taking.__signature__ = signature(taking).replace(parameters=parameters)  # type: ignore[attr-defined]
+    alone = typer.Typer(add_completion=False)
+    alone.command()(taking)
+    return typer.main.get_command(alone).params
 
 
 def chosen_one(kind: str, chosen: Mapping[str, Any], column: str) -> "Intervention":
@@ -53,6 +76,8 @@ def chosen_one(kind: str, chosen: Mapping[str, Any], column: str) -> "Interventi
     Raises:
         FairveilError: it does not take an option, or is not told which group of the column is meant.
     """
+    from fairveil.fair.interventions import entry_of, intervention, options
+
     entry_of(kind)  # says which there are
     takes = {option.flag: option.settings[kind] for option in options() if kind in option.settings}
     for flag in chosen:
@@ -71,6 +96,8 @@ def chosen_ones(task: "Task", names: str, *, better: str, worse: str, weight: fl
     Raises:
         FairveilError: there is no such intervention, or it is for another task.
     """
+    from fairveil.fair.interventions import entry_of, everything
+
     every = everything(task, better=better, worse=worse, weight=weight)
     if names == "all":
         return every

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import polars as pl
 from torch import nn
@@ -56,25 +56,31 @@ class Measured:
     skipped_fraction: float
 
 
-class Experiment(Protocol):
-    """Data, split, and how a model is trained on them."""
+class Experiment(ABC):
+    """Data, split, and how a model is trained on them.
+
+    Attributes:
+        column: of the groups that are to be treated alike.
+    """
+
+    column: str
 
     @property
+    @abstractmethod
     def task(self) -> Task:
         """What is learned."""
 
     @property
-    def column(self) -> str:
-        """Of the groups that are to be treated alike."""
-
-    @property
+    @abstractmethod
     def measures(self) -> dict[str, str]:
         """Which measure tells how well a model does, by split: train, validation, test."""
 
     @property
+    @abstractmethod
     def fingerprint(self) -> str:
-        """Equal if and only if data and settings are; told once, since it takes all of the data."""
+        """Equal if and only if data and settings are."""
 
+    @abstractmethod
     def measure(self, intervention: Intervention, *, seed: int, callbacks: Callbacks = NO_CALLBACKS) -> Measured:
         """Train a model under an intervention and see how well it does for whom.
 
@@ -84,8 +90,8 @@ class Experiment(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class TrainingExperiment(ABC):
-    """Networks that are trained by `fairveil.training.train` under interventions: an `Experiment`.
+class TrainingExperiment(Experiment):
+    """Networks that are trained by `fairveil.training.train` under interventions.
 
     A kind of data has a subclass of its own, which says what its splits, settings and trained models are.
 
@@ -111,16 +117,6 @@ class TrainingExperiment(ABC):
         for split, part in self.splits.parts.items():
             use = "validate" if split == "validation" else split
             check_people(self.groups_in(part), self._people(part), use, least=LEAST_PEOPLE)
-
-    @property
-    @abstractmethod
-    def task(self) -> Task:
-        """What is learned."""
-
-    @property
-    @abstractmethod
-    def measures(self) -> dict[str, str]:
-        """Which measure tells how well a model does, by split."""
 
     @cached_property
     def groups(self) -> Groups:
