@@ -120,7 +120,7 @@ def card_statements(card: Comparison) -> dict[str, bool]:
 def uncorrected_statements(card: Comparison) -> dict[str, bool]:
     """The same of intervals for a single pair of groups, where correcting makes a difference."""
     plain = Uncorrected(card.task, card.column, card.measures, card.baselines, card.scores, card.lacking, card.fitted)
-    best, worst = (card.by_seed("baseline", "validation", group) for group in card.ends)
+    best, worst = (card.by_seed("baseline", "validation", group) for group in (card.best_group, card.worst_group))
     return {
         "gap": mean_of_runs([best[run] - worst[run] for run in best]).excludes(0),
         "its change": plain.gap_change("min-max", "validation").excludes(0),

@@ -31,7 +31,7 @@ from fairveil.fair import (
     worst_group_loss,
 )
 from fairveil.fair.groups import groups_of
-from fairveil.fair.margins import ADJUSTED
+from fairveil.fair.interventions.group_margins import ADJUSTED
 
 ALPHA, FACES_ALPHA = 1.0, 0.3  # how much a penalty counts
 MARGIN, SCALE = 0.35, 16.0  # of the recognisers; the usual scale of 64 is for many more people than these

@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,12 +14,12 @@ from fairveil.cli import app
 from fairveil.cli.fair import _compared
 from fairveil.data.synthetic import SyntheticFaces, write_faces
 from fairveil.data.xrays import FINDINGS, SyntheticXrays
-from fairveil.faces.trained import load_trained, read_pedigree
+from fairveil.faces.trained import load_trained, read_model_card
 from fairveil.fair.experiments import Measured
 from fairveil.fair.findings import XrayExperiment
 from fairveil.fair.groups import groups_of
 from fairveil.fair.scores import SCORES
-from fairveil.fair.trained_findings import load_finder
+from fairveil.fair.xray_classifier import load_xray_classifier
 
 RUN = CliRunner()
 QUICK = ["fair", "compare", "synthetic", "--task", "findings", "--group", "sex", "--epochs", "1", "--size", "16"]
@@ -85,10 +87,10 @@ def test_a_network_for_xrays_is_trained_saved_and_read_again(tmp_path):
     told = json.loads(result.stdout)
     assert told["intervention"] == {"kind": "equal-loss", "weight": 0.5, "on": "train"}
     assert {*told["groups"]["test"]} == {"everybody", "F", "M"}
-    finder = load_finder(tmp_path / "model.safetensors")
-    assert finder.findings == FINDINGS and finder.about["intervention"]["weight"] == 0.5
+    classifier = load_xray_classifier(tmp_path / "model.safetensors")
+    assert classifier.findings == FINDINGS and classifier.about["intervention"]["weight"] == 0.5
     xrays = SyntheticXrays(patients=20, size=16, seed=5).draw()
-    assert finder(xrays.images.float() / 255).shape == (40, 5)
+    assert classifier(xrays.images.float() / 255).shape == (40, 5)
     assert [path.name for path in tmp_path.iterdir()] == ["model.safetensors"]  # nothing is left lying about
     with pytest.raises(FairveilError, match="is there already"):
         _train("--task", "findings", "--group", "sex", "-o", "model.safetensors")
@@ -101,10 +103,10 @@ def test_a_recogniser_without_the_group_is_a_recogniser_everywhere(tmp_path):
     result = _train(*asked, "-o", "fair.safetensors", data=str(tmp_path / "people" / "faces.csv"))
     assert result.exit_code == 0, result.output
     assert "best less" in result.stdout and "One run tells little" in result.stdout
-    pedigree = read_pedigree(tmp_path / "fair.safetensors")
-    assert pedigree.projected and pedigree.intervention == {"kind": "fair-features", "toward": "round", "weight": 2.0}
+    card = read_model_card(tmp_path / "fair.safetensors")
+    assert card.projected and card.intervention == {"kind": "fair-features", "toward": "round", "weight": 2.0}
     recognizer = load_trained(tmp_path / "fair.safetensors")
-    assert recognizer.embed_crops(torch.rand(3, 3, 64, 64)).shape == (3, pedigree.dimension)
+    assert recognizer.embed_crops(torch.rand(3, 3, 64, 64)).shape == (3, card.dimension)
 
 
 @pytest.mark.parametrize(
@@ -123,7 +125,7 @@ def test_a_recogniser_without_the_group_is_a_recogniser_everywhere(tmp_path):
     ],
 )
 def test_what_cannot_be_trained_is_told_before_anything_is(arguments, sentence, monkeypatch):
-    monkeypatch.setattr("fairveil.fair.findings.train", lambda *_, **__: pytest.fail("trained"))
+    monkeypatch.setattr("fairveil.fair.experiments.train", lambda *_, **__: pytest.fail("trained"))
     with pytest.raises(FairveilError, match=sentence):
         _train("--group", "sex", "--size", "16", "-o", "model.safetensors", *arguments)
 
@@ -159,7 +161,7 @@ class AllAlike:
     groups = groups_of({"tone": ["warm", "cool", "dark"]}, "tone")
     settings = SimpleNamespace(training=SimpleNamespace(epochs=1))
 
-    def measure(self, intervention, *, seed, told):
+    def measure(self, intervention, *, seed, callbacks):
         rows = [
             (split, "AUC", label, "tone" if group else "", group, 0.5, None, None, 10, 10)
             for split in self.measures
@@ -172,7 +174,7 @@ class AllAlike:
 def test_where_all_groups_fare_alike_labels_flip_for_one_and_it_is_said_that_none_is_better_off(tmp_path, capsys):
     found = _compared(AllAlike(), "label-flipping", (None, None), 1.0, 1, tmp_path)
     assert found.interventions == ["label-flipping cool=0.05"]
-    assert found.ends == ("cool", "warm")
+    assert (found.best_group, found.worst_group) == ("cool", "warm")
     told = " ".join(capsys.readouterr().err.split())
     assert "all groups of tone fare alike, so none is better off" in told
     assert "done for warm" in told and "to cool" in told
@@ -186,18 +188,32 @@ class ByChance(AllAlike):
 
     fingerprint = "by chance"
 
-    def measure(self, intervention, *, seed, told):
-        measured = super().measure(intervention, seed=seed, told=told)
+    def measure(self, intervention, *, seed, callbacks):
+        measured = super().measure(intervention, seed=seed, callbacks=callbacks)
         noise = np.random.default_rng([seed, len(intervention.name)]).normal(scale=0.02, size=len(measured.scores))
         return Measured(measured.scores.with_columns(value=pl.col("value") + noise), 0.0)
 
 
 def test_groups_that_runs_cannot_tell_apart_are_not_said_to_be_better_and_worse_off(tmp_path, capsys):
     found = _compared(ByChance(), "label-flipping", (None, None), 1.0, 3, tmp_path)
-    best, worst = found.ends
+    best, worst = found.best_group, found.worst_group
     told = " ".join(capsys.readouterr().err.split())
     assert f"on validation {best} fares best and {worst} worst, which these runs cannot tell from chance" in told
     assert f"What is done for a group is done for {worst}" in told
+
+
+def test_help_lists_every_intervention_and_its_options_without_loading_torch():
+    script = (
+        "import sys; from typer.testing import CliRunner; from fairveil.cli import app;"
+        "assert 'pydantic' not in sys.modules;"  # other commands do not wait for the registry
+        "run = lambda name: CliRunner().invoke(app, ['fair', name, '--help'], env={'COLUMNS': '500'}).output;"
+        "train, compare = run('train'), run('compare');"
+        "from fairveil.fair.interventions import KINDS, options;"
+        "assert all(kind in text for kind in KINDS for text in (train, compare));"
+        "assert all(option.help in ' '.join(train.split()) for option in options()), train;"
+        "assert '--share' not in compare and 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)
 
 
 def test_nobody_is_better_and_worse_off_at_once():

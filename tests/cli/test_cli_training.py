@@ -10,7 +10,7 @@ from torch import nn
 
 from fairveil.faces import crops, recognition
 from fairveil.faces.backbones import BACKBONES
-from fairveil.faces.trained import load_trained, read_pedigree
+from fairveil.faces.trained import load_trained, read_model_card
 
 
 class _Flat(nn.Sequential):
@@ -67,7 +67,7 @@ def test_all_that_was_asked_is_in_the_record_and_in_the_file(train, people, tmp_
         *("--learning-rate", 0.03, "--validation", 0, "--json"),
     )
     assert code == 0
-    record, told = json.loads(out), read_pedigree(tmp_path / "out.safetensors")
+    record, told = json.loads(out), read_model_card(tmp_path / "out.safetensors")
     assert (told.head, told.margin, told.balanced, told.loss, told.rank1) == ("arcface", 0.25, False, "focal", None)
     assert told.training["seed"] == 3
     assert told.training["learning_rate"] == 0.03
@@ -83,12 +83,12 @@ def test_the_make_up_can_be_that_of_some_columns(train, people, tmp_path):
     assert code == 1
     assert "has no groups 'hare'. Did you mean hair? It has hair, eyes." in " ".join(err.split())
     assert train(people / "table.csv", "--group", "hair")[0] == 0
-    assert set(read_pedigree(tmp_path / "out.safetensors").make_up) == {"hair"}
+    assert set(read_model_card(tmp_path / "out.safetensors").make_up) == {"hair"}
 
 
 def test_the_published_settings_can_be_asked_for(train, people, tmp_path):
     assert train(people, "--preset", "paper")[0] == 0
-    training = read_pedigree(tmp_path / "out.safetensors").training
+    training = read_model_card(tmp_path / "out.safetensors").training
     assert (training["schedule"], training["nesterov"], training["epochs"]) == ("steps", False, 2)
 
 

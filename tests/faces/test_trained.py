@@ -10,7 +10,7 @@ from fairveil.base.files import sha256_of
 from fairveil.cli.recognizers import load_recognizers
 from fairveil.faces.probing import least_likeness
 from fairveil.faces.recognition import train_recognizer
-from fairveil.faces.trained import Pedigree, load_trained, random_recognizer, read_pedigree, save_trained
+from fairveil.faces.trained import ModelCard, load_trained, random_recognizer, read_model_card, save_trained
 from fairveil.faces.zoo import load_recognizer
 from fairveil.training import Epoch, History, Training
 
@@ -23,7 +23,7 @@ def _tiny(monkeypatch):
 SETTINGS = Training(epochs=1, batch_size=8, learning_rate=0.02, nesterov=False)
 
 
-def pedigree(**changed):
+def card(**changed):
     crops = drawn_crops()
     given = {
         "backbone": "tiny",
@@ -41,7 +41,7 @@ def pedigree(**changed):
         "make_up": crops.make_up(),
         "rank1": 0.5,
     }
-    return Pedigree(**{**given, **changed})
+    return ModelCard(**{**given, **changed})
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def trained():
 
 @pytest.fixture
 def file(tmp_path, trained):
-    save_trained(tmp_path / "mine.safetensors", trained, pedigree())
+    save_trained(tmp_path / "mine.safetensors", trained, card())
     return tmp_path / "mine.safetensors"
 
 
@@ -65,8 +65,8 @@ def test_a_recogniser_read_again_sees_what_the_trained_one_saw(file, trained):
 
 
 def test_the_file_tells_how_it_came_about(file):
-    told = read_pedigree(file)
-    assert told == pedigree()
+    told = read_model_card(file)
+    assert told == card()
     assert told.make_up["tone"] == {
         "cool": {"identities": 3, "images": 12},
         "warm": {"identities": 3, "images": 12},
@@ -74,19 +74,19 @@ def test_the_file_tells_how_it_came_about(file):
     assert Training.model_validate(told.training) == SETTINGS
 
 
-def test_a_pedigree_is_that_of_the_run():
+def test_a_model_card_is_that_of_the_run():
     crops = drawn_crops()
     margins = torch.tensor([0.1, 0.2, 0.3, 0.1, 0.2, 0.3])
     history = History((Epoch(1, 9.0, 0.25, 0.1, 1.0), Epoch(2, 8.0, 0.5, 0.1, 1.0)), stopped=False, kept=1)
-    told = Pedigree.of(crops, SETTINGS, history, backbone="tiny", head="arcface", margin=margins, dimension=16)
-    assert told == pedigree(head="arcface", margin=tuple(margins.tolist()), rank1=0.25)
-    assert Pedigree.of(crops, SETTINGS, history, backbone="tiny", dimension=16) == pedigree(rank1=0.25)
+    told = ModelCard.of(crops, SETTINGS, history, backbone="tiny", head="arcface", margin=margins, dimension=16)
+    assert told == card(head="arcface", margin=tuple(margins.tolist()), rank1=0.25)
+    assert ModelCard.of(crops, SETTINGS, history, backbone="tiny", dimension=16) == card(rank1=0.25)
 
 
 def test_a_file_that_is_there_is_not_replaced(file, trained):
     before = file.read_bytes()
     with pytest.raises(FairveilError, match=r"mine.safetensors is there already"):
-        save_trained(file, trained, pedigree())
+        save_trained(file, trained, card())
     assert file.read_bytes() == before
 
 
@@ -106,7 +106,7 @@ def with_header(file, change):
     file.write_bytes(struct.pack("<Q", len(changed)) + changed + data[8 + length :])
 
 
-def changed_pedigree(**values):
+def changed_card(**values):
     def change(metadata):
         metadata["pedigree"] = json.dumps(json.loads(metadata["pedigree"]) | values)
 
@@ -116,14 +116,14 @@ def changed_pedigree(**values):
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        (changed_pedigree(dimension=8), "damaged"),
-        (changed_pedigree(dimension=8000), "damaged"),
-        (changed_pedigree(dimension=10**12), "damaged"),
-        (changed_pedigree(size=1 << 40), "damaged"),
-        (changed_pedigree(size=1024), "damaged"),
-        (changed_pedigree(backbone="mobilefacenet"), "damaged"),
-        (changed_pedigree(backbone="__import__"), "no backbone '__import__'"),
-        (changed_pedigree(make_up=3), "damaged"),
+        (changed_card(dimension=8), "damaged"),
+        (changed_card(dimension=8000), "damaged"),
+        (changed_card(dimension=10**12), "damaged"),
+        (changed_card(size=1 << 40), "damaged"),
+        (changed_card(size=1024), "damaged"),
+        (changed_card(backbone="mobilefacenet"), "damaged"),
+        (changed_card(backbone="__import__"), "no backbone '__import__'"),
+        (changed_card(make_up=3), "damaged"),
         (lambda metadata: metadata.pop("pedigree"), "damaged"),
         (lambda metadata: metadata.update(format="something else"), "holds no recogniser"),
         (lambda metadata: metadata.clear(), "holds no recogniser"),
@@ -139,7 +139,7 @@ def test_files_that_say_what_is_not_so_are_refused(file, change, sentence):
 def test_files_of_other_kinds_are_refused(tmp_path, content):
     path = tmp_path / "mine.safetensors"
     path.write_bytes(content)
-    for read in (load_trained, read_pedigree):
+    for read in (load_trained, read_model_card):
         with pytest.raises(FairveilError, match="is not there or is damaged: give a file of fairveil train"):
             read(path)
 
@@ -163,7 +163,7 @@ def test_a_trained_recognizer_that_tells_nobody_apart_is_told_when_it_is_read(tm
     with torch.no_grad():  # all that is left is one direction
         last = [value for value in trained.network.parameters() if value.ndim == 1][-1]
         last += 1000
-    save_trained(tmp_path / "same.safetensors", trained, pedigree())
+    save_trained(tmp_path / "same.safetensors", trained, card())
     load_recognizers([str(tmp_path / "same.safetensors")], everything=False)
     told = " ".join(capsys.readouterr().err.split())
     assert "Warning: to same, faces of four people who look nothing alike are nearly the same" in told

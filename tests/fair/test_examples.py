@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from fairveil.fair.margins import ADJUSTED
+from fairveil.fair.interventions.group_margins import ADJUSTED
 
 PLACE = Path(__file__).parents[2] / "examples" / "fairer_training.py"
 OURS = ("equal loss", "equal loss on holdout", "equalized odds", "disparate impact", "min-max", "label flipping")

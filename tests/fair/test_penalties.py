@@ -105,7 +105,8 @@ def test_with_more_groups_those_furthest_apart_count():
 
 
 @pytest.mark.parametrize(
-    ("groups", "held"), [([0, 0, 0], r"1 \(number 0\)"), ([-1, 1, 1], r"1 \(number 1\)"), ([-1, -1, -1], "none")]
+    ("groups", "held"),
+    [([0, 0, 0], "group 0 alone"), ([-1, 1, 1], "group 1 alone"), ([-1, -1, -1], "no known group")],
 )
 @pytest.mark.filterwarnings("error")
 def test_a_batch_that_lacks_a_group_is_told_of_refused_or_skipped_but_never_nan(groups, held):
@@ -116,7 +117,7 @@ def test_a_batch_that_lacks_a_group_is_told_of_refused_or_skipped_but_never_nan(
         "impact": lambda **more: disparate_impact(losses, groups, 2, **more),
     }
     for call in calls.values():
-        told = f"Of 2 groups the batch holds {held}, so that none can be compared"
+        told = f"The batch holds {held}, so that no groups can be compared"
         with pytest.raises(FairveilError, match=told):
             call(absent="refuse")
         with pytest.warns(UserWarning, match=told) as warned:
@@ -126,6 +127,25 @@ def test_a_batch_that_lacks_a_group_is_told_of_refused_or_skipped_but_never_nan(
         assert value == 0
         (gradient,) = torch.autograd.grad(value, losses)
         assert bool((gradient == 0).all())
+
+
+@pytest.mark.parametrize("name", PAIRS)
+@pytest.mark.parametrize("kind", [torch.int64, torch.int32, torch.uint8, torch.bool])
+def test_without_a_count_and_with_numbers_of_any_kind_penalties_are_the_same(name, kind):
+    x, groups = _drawn(7, seed=6), GROUPS.to(kind)
+    alone = {
+        "equal loss": lambda: equal_loss(x, groups),
+        "equalized odds": lambda: equalized_odds(x, TARGETS.to(kind), groups),
+        "disparate impact": lambda: disparate_impact(x, groups),
+        "min-max": lambda: worst_group_loss(x, groups),
+    }
+    assert alone[name]().item() == pytest.approx(PAIRS[name][1](x).item(), abs=1e-12)
+
+
+def test_labels_known_in_one_group_each_cannot_be_compared():
+    known = torch.tensor([[True, False], [False, True]])
+    with pytest.raises(FairveilError, match="no label that is known in two groups"):
+        equal_loss(torch.rand(2, 2), torch.tensor([0, 1]), known=known, absent="refuse")
 
 
 def test_of_three_groups_two_that_are_there_are_compared():
@@ -171,6 +191,7 @@ def test_min_max_of_nobody_known_is_everybodys_mean_and_of_one_group_that_groups
         (lambda: disparate_impact(torch.tensor([2.0, -1.0]), GROUPS[:2], 2), "sigmoid of logits"),
         (lambda: equal_loss(torch.rand(3), GROUPS[:2], 2), "do not fit"),
         (lambda: equal_loss(torch.rand(2), torch.tensor([0, 2]), 2), "are not 2 groups"),
+        (lambda: equal_loss(torch.rand(2), torch.tensor([0.0, 1.0])), "Groups are torch.float32: give the number"),
         (lambda: equal_loss(torch.rand(2), torch.tensor([0, 1]), 2, absent="no"), "choose from warn, skip, refuse"),
         (lambda: worst_group_loss(torch.rand(2), torch.tensor([0, 1]), 2, absent="no"), "choose from warn, skip"),
     ],

@@ -17,6 +17,8 @@ TARGETS = (torch.arange(10) % 3 == 0).float()
 GROUPS = torch.tensor([0, 1, 0, 1, 0, 1, 0, 0, 1, 1])
 PENALTIES = {
     "equal loss": lambda p, y, a, **more: equal_loss((p - y) ** 2, a, 2, **more),
+    # the first process has groups 0 to 2, the second has group 3 as well
+    "equal loss, uncounted": lambda p, y, a, **more: equal_loss((p - y) ** 2, a + 2 * y.long(), **more),
     "equalized odds": lambda p, y, a, **more: equalized_odds(p, y, a, 2, **more),
     "disparate impact": lambda p, y, a, **more: disparate_impact(p, a, 2, **more),
     "min-max": lambda p, y, a, **more: worst_group_loss((p - y) ** 2, a, 2, **more),

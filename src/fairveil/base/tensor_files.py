@@ -6,7 +6,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from fairveil.base.errors import FairveilError, shown
 from fairveil.base.files import atomic_path
@@ -63,3 +63,12 @@ def read_tensors(
         yield tensors, metadata
     except (SafetensorError, OSError, KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
         raise FairveilError(f"{shown(path)} is not there or is damaged: give a file of {maker}.") from error
+
+
+def load_copies(network: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Put copies of a file's tensors into a network that may have no memory yet: the file may then be changed.
+
+    Raises:
+        RuntimeError: they are not those of the network.
+    """
+    network.load_state_dict({name: tensor.clone() for name, tensor in tensors.items()}, assign=True)

@@ -322,9 +322,9 @@ def _train_shares(text: str | None, name: str, names: list[str] | None, groups: 
     file = next((one for one in names or () if one.endswith(".safetensors") and Path(one).stem == name), None)
     if file is None:
         return None
-    from fairveil.faces.trained import read_pedigree
+    from fairveil.faces.trained import read_model_card
 
-    counts = read_pedigree(Path(file)).make_up.get(groups.column)
+    counts = read_model_card(Path(file)).make_up.get(groups.column)
     if not counts or len(counts) < 2:
         return None
     return Shares(*(in_percent({value: of[what] for value, of in counts.items()}) for what in ("identities", "images")))

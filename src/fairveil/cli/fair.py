@@ -4,9 +4,8 @@ import json
 import shutil
 from collections.abc import Callable
 from datetime import datetime
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
@@ -27,6 +26,7 @@ from fairveil.cli.fair_data import (
     UncertainFindings,
     Weights,
 )
+from fairveil.cli.interventions import CHOSEN, Listing, One, Several, Taking, chosen_one, chosen_ones
 from fairveil.cli.reports import json_beside, write_json
 from fairveil.cli.studies import check_device
 from fairveil.cli.terminal import named_path, progress_bar, results, talk
@@ -34,45 +34,21 @@ from fairveil.cli.training import TrainedFace, TrainingPreset, epoch_bar, new_mo
 
 if TYPE_CHECKING:  # torch takes seconds to import: --help should not wait for it
     from fairveil.fair.comparing import Comparison
-    from fairveil.fair.experiments import Told
-    from fairveil.fair.findings import XrayExperiment
-    from fairveil.fair.interventions import AnyIntervention
-    from fairveil.fair.recognition import FaceExperiment
+    from fairveil.fair.experiments import TrainingExperiment
 
 fair_app = typer.Typer(no_args_is_help=True, help="Interventions for fairer networks, and whether they worked.")
 
 
-class Where(StrEnum):
-    """What a penalty is taken on."""
-
-    train = "train"
-    holdout = "holdout"
-
-
-@fair_app.command()
+@fair_app.command(cls=Taking)
 def train(
+    context: typer.Context,
     data: Data,
     group: Group,
     out: Annotated[
         Path,
         typer.Option("--out", "-o", metavar="FILE", parser=named_path, help="New file for the weights (safetensors)."),
     ],
-    intervention: Annotated[
-        str,
-        typer.Option(
-            metavar="NAME",
-            help="baseline, equal-loss, equalized-odds, disparate-impact, min-max, margins, label-flipping or "
-            "fair-features; it is told which of the next options it takes.",
-        ),
-    ] = "equal-loss",
-    weight: Annotated[float | None, typer.Option(min=0, help="Of a penalty, or of fair features: α.")] = None,
-    on: Annotated[Where | None, typer.Option(help="What a penalty is taken on.")] = None,
-    whose: Annotated[
-        str | None,
-        typer.Option(metavar="GROUP", help="Whose margin is raised, whose labels flip, or whom all are to look like."),
-    ] = None,
-    margin: Annotated[float | None, typer.Option(min=0, max=1, help="Of that group.")] = None,
-    share: Annotated[float | None, typer.Option(min=0, max=1, help="Of that group's labels.")] = None,
+    intervention: One = "equal-loss",
     task: Task = TaskName.recognition,
     preset: Preset = TrainingPreset.small,
     epochs: Epochs = None,
@@ -87,19 +63,18 @@ def train(
     """Train one network under one intervention, save it, and say how it does for whom.
 
     A recogniser goes wherever a command takes --recognizer; a network for X-rays is read by
-    fairveil.fair.trained_findings.load_finder. A stopped run goes on where it was.
+    fairveil.fair.xray_classifier.load_xray_classifier. A stopped run goes on where it was.
 
     Example: fairveil fair train faces.csv --group gender --intervention equal-loss --weight 0.5 -o model.safetensors
     """
     from fairveil.base.errors import shown
-    from fairveil.fair.experiments import Told
+    from fairveil.fair.experiments import Callbacks
     from fairveil.fair.report import single_record, single_table
     from fairveil.report.rendering import to_terminal
 
     new_model_file(out)
     check_device(device)
-    given = {"--weight": weight, "--on": on, "--whose": whose, "--margin": margin, "--share": share}
-    chosen = _read(intervention, {option: value for option, value in given.items() if value is not None}, group)
+    one = chosen_one(intervention, context.meta[CHOSEN], group)
     kept = out.with_name(f".{out.name}.data")
     try:
         experiment, told_of = Asked(data, group, task, preset, epochs, size, face, weights, device, uncertain).open(
@@ -111,80 +86,43 @@ def train(
     checkpoint = out.with_name(f"{out.name}.checkpoint")
     with progress_bar() as progress:
         on_step = epoch_bar(
-            progress, chosen.name, experiment.settings.training.epochs, len(experiment.splits.train.image_names)
+            progress, one.name, experiment.settings.training.epochs, len(experiment.splits.train.image_names)
         )
         try:
-            scores, about = _fitted(experiment, chosen, seed, out, Told(checkpoint=checkpoint, on_step=on_step))
+            fitted = experiment.fit(one, seed=seed, callbacks=Callbacks(checkpoint=checkpoint, on_step=on_step))
+            scores = experiment.score(fitted)
+            experiment.save(out, fitted, one, scores, seed=seed)
         except KeyboardInterrupt:
             talk.print("Stopped. Finished epochs are kept; the same command goes on from there.")
             raise typer.Exit(130) from None
     checkpoint.unlink(missing_ok=True)
     shutil.rmtree(kept, ignore_errors=True)
     if as_json:
-        typer.echo(
-            json.dumps({"file": str(out), "data": told_of, **about, **single_record(experiment, scores)}, indent=1)
-        )
+        record = {
+            "file": str(out),
+            "data": told_of,
+            "intervention": one.model_dump(mode="json"),
+            "seed": seed,
+            "settings": experiment.settings.model_dump(mode="json"),
+            "lacking": fitted.skipped_fraction,
+            **single_record(experiment, scores),
+        }
+        typer.echo(json.dumps(record, indent=1))
         return
-    results.print(Text(f"{shown(out)}: {chosen.name}. {told_of}"), soft_wrap=True)
+    results.print(Text(f"{shown(out)}: {one.name}. {told_of}"), soft_wrap=True)
     for part in to_terminal(single_table(experiment, scores), width=results.width):
         results.print(part)
-    if about["lacking"]:
-        results.print(f"In {about['lacking']:.0%} of the batches fewer than two groups were there to be compared.")
+    if fitted.skipped_fraction:
+        skipped = f"{fitted.skipped_fraction:.0%}"
+        results.print(f"In {skipped} of the batches fewer than two groups were there to be compared.")
     results.print("One run tells little of an intervention: `fairveil fair compare` has several beside a baseline.")
 
 
-def _read(kind: str, given: dict[str, Any], column: str) -> "AnyIntervention":
-    """The intervention that options ask for, each of which it has to take."""
-    from fairveil.fair.interventions import KINDS, intervention
-
-    if kind not in KINDS:
-        intervention(kind)  # says which there are
-    fields = {name: f"--{name}" for name in KINDS[kind].model_fields if name != "kind"}
-    fields |= dict.fromkeys({"group", "toward"} & fields.keys(), "--whose")
-    for option in given:
-        if option not in fields.values():
-            takes = " and ".join(fields.values()) or "no options of its own"
-            raise FairveilError(f"{kind} does not take {option}, but {takes}: leave it out.")
-    if "--whose" in fields.values() and "--whose" not in given:
-        raise FairveilError(f"{kind} needs to be told whose: name a group of {column} with --whose.")
-    return intervention(kind, **{name: given[option] for name, option in fields.items() if option in given})
-
-
-def _fitted(
-    experiment: "FaceExperiment | XrayExperiment", chosen: "AnyIntervention", seed: int, out: Path, told: "Told"
-) -> tuple[Any, dict[str, Any]]:
-    """Train and save: the scores, and what the file says of the network."""
-    from fairveil.fair.recognition import FaceExperiment
-
-    about: dict[str, Any] = {"intervention": chosen.model_dump(mode="json"), "seed": seed}
-    if isinstance(experiment, FaceExperiment):
-        from fairveil.faces.trained import save_trained
-
-        fitted = experiment.fit(chosen, seed=seed, told=told)
-        scores = experiment.score(fitted)
-        save_trained(out, fitted.whole(), experiment.pedigree(fitted, chosen, scores))
-        return scores, about | {"settings": experiment.settings.model_dump(mode="json"), "lacking": fitted.lacking}
-    from fairveil.fair.trained_findings import save_finder
-
-    network, lacking = experiment.fit(chosen, seed=seed, told=told)
-    scores = experiment.score(network)
-    xrays = experiment.splits.train
-    save_finder(out, network, experiment.settings, xrays.classes, size=xrays.size, about=about | {"data": xrays.name})
-    return scores, about | {"settings": experiment.settings.model_dump(mode="json"), "lacking": lacking}
-
-
-@fair_app.command()
+@fair_app.command(cls=Listing)
 def compare(
     data: Data,
     group: Group,
-    interventions: Annotated[
-        str,
-        typer.Option(
-            metavar="NAMES",
-            help="all, or some with commas between them: equal-loss, equalized-odds, disparate-impact, min-max, "
-            "margins, label-flipping, fair-features.",
-        ),
-    ] = "all",
+    interventions: Several = "all",
     task: Task = TaskName.recognition,
     weight: Annotated[float, typer.Option(min=0, help="Of the penalties: α.")] = 1.0,
     better: Annotated[
@@ -252,7 +190,7 @@ def compare(
 
 
 def _compared(
-    experiment: "FaceExperiment | XrayExperiment",
+    experiment: "TrainingExperiment",
     names: str,
     ends: tuple[str | None, str | None],
     weight: float,
@@ -262,52 +200,43 @@ def _compared(
     """Every intervention and its baseline, with a progress bar; a baseline tells the groups that are not named."""
     from fairveil.fair.comparing import compare as compare_all
     from fairveil.fair.comparing import planned
-    from fairveil.fair.experiments import Told
+    from fairveil.fair.experiments import Callbacks
     from fairveil.fair.interventions import Baseline
 
     better, worse = ends
-    groups = experiment.groups.names
+    groups, task = experiment.groups.names, experiment.task
     for name in filter(None, ends):
         experiment.groups.number(name)
     if better is not None and better == worse:
         raise FairveilError(f"{better} cannot be better and worse off at once: name another group, or leave one out.")
-    _chosen(experiment, names, groups[0], groups[1], weight)  # says before the work what cannot be done
+    # says before the work what cannot be done
+    chosen_ones(task, names, better=groups[0], worse=groups[1], weight=weight)
     with progress_bar() as progress:
         bar = progress.add_task("comparing", total=None)
 
-        def telling(name: str, seed: int) -> Told:
+        def callbacks(name: str, seed: int) -> Callbacks:
             what, epochs = f"{name}, run {seed + 1}", experiment.settings.training.epochs
             progress.update(bar, description=escape(what))
             on_step: Callable[[float, float], None] = lambda done, loss: progress.update(  # noqa: E731
                 bar, description=escape(f"{what}, {done / epochs:.0%}, loss {loss:.2f}")
             )
-            return Told(on_step=on_step)
+            return Callbacks(on_step=on_step)
 
         if better is None or worse is None:
-            alone = compare_all(experiment, [Baseline()], seeds=seeds, folder=folder, told=telling)
-            best, worst = alone.ends
+            alone = compare_all(experiment, [Baseline()], seeds=seeds, folder=folder, callbacks=callbacks)
+            best, worst = alone.best_group, alone.worst_group
             better = better or (best if best != worse else worst)
             worse = worse or (worst if worst != better else best)
-            if alone.tied:
-                talk.print(
-                    Text(
-                        f"By the baseline all groups of {experiment.column} fare alike, so none is better off. What is "
-                        f"done for a group is done for {worse}, and what is done to the better one to {better}: name "
-                        "others with --worse and --better."
-                    ),
-                    soft_wrap=True,
+            found = f"By the means of the baseline on validation {best} fares best and {worst} worst, which these runs"
+            if alone.tied or not alone.gap("baseline", "validation").excludes(0):
+                why = (
+                    f"By the baseline all groups of {experiment.column} fare alike, so none is better off."
+                    if alone.tied
+                    else f"{found} cannot tell from chance."
                 )
-            elif not alone.gap("baseline", "validation").excludes(0):
-                talk.print(
-                    Text(
-                        f"By the means of the baseline on validation {alone.ends[0]} fares best and {alone.ends[1]} "
-                        "worst, which these runs cannot tell from chance. What is done for a group is done for "
-                        f"{worse}, and what is done to the better one to {better}: name others with --worse and "
-                        "--better."
-                    ),
-                    soft_wrap=True,
-                )
-        chosen = [Baseline(), *_chosen(experiment, names, better, worse, weight)]
+                does = f"What is done for a group is done for {worse}, and what is done to the better one to {better}:"
+                talk.print(Text(f"{why} {does} name others with --worse and --better."), soft_wrap=True)
+        chosen = [Baseline(), *chosen_ones(task, names, better=better, worse=worse, weight=weight)]
         progress.update(bar, total=len(planned(experiment, chosen)) * seeds, completed=0)
         return compare_all(
             experiment,
@@ -315,29 +244,5 @@ def _compared(
             seeds=seeds,
             folder=folder,
             on_run=lambda name, seed: progress.advance(bar),
-            told=telling,
+            callbacks=callbacks,
         )
-
-
-def _chosen(
-    experiment: "FaceExperiment | XrayExperiment", names: str, better: str, worse: str, weight: float
-) -> "list[AnyIntervention]":
-    """Interventions by their kinds or names; all of a kind where only the kind is given."""
-    from fairveil.fair.interventions import KINDS, everything, intervention
-
-    every = everything(experiment.task, better=better, worse=worse, weight=weight)
-    if names == "all":
-        return every
-    chosen: list[AnyIntervention] = []
-    for name in filter(None, map(str.strip, names.split(","))):
-        if name not in KINDS:
-            intervention(name)  # says which there are
-        fitting = [one for one in every if one.kind == name]
-        if not fitting:
-            raise FairveilError(f"{name} is not for {experiment.task}: leave it out, or choose another task.")
-        chosen += fitting
-    if all(one.kind == "baseline" for one in chosen):
-        raise typer.BadParameter(
-            "Name at least one intervention; the baseline is there anyway.", param_hint="--interventions"
-        )
-    return chosen

@@ -1,6 +1,5 @@
 """What the commands `fairveil fair train` and `fairveil fair compare` train on, and how."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -15,6 +14,7 @@ from fairveil.cli.training import TrainedFace, TrainingPreset, cut_with_progress
 
 if TYPE_CHECKING:  # torch takes seconds to import: --help should not wait for it
     from fairveil.data.face_crops import FaceCrops
+    from fairveil.fair.experiments import TrainingExperiment
     from fairveil.fair.findings import XrayExperiment, XraySplits
     from fairveil.fair.recognition import FaceExperiment
     from fairveil.training import Training
@@ -88,16 +88,13 @@ class Asked:
     device: str
     uncertain: UncertainRule | None = None
 
-    def open(self, folder: Path) -> "tuple[FaceExperiment | XrayExperiment, str]":
+    def open(self, folder: Path) -> "tuple[TrainingExperiment, str]":
         """The experiment, and what it is of in a sentence.
 
         Args:
             folder: keeps crops, X-rays and baselines.
         """
-        make: Callable[[Path], tuple[FaceExperiment | XrayExperiment, str]] = (
-            self._faces if self.task == TaskName.recognition else self._xrays
-        )
-        return make(folder)
+        return self._faces(folder) if self.task == TaskName.recognition else self._xrays(folder)
 
     def _faces(self, folder: Path) -> "tuple[FaceExperiment, str]":
         """Recognition of a table's faces."""
@@ -119,7 +116,7 @@ class Asked:
         crops = self._crops(size, folder)
         splits = split_faces(crops, self.group, test=TESTED)
         told = (
-            f"{crops.name}: {len(splits.train) + len(splits.aside):,} images of {len(splits.train.classes):,} people "
+            f"{crops.name}: {len(splits.train) + len(splits.holdout):,} images of {len(splits.train.classes):,} people "
             f"to train on, {len(splits.test):,} of {len(splits.test.classes):,} others to test with. Penalties on a "
             "holdout are taken of other images of the people trained on, as published."
         )
@@ -148,7 +145,8 @@ class Asked:
 
     def _xrays(self, folder: Path) -> "tuple[XrayExperiment, str]":
         """Findings of a list's X-rays."""
-        from fairveil.fair.findings import PUBLISHED, SMALL, XrayExperiment
+        from fairveil.fair.findings import XrayExperiment
+        from fairveil.fair.xray_classifier import PUBLISHED, SMALL
 
         if self.face != TrainedFace.central:
             raise typer.BadParameter("X-rays have no faces to choose from: leave it out.", param_hint="--face")

@@ -109,7 +109,7 @@ def train(
     """
     from fairveil.base.errors import shown
     from fairveil.faces.recognition import PAPER, SMALL, train_recognizer
-    from fairveil.faces.trained import Pedigree, save_trained
+    from fairveil.faces.trained import ModelCard, save_trained
 
     _check(out, backbone, size, device)
     asked = {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate}
@@ -147,7 +147,7 @@ def train(
         except KeyboardInterrupt:
             talk.print("Stopped. Finished epochs are kept; the same command goes on from there.")
             raise typer.Exit(130) from None
-    pedigree = Pedigree.of(
+    card = ModelCard.of(
         crops,
         training,
         history,
@@ -157,13 +157,13 @@ def train(
         balanced=balanced,
         loss=loss.value,
     )
-    save_trained(out, recognizer, pedigree)
+    save_trained(out, recognizer, card)
     checkpoint.unlink(missing_ok=True)
     shutil.rmtree(kept, ignore_errors=True)
     if as_json:
         record = {
             "file": str(out),
-            **pedigree.model_dump(),
+            **card.model_dump(),
             "losses": [epoch.loss for epoch in history.epochs],
             "scores": [epoch.score for epoch in history.epochs],
             "held_out": None if held is None else {"identities": len(held.classes), "images": len(held)},
@@ -173,7 +173,7 @@ def train(
         return
     told = f"{shown(out)}: {backbone} with {head.value}, trained on {_counted(crops)}."
     if held is not None:
-        told += f" Of {_counted(held)} held out, {pedigree.rank1:.1%} of images have one of the same person nearest."
+        told += f" Of {_counted(held)} held out, {card.rank1:.1%} of images have one of the same person nearest."
     results.print(Text(told), soft_wrap=True)
 
 

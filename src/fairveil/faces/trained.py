@@ -1,4 +1,4 @@
-"""Our own recognisers: trained ones as one portable file with their pedigree, and random ones by name."""
+"""Our own recognisers: trained ones as one portable file with their model card, and random ones by name."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from fairveil.base.errors import FairveilError
 from fairveil.base.files import sha256_of
-from fairveil.base.tensor_files import read_tensors, write_tensors
+from fairveil.base.tensor_files import load_copies, read_tensors, write_tensors
 from fairveil.faces.alignment import TEMPLATE_SIZE
 from fairveil.faces.backbones import Projected, Projection, build_backbone
 from fairveil.faces.heads import MARGINS, HeadKind
@@ -29,8 +29,8 @@ LICENCE = "Yours to choose, within what the photos it was trained on allow; fair
 _KIND = {"format": "fairveil recogniser 1", "what": "recogniser", "maker": "fairveil train"}
 
 
-class Pedigree(BaseModel):
-    """What a file says of its recogniser.
+class ModelCard(BaseModel):
+    """What a file says of its recognizer: how it was trained, on whom, and how good it is.
 
     Attributes:
         backbone: one of `BACKBONES`.
@@ -79,7 +79,7 @@ class Pedigree(BaseModel):
         cls,
         crops: "FaceCrops",
         training: "Training",
-        history: "History",
+        history: "History | None",
         *,
         backbone: str,
         head: HeadKind = "cosface",
@@ -87,8 +87,11 @@ class Pedigree(BaseModel):
         balanced: bool = True,
         loss: str = "cross-entropy",
         dimension: int = 512,
-    ) -> "Pedigree":
-        """The pedigree of what `train_recognizer` made of the same; its validation score is the rank-1 accuracy."""
+    ) -> "ModelCard":
+        """The model card of what `train_recognizer` made of the same; its validation score is the rank-1 accuracy.
+
+        Without a history nothing is known of the accuracy.
+        """
         return cls(
             backbone=backbone,
             dimension=dimension,
@@ -103,17 +106,17 @@ class Pedigree(BaseModel):
             identities=len(crops.classes),
             images=len(crops),
             make_up=crops.make_up(),
-            rank1=history.epochs[history.kept - 1].score,
+            rank1=None if history is None else history.epochs[history.kept - 1].score,
         )
 
 
-def save_trained(path: Path, recognizer: Recognizer, pedigree: Pedigree) -> None:
+def save_trained(path: Path, recognizer: Recognizer, card: ModelCard) -> None:
     """Write a recogniser of `train_recognizer`, whole or not at all, as safetensors.
 
     Raises:
         FairveilError: the file is there already or cannot be written.
     """
-    write_tensors(path, recognizer.state_dict(), {"pedigree": pedigree.model_dump_json()}, format=_KIND["format"])
+    write_tensors(path, recognizer.state_dict(), {"pedigree": card.model_dump_json()}, format=_KIND["format"])
 
 
 def load_trained(path: Path) -> Recognizer:
@@ -123,25 +126,24 @@ def load_trained(path: Path) -> Recognizer:
         FairveilError: there is no such file, it is damaged, or it holds no recogniser of ours.
     """
     with read_tensors(path, **_KIND) as (tensors, metadata):
-        pedigree = Pedigree.model_validate_json(metadata["pedigree"])
+        card = ModelCard.model_validate_json(metadata["pedigree"])
         with torch.device("meta"):  # no memory for weights that the file may not hold
-            network = build_backbone(pedigree.backbone, seed=0, dimension=pedigree.dimension, size=pedigree.size)
-            if pedigree.projected:
-                network = Projected(network, Projection(pedigree.dimension))
-        recognizer = Recognizer(path.stem, network, Framing(size=pedigree.size), sha256=sha256_of(path))
-        # copies, so that the file may be changed or taken away
-        recognizer.load_state_dict({name: tensor.clone() for name, tensor in tensors.items()}, assign=True)
+            network = build_backbone(card.backbone, seed=0, dimension=card.dimension, size=card.size)
+            if card.projected:
+                network = Projected(network, Projection(card.dimension))
+        recognizer = Recognizer(path.stem, network, Framing(size=card.size), sha256=sha256_of(path))
+        load_copies(recognizer, tensors)
     return recognizer.float().eval().requires_grad_(False)
 
 
-def read_pedigree(path: Path) -> Pedigree:
-    """What a file says of its recogniser.
+def read_model_card(path: Path) -> ModelCard:
+    """What a file says of its recognizer: how it was trained, on whom, and how good it is.
 
     Raises:
         FairveilError: as `load_trained`.
     """
     with read_tensors(path, **_KIND) as (_, metadata):
-        return Pedigree.model_validate_json(metadata["pedigree"])
+        return ModelCard.model_validate_json(metadata["pedigree"])
 
 
 def random_recognizer(name: str, *, size: int = TEMPLATE_SIZE) -> Recognizer:

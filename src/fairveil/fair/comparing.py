@@ -2,9 +2,9 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypedDict, Unpack
 
 import numpy as np
 import polars as pl
@@ -13,8 +13,8 @@ from fairveil.base.comparisons import CONFIDENCE, family_confidence, groups_conf
 from fairveil.base.differences import LEAST_RUNS, difference, mean_of_runs
 from fairveil.base.errors import FairveilError
 from fairveil.base.estimate import RESOLUTION, Estimate
-from fairveil.fair.experiments import SILENT, Experiment, Told, measure_once
-from fairveil.fair.interventions import AnyIntervention, Task, baseline_of
+from fairveil.fair.experiments import NO_CALLBACKS, Callbacks, Experiment, measure_once
+from fairveil.fair.interventions import Intervention, Task
 from fairveil.fair.scores import MEAN, figure_of
 
 SPLITS = ("train", "validation", "test")
@@ -22,7 +22,7 @@ SPLITS = ("train", "validation", "test")
 
 _DIGITS = 9  # to which means of groups are compared
 
-Outcome = Literal[
+Generalization = Literal[
     "carried over",
     "only on the test",
     "not seen on the test",
@@ -31,12 +31,26 @@ Outcome = Literal[
     "moved apart where fitted",
     "too few",
 ]
-
+"""What became, on the test, of the fairness that an intervention bought on what it was fitted to."""
 
 LevelledDown = Literal["yes", "perhaps", "no", "too few"]
 
 Movement = Literal["closer", "apart", ""]
 """What became of a spread of groups, as far as it can be told."""
+
+
+class Which(TypedDict, total=False):
+    """Which figures of a group are meant; the usual ones by default.
+
+    Attributes:
+        column: of the group; by default the one that was to be treated alike.
+        label: of findings: the one; by default all of them.
+        measure: by default that of the split.
+    """
+
+    column: str | None
+    label: str | None
+    measure: str | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +63,7 @@ class Comparison:
         measures: what tells how well a model does, by split.
         baselines: by the name of each intervention, that of what it is compared with.
         scores: rows of `fairveil.fair.scores.SCORES`, with the columns intervention and seed before them.
-        lacking: by intervention, the highest share of batches in which nothing could be compared.
+        skipped_fraction: by intervention, the highest share of batches in which nothing could be compared.
         fitted: by intervention, the split that it was fitted to, see `fitted_to`.
         trained_on: all groups that there were, with those of too few people to have scores; () where it is not known.
     """
@@ -59,7 +73,7 @@ class Comparison:
     measures: dict[str, str]
     baselines: dict[str, str]
     scores: pl.DataFrame
-    lacking: dict[str, float]
+    skipped_fraction: dict[str, float]
     fitted: dict[str, str]
     trained_on: tuple[str, ...] = ()
 
@@ -110,24 +124,30 @@ class Comparison:
         """Of each interval of a group's change, so that those of all groups hold at once, of two groups too."""
         return max(self.confidence, family_confidence(len(self.groups)))
 
-    @cached_property
-    def ends(self) -> tuple[str, str]:
-        """The groups that are best and worst off at the baselines on validation: between them is the gap.
+    @property
+    def best_group(self) -> str:
+        """The group that is best off at the baselines on validation; of equals the one whose name comes first."""
+        return self._named_pair[0]
 
-        Two different ones, however equal; of equals the one whose name comes first is the better one.
-        """
-        return self.ends_on(self.first_baseline, "validation")
+    @property
+    def worst_group(self) -> str:
+        """The group that is worst off there, another one than `best_group`: between the two is the gap."""
+        return self._named_pair[1]
+
+    @cached_property
+    def _named_pair(self) -> tuple[str, str]:
+        return self.best_and_worst(self.first_baseline, "validation")
 
     @property
     def first_baseline(self) -> str:
         """The one on the whole train set, where it is there."""
         return "baseline" if "baseline" in self.baselines else next(iter(self.baselines.values()))
 
-    def ends_on(self, intervention: str, split: str) -> tuple[str, str]:
-        """The groups that are best and worst off on a split by their means; of equals as for `ends`."""
-        return self._ends_of(intervention, split, self.column, self.groups)
+    def best_and_worst(self, intervention: str, split: str) -> tuple[str, str]:
+        """The groups that are best and worst off on a split by their means; of equals as for `best_group`."""
+        return self._best_and_worst_of(intervention, split, self.column, self.groups)
 
-    def _ends_of(self, intervention: str, split: str, column: str, groups: Sequence[str]) -> tuple[str, str]:
+    def _best_and_worst_of(self, intervention: str, split: str, column: str, groups: Sequence[str]) -> tuple[str, str]:
         means = {group: self.value(intervention, split, group, column=column).value for group in groups}
         best, *_, worst = sorted(sorted(means), key=lambda group: -round(means[group], _DIGITS))
         return best, worst
@@ -135,7 +155,7 @@ class Comparison:
     @property
     def tied(self) -> bool:
         """Whether all groups fare alike at the baselines on validation, so that none is better off."""
-        best, worst = (self.value(self.first_baseline, "validation", group).value for group in self.ends)
+        best, worst = (self.value(self.first_baseline, "validation", group).value for group in self._named_pair)
         return best - worst < RESOLUTION
 
     @cached_property
@@ -159,19 +179,9 @@ class Comparison:
         labels = self.scores["label"].unique(maintain_order=True).to_list()
         return tuple(label for label in labels if label not in ("", MEAN, *self.findings) and self.findings)
 
-    def value(
-        self,
-        intervention: str,
-        split: str,
-        group: str = "",
-        *,
-        column: str | None = None,
-        label: str | None = None,
-        measure: str | None = None,
-    ) -> Estimate:
+    def value(self, intervention: str, split: str, group: str = "", **which: Unpack[Which]) -> Estimate:
         """How well models do for a group, or for everybody; see `by_seed`."""
-        found = self.by_seed(intervention, split, group, column=column, label=label, measure=measure)
-        return mean_of_runs([*found.values()])
+        return mean_of_runs([*self.by_seed(intervention, split, group, **which).values()])
 
     def difference(
         self,
@@ -201,7 +211,7 @@ class Comparison:
 
         The interval holds for all pairs of groups at once, since these two are picked.
         """
-        return self.difference(intervention, split, *self.ends, label=label)
+        return self.difference(intervention, split, *self._named_pair, label=label)
 
     def over_people(self, intervention: str, split: str, group: str = "") -> Estimate | None:
         """The mean over runs, with an interval that takes people for the sample; None where there is none.
@@ -220,26 +230,17 @@ class Comparison:
 
         The two groups are of different people, see `differences.difference`. It holds for all pairs of groups at once.
         """
-        best, worst = (self.over_people(intervention, split, group) for group in self.ends)
+        best, worst = (self.over_people(intervention, split, group) for group in self._named_pair)
         if best is None or worst is None:
             return None
         return difference(best, worst, groups=len(self.groups))
 
     def change(
-        self,
-        intervention: str,
-        split: str,
-        group: str = "",
-        *,
-        column: str | None = None,
-        label: str | None = None,
-        confidence: float = 0.95,
+        self, intervention: str, split: str, group: str = "", *, confidence: float = 0.95, **which: Unpack[Which]
     ) -> Estimate:
-        """What an intervention did to a group, run by run against the baseline of the same seed."""
-        mine, theirs = (
-            self.by_seed(name, split, group, column=column, label=label)
-            for name in (intervention, self.baselines[intervention])
-        )
+        """What an intervention did to a group, run by run against the baseline of the same seed; see `by_seed`."""
+        both = (intervention, self.baselines[intervention])
+        mine, theirs = (self.by_seed(name, split, group, **which) for name in both)
         return _differences(mine, theirs, confidence)
 
     def gap_change(self, intervention: str, split: str, *, label: str | None = None) -> Estimate:
@@ -247,7 +248,7 @@ class Comparison:
 
         The interval holds for all pairs of groups at once.
         """
-        return self._parting(intervention, split, self.column, self.ends, self.confidence, label=label)
+        return self._parting(intervention, split, self.column, self._named_pair, self.confidence, label=label)
 
     def narrowing(self, intervention: str, split: str) -> Estimate:
         """By how much groups came closer: the best-off less the worst-off one before, less that after, run by run.
@@ -294,7 +295,7 @@ class Comparison:
         if not spread.excludes(0):
             return ""
         baseline = self.baselines[intervention]
-        pair = self._ends_of(intervention if spread.value > 0 else baseline, split, column, groups)
+        pair = self._best_and_worst_of(intervention if spread.value > 0 else baseline, split, column, groups)
         parting = self._parting(intervention, split, column, pair, each)
         if not parting.excludes(0) or (parting.value > 0) != (spread.value > 0):
             return ""
@@ -302,15 +303,15 @@ class Comparison:
 
     def least_told(self, intervention: str, split: str) -> float | None:
         """How large a change of the spread of groups had to be for these runs to tell it; None of too few runs."""
-        ends = self.ends_on(self.baselines[intervention], split)
+        pair = self.best_and_worst(self.baselines[intervention], split)
         both = (
             self.narrowing(intervention, split),
-            self._parting(intervention, split, self.column, ends, self.confidence),
+            self._parting(intervention, split, self.column, pair, self.confidence),
         )
         halves = [(one.high - one.low) / 2 for one in both if one.bounded]
         return max(halves, default=None)
 
-    def outcome(self, intervention: str) -> Outcome:
+    def outcome(self, intervention: str) -> Generalization:
         """Whether the fairness that an intervention bought on what it was fitted to is there on the test too."""
         if not self.narrowing(intervention, self.fitted[intervention]).bounded:
             return "too few"
@@ -379,38 +380,19 @@ class Comparison:
         )
         return found["group"].unique(maintain_order=True).to_list()
 
-    def by_seed(
-        self,
-        intervention: str,
-        split: str,
-        group: str = "",
-        *,
-        column: str | None = None,
-        label: str | None = None,
-        measure: str | None = None,
-    ) -> dict[int, float]:
+    def by_seed(self, intervention: str, split: str, group: str = "", **which: Unpack[Which]) -> dict[int, float]:
         """The figures of each run; none where it was not scored.
 
         Args:
             intervention: its name.
             split: on which.
             group: "" for everybody.
-            column: of the group; by default the one that was to be treated alike.
-            label: of which; by default all of them.
-            measure: by default that of the split.
+            which: see `Which`.
         """
-        figures = self._figures.get(
-            (
-                intervention,
-                split,
-                measure or self.measures[split],
-                self._overall if label is None else label,
-                (column or self.column) if group else "",
-                group,
-            ),
-            {},
-        )
-        return {seed: one.value for seed, one in figures.items()}
+        label, column = which.get("label"), which.get("column") or self.column
+        measure = which.get("measure") or self.measures[split]
+        key = (intervention, split, measure, self._overall if label is None else label, column if group else "", group)
+        return {seed: one.value for seed, one in self._figures.get(key, {}).items()}
 
     @cached_property
     def _figures(self) -> dict[tuple[str, ...], dict[int, Estimate]]:
@@ -432,23 +414,23 @@ def _differences(mine: dict[int, float], theirs: dict[int, float], confidence: f
     return mean_of_runs(values, confidence=confidence)
 
 
-def fitted_to(task: Task, intervention: AnyIntervention) -> str:
+def fitted_to(task: Task, intervention: Intervention) -> str:
     """The split whose groups an intervention compares while it trains.
 
     A holdout of X-rays is the validation set (table 6.8); one of faces has images of the people trained on (section
     6.9.2), with whose other images it is scored.
     """
-    return "validation" if task == "findings" and intervention.place == "holdout" else "train"
+    return "validation" if task == "findings" and intervention.on_holdout else "train"
 
 
 def compare(
     experiment: Experiment,
-    interventions: Sequence[AnyIntervention],
+    interventions: Sequence[Intervention],
     *,
     seeds: int = LEAST_RUNS,
     folder: Path | None = None,
     on_run: Callable[[str, int], None] = lambda name, seed: None,
-    told: Callable[[str, int], Told] = lambda name, seed: SILENT,
+    callbacks: Callable[[str, int], Callbacks] = lambda name, seed: NO_CALLBACKS,
 ) -> Comparison:
     """Train under every intervention and what it is compared with, once a seed.
 
@@ -457,48 +439,42 @@ def compare(
         interventions: which, beside their baselines.
         seeds: how many runs of each.
         folder: keeps what each run came to; one that is there is not run again.
-        on_run: told when a run is done.
-        told: where a run, of an intervention's name and a seed, keeps its state and tells of its progress.
+        on_run: called when a run is done.
+        callbacks: those of a run, by an intervention's name and a seed.
 
     Raises:
         FairveilError: an intervention is not for this task, or training fails.
     """
     every = planned(experiment, interventions)
-    frames, lacking = [], dict.fromkeys(every, 0.0)
+    frames, skipped = [], dict.fromkeys(every, 0.0)
     for seed in range(seeds):
         for name, one in every.items():
             try:
-                if folder is None:
-                    found = experiment.measure(one, seed=seed, told=told(name, seed))
-                else:
-                    found = measure_once(experiment, one, seed=seed, folder=folder, told=told(name, seed))
+                measure = experiment.measure if folder is None else partial(measure_once, experiment, folder=folder)
+                found = measure(one, seed=seed, callbacks=callbacks(name, seed))
             except FairveilError as error:
                 raise FairveilError(f"{name}, run {seed + 1}: {error}") from error
-            lacking[name] = max(lacking[name], found.lacking)
+            skipped[name] = max(skipped[name], found.skipped_fraction)
             frames.append(found.scores.select(pl.lit(name).alias("intervention"), pl.lit(seed).alias("seed"), pl.all()))
             on_run(name, seed)
-    baselines = {name: baseline_of(one).name for name, one in every.items()}
+    baselines = {name: one.baseline().name for name, one in every.items()}
     fitted = {name: fitted_to(experiment.task, one) for name, one in every.items()}
     groups = getattr(experiment, "groups", None)  # experiments of other people's need not have them
     return Comparison(
-        experiment.task, experiment.column, dict(experiment.measures), baselines, pl.concat(frames), lacking, fitted,
+        experiment.task, experiment.column, dict(experiment.measures), baselines, pl.concat(frames), skipped, fitted,
         () if groups is None else groups.names,
     )  # fmt: skip
 
 
-def planned(experiment: Experiment, interventions: Sequence[AnyIntervention]) -> dict[str, AnyIntervention]:
+def planned(experiment: Experiment, interventions: Sequence[Intervention]) -> dict[str, Intervention]:
     """What is to be run, by name: baselines first, each once.
 
     Raises:
         FairveilError: an intervention is not for the experiment's task.
     """
     for one in interventions:
-        if experiment.task not in one.tasks:
-            raise FairveilError(
-                f"{one.name} is for {' and '.join(sorted(one.tasks))}, not for {experiment.task}: leave it out."
-            )
-    first = {baseline_of(one).name: baseline_of(one) for one in interventions}
-    every = dict(first)
+        one.check(experiment.task)
+    every = {one.baseline().name: one.baseline() for one in interventions}
     for one in interventions:
         if every.setdefault(one.name, one) != one:
             raise FairveilError(f"Two interventions are called {one.name}: let their settings differ by more.")

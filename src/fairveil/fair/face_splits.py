@@ -17,14 +17,14 @@ class FaceSplits:
 
     Attributes:
         train: crops to train on.
-        aside: other crops of the same people, which a penalty may be taken on and the others are not trained with.
+        holdout: other crops of the same people, of which a penalty may be taken; then no identities are learned of it.
         validation: more of their crops.
         test: of other people.
         bystanders: of yet others, out of a data set with other columns of groups, which nobody asked about (6.7).
     """
 
     train: FaceCrops
-    aside: FaceCrops
+    holdout: FaceCrops
     validation: FaceCrops
     test: FaceCrops
     bystanders: FaceCrops | None = None
@@ -35,14 +35,14 @@ class FaceSplits:
         Raises:
             FairveilError: a person of the test is trained on, or a crop is in two of the parts.
         """
-        trained = {*self.train.classes, *self.aside.classes, *self.validation.classes}
+        trained = {*self.train.classes, *self.holdout.classes, *self.validation.classes}
         if both := trained & {*self.test.classes}:
             raise FairveilError(
                 f"{len(both)} identities, such as {min(both)}, are trained on and tested with, so that the test would "
                 "say nothing of new people: split by identity."
             )
         seen: set[str] = set()
-        for part in (self.train, self.aside, self.validation):
+        for part in (self.train, self.holdout, self.validation):
             if both := seen & {*part.image_names}:
                 raise FairveilError(
                     f"{len(both)} images, such as {min(both)}, are trained on and put aside at once: what is learned "
@@ -50,13 +50,28 @@ class FaceSplits:
                 )
             seen |= {*part.image_names}
 
+    @property
+    def parts(self) -> dict[str, FaceCrops]:
+        """What is trained on, and what every recognizer is judged by, by the names of the splits."""
+        return {"train": self.train, "validation": self.validation, "test": self.test}
+
+    @property
+    def fingerprints(self) -> list[str]:
+        """Of all parts."""
+        parts = (self.train, self.holdout, self.validation, self.test, self.bystanders)
+        return [part.fingerprint() for part in parts if part is not None]
+
+    def learned(self, *, without_holdout: bool = False) -> FaceCrops:
+        """What identities are learned from: nothing need be put aside but for a penalty on a holdout set."""
+        return self.train if without_holdout else joined(self.train, self.holdout)
+
 
 def split_faces(
     crops: FaceCrops,
     column: str,
     *,
     test: float = 0.2,
-    aside: float = 0.1,
+    holdout: float = 0.1,
     validation: int = 3,
     above: int = 6,
     bystanders: FaceCrops | None = None,
@@ -68,7 +83,7 @@ def split_faces(
         crops: of people, each of one group.
         column: of the groups, each of which gives its share of people to the test.
         test: share of the people.
-        aside: share of the images to be trained on that a penalty on a holdout set is taken of (section 6.9.2).
+        holdout: share of the images to be trained on that a penalty on a holdout set is taken of (section 6.9.2).
         validation: images of each person that has enough of them.
         above: so many images a person must have more than.
         bystanders: of another data set, see `FaceSplits`.
@@ -101,7 +116,7 @@ def split_faces(
         if len(rows) > above:
             role[rows[:validation]] = 2
             rows = rows[validation:]
-        role[rows[: int(aside * len(rows) + torch.rand((), generator=generator))][: len(rows) - 1]] = 1
+        role[rows[: int(holdout * len(rows) + torch.rand((), generator=generator))][: len(rows) - 1]] = 1
     train, put_aside, validated, tested_with = (crops.take((role == number).nonzero().flatten()) for number in range(4))
     if not all(len(part) for part in (train, put_aside, validated, tested_with)):
         raise FairveilError(

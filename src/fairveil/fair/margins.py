@@ -8,9 +8,6 @@ from torch import Tensor
 
 from fairveil.base.errors import FairveilError
 
-ADJUSTED = 0.75
-"""The margin of section 6.9.2 for the group that is worse off, where the others have 0.35."""
-
 _BLOCK = 1024  # identities whose cosines with all others are held at a time
 
 

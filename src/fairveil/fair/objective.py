@@ -16,7 +16,7 @@ Forward = Callable[[nn.Module, Batch, Tensor, torch.Generator], Outputs]
 
 
 @dataclass(frozen=True, eq=False)
-class Aside:
+class HoldoutSet:
     """Data put aside, of which a penalty is taken.
 
     Attributes:
@@ -35,7 +35,7 @@ class FairObjective(nn.Module):
         task: what the network makes of a batch; trained along with the network where it is a module.
         intervention: what is done for fairness.
         groups: of each row of the data trained on.
-        aside: data put aside, for a penalty that is taken on such; of these a random batch is drawn in each step.
+        holdout: for a penalty that is taken on a holdout set; of this a random batch is drawn in each step.
 
     Attributes:
         counts: how many batches there were so far, and in how many of them one group or none was there, so that nothing
@@ -43,10 +43,10 @@ class FairObjective(nn.Module):
     """
 
     def __init__(
-        self, task: Forward, intervention: Intervention, groups: Groups, *, aside: Aside | None = None
+        self, task: Forward, intervention: Intervention, groups: Groups, *, holdout: HoldoutSet | None = None
     ) -> None:
         super().__init__()
-        self.task, self.intervention, self.groups, self.aside = task, intervention, groups, aside
+        self.task, self.intervention, self.groups, self.holdout = task, intervention, groups, holdout
         self.register_buffer("counts", torch.zeros(2, dtype=torch.int64))
 
     counts: Tensor
@@ -54,23 +54,23 @@ class FairObjective(nn.Module):
     def forward(self, network: nn.Module, batch: Batch, generator: torch.Generator) -> Tensor:
         """The loss of a batch."""
         outputs = self._outputs(network, batch, self.groups, generator)
-        aside = None
-        if self.aside is not None:
+        held = None
+        if self.holdout is not None:
             rows = torch.randint(
-                len(self.aside.data.images), (len(batch),), generator=generator, device=generator.device
+                len(self.holdout.data.images), (len(batch),), generator=generator, device=generator.device
             )
-            batches = Batches(self.aside.data, len(batch), device=batch.images.device)
-            aside = self._outputs(network, batches.batch(rows), self.aside.groups, generator)
-        compared = (outputs if aside is None else aside).groups
-        lacking = self.intervention.compares and len(torch.unique(compared[compared >= 0])) < 2
-        self.counts += torch.tensor([1, int(lacking)], device=self.counts.device)
-        return self.intervention.loss(outputs, aside)
+            batches = Batches(self.holdout.data, len(batch), device=batch.images.device)
+            held = self._outputs(network, batches.batch(rows), self.holdout.groups, generator)
+        compared = (outputs if held is None else held).groups
+        skipped = self.intervention.compares and len(torch.unique(compared[compared >= 0])) < 2
+        self.counts += torch.tensor([1, int(skipped)], device=self.counts.device)
+        return self.intervention.loss(outputs, held)
 
     @property
-    def lacking_share(self) -> float:
+    def skipped_fraction(self) -> float:
         """Of the batches, in how many nothing could be compared."""
-        steps, lacking = self.counts.tolist()
-        return float(lacking / max(steps, 1))
+        steps, skipped = self.counts.tolist()
+        return float(skipped / max(steps, 1))
 
     def _outputs(self, network: nn.Module, batch: Batch, groups: Groups, generator: torch.Generator) -> Outputs:
         found = self.task(network, batch, groups.numbers.to(batch.rows.device)[batch.rows], generator)
@@ -78,5 +78,5 @@ class FairObjective(nn.Module):
 
     def extra_repr(self) -> str:
         """What checkpoints tell objectives apart by, beside the task."""
-        aside = "" if self.aside is None else f", aside={self.aside.data.fingerprint()}"
-        return f"{self.intervention!r}, {self.groups.column}, {self.groups.names}{aside}"
+        held = "" if self.holdout is None else f", holdout={self.holdout.data.fingerprint()}"
+        return f"{self.intervention!r}, {self.groups.column}, {self.groups.names}{held}"

@@ -3,64 +3,53 @@
 Each penalty is a function of what a network makes of a batch. The dissertation states them for two groups; with more,
 the groups that lie furthest apart count, which for two is the same. Add one to any loss, times a weight α:
 
-    loss = losses.mean() + 1.0 * equal_loss(losses, groups, 2)
+    loss = losses.mean() + 1.0 * equal_loss(losses, groups)
 
-All are computed in float32 at least, under autocast too, and of the batch of the process that calls them. Where several
-processes train together, `across_processes=True` compares groups over the batches of all of them: each has to call it
-at the same step.
+All penalties are computed in float32 at least, under autocast too, and share these arguments:
+
+- `groups`: whole numbers (B,), from 0 to G − 1; -1 for samples whose group is unknown, which do not count.
+- `group_count`: G. By default one more than the highest number in the batch, or in the batches of all processes that
+  compare together.
+- by keyword, the options of `fairveil.fair.group_means.Grouping`.
+
+They raise `FairveilError` where shapes do not fit, or where fewer than two groups are in the batch and that is refused.
 """
 
 import warnings
-from typing import Any
+from typing import Unpack
 
 import torch
 from torch import Tensor
 
 from fairveil.base.errors import FairveilError
-from fairveil.fair.group_means import Absent, check_absent, group_means, narrowed, widened
+from fairveil.fair.group_means import Grouping, group_means, narrowed, widened
 
 
-def equal_loss(
-    losses: Tensor,
-    groups: Tensor,
-    group_count: int,
-    *,
-    known: Tensor | None = None,
-    absent: Absent = "warn",
-    across_processes: bool = False,
-) -> Tensor:
+def equal_loss(losses: Tensor, groups: Tensor, group_count: int | None = None, **options: Unpack[Grouping]) -> Tensor:
     """|L(a+) − L(a−)|: how far the mean losses of groups lie apart (equation 6.2).
 
     Args:
         losses: of each sample, (B,), from any loss, margin heads included; or of each of K labels, (B, K).
-        groups: int64 (B,), -1 where unknown.
-        group_count: G.
-        known: bool (B, K), which labels have a loss.
-        absent: what to do where fewer than two groups are in the batch; by default its gap is none, with a warning.
-        across_processes: whether groups are compared over the batches of all processes; see above.
+        groups: see above.
+        group_count: see above.
+        options: see `Grouping`.
 
     Returns:
         Scalar; for several labels the mean over them.
 
-    Raises:
-        FairveilError: fewer than two groups are there and that is refused, or shapes do not fit.
-
-    >>> equal_loss(torch.tensor([1.0, 3.0, 5.0]), torch.tensor([0, 0, 1]), 2)
+    >>> equal_loss(torch.tensor([1.0, 3.0, 5.0]), torch.tensor([0, 0, 1]))
     tensor(3.)
     """
-    means = group_means(losses, groups, group_count, known=known, across_processes=across_processes)
-    return narrowed(means.gap(absent), losses)
+    means = group_means(losses, groups, group_count, **options)
+    return narrowed(means.averaged(means.spread()), losses)
 
 
 def equalized_odds(
     probabilities: Tensor,
     targets: Tensor,
     groups: Tensor,
-    group_count: int,
-    *,
-    known: Tensor | None = None,
-    absent: Absent = "warn",
-    across_processes: bool = False,
+    group_count: int | None = None,
+    **options: Unpack[Grouping],
 ) -> Tensor:
     """Fpr + fnr, the gaps of false positives and of false negatives (equations 6.4 to 6.6; Padala and Gujar, 2020).
 
@@ -69,41 +58,35 @@ def equalized_odds(
 
     Args:
         probabilities: p, that a label is present, (B,) or (B, K).
-        targets: y, 0 or 1, of the same shape.
-        groups: int64 (B,), -1 where unknown.
-        group_count: G.
-        known: bool, of the same shape as the targets: which of them are known.
-        absent: what to do where fewer than two groups are in the batch; by default its gap is none, with a warning.
-        across_processes: whether groups are compared over the batches of all processes; see above.
+        targets: y, 0 or 1 in any type, of the same shape.
+        groups: see above.
+        group_count: see above.
+        options: see `Grouping`; targets that are not known may be NaN.
 
     Returns:
         Scalar; for several labels the mean over them.
 
     Raises:
-        FairveilError: targets are classes, fewer than two groups are there and that is refused, or shapes do not fit.
+        FairveilError: targets are classes, or p is no probability.
 
-    >>> equalized_odds(torch.tensor([0.75, 0.25]), torch.tensor([0.0, 1.0]), torch.tensor([0, 1]), 2)
+    >>> equalized_odds(torch.tensor([0.75, 0.25]), torch.tensor([0, 1]), torch.tensor([0, 1]))
     tensor(1.5000)
     """
+    known = options.get("known")
     _check_binary(probabilities, targets, known)
-    if known is not None:
-        targets = targets.where(known, 0.0)  # an unknown target may be NaN, which gradients would be too
     p = widened(probabilities)
-    about: dict[str, Any] = {"known": known, "across_processes": across_processes}
-    false_positives = group_means(p * (1 - targets), groups, group_count, **about)
-    false_negatives = group_means((1 - p) * targets, groups, group_count, **about)
-    # whoever is absent from the one is absent from the other: one warning will do
-    return narrowed(false_positives.gap(absent) + false_negatives.gap("skip"), probabilities)
+    y = targets.to(p.dtype)
+    if known is not None:
+        y = y.where(known, 0.0)  # an unknown target may be NaN, which gradients would be too
+    false_positives = group_means(p * (1 - y), groups, group_count, **options)
+    options["absent"] = "skip"  # whoever is absent from the one is absent from the other: one warning will do
+    false_negatives = group_means((1 - p) * y, groups, group_count, **options)
+    gaps = false_positives.averaged(false_positives.spread()) + false_negatives.averaged(false_negatives.spread())
+    return narrowed(gaps, probabilities)
 
 
 def disparate_impact(
-    probabilities: Tensor,
-    groups: Tensor,
-    group_count: int,
-    *,
-    known: Tensor | None = None,
-    absent: Absent = "warn",
-    across_processes: bool = False,
+    probabilities: Tensor, groups: Tensor, group_count: int | None = None, **options: Unpack[Grouping]
 ) -> Tensor:
     """−min(r, 1/r), where r is the ratio of the groups' mean probabilities (equation 6.9; Padala and Gujar, 2020).
 
@@ -111,74 +94,58 @@ def disparate_impact(
 
     Args:
         probabilities: p, that a label is present, (B,) or (B, K).
-        groups: int64 (B,), -1 where unknown.
-        group_count: G.
-        known: bool, of the same shape: which labels count.
-        absent: what to do where fewer than two groups are in the batch; by default its gap is none, with a warning.
-        across_processes: whether groups are compared over the batches of all processes; see above.
+        groups: see above.
+        group_count: see above.
+        options: see `Grouping`.
 
     Returns:
         Scalar; for several labels the mean over them. Zero where nothing is compared and that may be skipped.
 
     Raises:
-        FairveilError: p is no probability, fewer than two groups are there and that is refused, or shapes do not fit.
+        FairveilError: p is no probability.
 
-    >>> disparate_impact(torch.tensor([0.75, 0.25]), torch.tensor([0, 1]), 2)
+    >>> disparate_impact(torch.tensor([0.75, 0.25]), torch.tensor([0, 1]))
     tensor(-0.3333)
     """
-    _check_binary(probabilities, None, known)
-    means = group_means(probabilities, groups, group_count, known=known, across_processes=across_processes)
-    compared = means.check(absent)
-    lowest, highest = means.lowest().where(compared, 0.0), means.highest().where(compared, 1.0)
+    _check_binary(probabilities, None, options.get("known"))
+    means = group_means(probabilities, groups, group_count, **options)
+    lowest, highest = means.lowest().where(means.compared, 0.0), means.highest().where(means.compared, 1.0)
     tiny = torch.finfo(means.means.dtype).tiny  # nobody given the label in any group is no difference
-    ratios = (lowest + tiny) / (highest + tiny)
-    return narrowed(-ratios.where(compared, 0.0).sum() / compared.sum().clamp_min(1), probabilities)
+    return narrowed(means.averaged(-(lowest + tiny) / (highest + tiny)), probabilities)
 
 
 def worst_group_loss(
-    losses: Tensor,
-    groups: Tensor,
-    group_count: int,
-    *,
-    known: Tensor | None = None,
-    absent: Absent = "warn",
-    across_processes: bool = False,
+    losses: Tensor, groups: Tensor, group_count: int | None = None, **options: Unpack[Grouping]
 ) -> Tensor:
     """max{L(a+), L(a−)}: the mean loss of the group that has the highest in this batch (equation 6.11).
 
-    Of a batch with one group it is that group's.
+    Of a batch with one group it is that group's. Where nobody of a known group is in the batch, the mean loss of
+    everybody in it counts, with a warning, unless `absent` says otherwise.
 
     Args:
         losses: of each sample, (B,), or of each of K labels, (B, K): then a group's loss is the mean over its labels.
-        groups: int64 (B,), -1 where unknown.
-        group_count: G.
-        known: bool (B, K), which labels have a loss.
-        absent: what to do where nobody of a known group is in the batch; by default the mean loss of everybody in it
-            counts, with a warning.
-        across_processes: whether groups are compared over the batches of all processes; see above.
+        groups: see above.
+        group_count: see above.
+        options: see `Grouping`.
 
     Returns:
         Scalar.
 
-    Raises:
-        FairveilError: nobody of a known group is in the batch and that is refused, or shapes do not fit.
-
-    >>> worst_group_loss(torch.tensor([1.0, 3.0, 5.0]), torch.tensor([0, 0, 1]), 2)
+    >>> worst_group_loss(torch.tensor([1.0, 3.0, 5.0]), torch.tensor([0, 0, 1]))
     tensor(5.)
     """
-    check_absent(absent)
-    given = losses
+    given, known = losses, options.pop("known", None)
     if losses.ndim > 1:  # one row for each label of each sample
         groups = groups[:, None].expand_as(losses).flatten()
         groups = groups if known is None else groups.where(known.flatten(), -1)
         losses = (losses if known is None else losses.where(known, 0.0)).flatten()
-    means = group_means(losses, groups, group_count, across_processes=across_processes)
+    means = group_means(losses, groups, group_count, **options)
     if bool(means.present.any()):
         return narrowed(means.highest(), given)
     why = "Nobody in the batch is of a known group, so no group is worst"
-    if absent == "refuse":
+    if means.absent == "refuse":
         raise FairveilError(f"{why}: take larger batches.")
-    if absent == "warn":
+    if means.absent == "warn":
         warnings.warn(f"{why}, and the mean loss of everybody counts instead.", stacklevel=2)
     counted = losses.numel() if known is None else int(known.sum())
     return narrowed(widened(losses).sum() / max(counted, 1), given)

@@ -1,8 +1,8 @@
-"""Recognisers trained under an intervention, and how often each group is recognised (section 6.3.1)."""
+"""Recognizers trained under an intervention, and how often each group is recognized (section 6.3.1)."""
 
-import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -12,7 +12,6 @@ import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from fairveil.base.errors import FairveilError
 from fairveil.base.sharing import make_files
 from fairveil.base.tensor_files import read_tensors, write_tensors
 from fairveil.data.face_crops import FaceCrops
@@ -21,26 +20,15 @@ from fairveil.faces.heads import MARGINS, HeadKind, MarginHead
 from fairveil.faces.identification import identify
 from fairveil.faces.recognition import PAPER, Loss, Recognition, embed_all
 from fairveil.faces.recognizers import Framing, Recognizer
-from fairveil.faces.trained import Pedigree
-from fairveil.fair.adversarial import Removal, Removed, remove_sensitive
-from fairveil.fair.experiments import SILENT, Measured, Told, run_name
-from fairveil.fair.face_splits import FaceSplits, group_of_each, joined, relabelled
-from fairveil.fair.groups import Groups, check_people, groups_of
-from fairveil.fair.interventions import (
-    AnyIntervention,
-    Baseline,
-    FairFeatures,
-    GroupMargins,
-    LabelFlipping,
-    Outputs,
-    Task,
-)
-from fairveil.fair.label_flipping import flip_identities
+from fairveil.faces.trained import ModelCard, save_trained
+from fairveil.fair.adversarial import Removal, Removed
+from fairveil.fair.experiments import Callbacks, TrainingExperiment, run_name
+from fairveil.fair.face_splits import FaceSplits, group_of_each, relabelled
+from fairveil.fair.groups import Groups
+from fairveil.fair.interventions import Baseline, Intervention, Outputs, Task
 from fairveil.fair.margins import angles
-from fairveil.fair.objective import Aside, FairObjective
-from fairveil.fair.scores import LEAST_PEOPLE, share_scores, single_score
-from fairveil.training import Batch, Training, shuffled, train
-from fairveil.training.sampling import GroupStratified
+from fairveil.fair.scores import share_scores, single_score
+from fairveil.training import Batch, Training
 
 MEASURES = {"train": "classification", "validation": "rank-1", "test": "rank-1"}
 """What is measured on each split: by the classifier on the train set, else by nearest neighbours."""
@@ -84,19 +72,19 @@ SMALL = FaceSettings(
 
 @dataclass(frozen=True)
 class FittedFaces:
-    """A recogniser that was trained under an intervention.
+    """A recognizer that was trained under an intervention.
 
     Attributes:
         recognizer: gives embeddings of crops.
         head: of the identities trained on, in their order.
         removed: what makes features fair, where that is the intervention.
-        lacking: share of the batches in which fewer than two groups were there to be compared.
+        skipped_fraction: of the batches, in which fewer than two groups were there to be compared.
     """
 
     recognizer: Recognizer
     head: MarginHead
     removed: Removed | None
-    lacking: float
+    skipped_fraction: float
 
     def embed(self, crops: FaceCrops) -> Tensor:
         """Unit vectors, (N, D)."""
@@ -104,7 +92,7 @@ class FittedFaces:
         return vectors if self.removed is None else self.removed.project(vectors)
 
     def whole(self) -> Recognizer:
-        """The recogniser with what makes its features fair, as one."""
+        """The recognizer with what makes its features fair, as one."""
         if self.removed is None:
             return self.recognizer
         network = Projected(cast(nn.Module, self.recognizer.network).cpu(), self.removed.network)
@@ -112,33 +100,16 @@ class FittedFaces:
 
 
 @dataclass(frozen=True, eq=False)
-class FaceExperiment:
-    """Face recognition under interventions: an `Experiment`.
+class FaceExperiment(TrainingExperiment):
+    """Face recognition under interventions.
 
     Attributes:
-        splits: who is trained on and judged by.
-        column: of the groups that are to be treated alike.
-        settings: how recognisers are trained.
         folder: where baselines are kept, which fair features start from; None to train one whenever it is needed.
-        device: where to train.
     """
 
     splits: FaceSplits
-    column: str
     settings: FaceSettings
     folder: Path | None = None
-    device: str | None = None
-
-    def __post_init__(self) -> None:
-        """Refuse what nothing could be told of, before anything is trained.
-
-        Raises:
-            FairveilError: a part has too few people of two groups.
-        """
-        for use, part in (("train", self.splits.train), ("validate", self.splits.validation),
-                          ("test", self.splits.test)):  # fmt: skip
-            groups = groups_of(part.groups, self.column, self.groups.names)
-            check_people(groups, part.frame["identity"].to_list(), use, least=LEAST_PEOPLE)
 
     @property
     def task(self) -> Task:
@@ -150,88 +121,47 @@ class FaceExperiment:
         """See `MEASURES`."""
         return MEASURES if self.splits.bystanders is None else MEASURES | {"bystanders": "rank-1"}
 
-    @cached_property
-    def groups(self) -> Groups:
-        """Of the crops trained on."""
-        return groups_of(self.splits.train.groups, self.column)
+    def _people(self, part: FaceCrops) -> Sequence[str]:
+        return part.frame["identity"].to_list()
 
-    @cached_property
-    def fingerprint(self) -> str:
-        """Equal if and only if data and settings are."""
-        parts = [self.splits.train, self.splits.aside, self.splits.validation, self.splits.test]
-        if self.splits.bystanders is not None:
-            parts.append(self.splits.bystanders)
-        about = [part.fingerprint() for part in parts] + [self.column, self.settings.model_dump_json()]
-        return hashlib.sha256("\n".join(about).encode()).hexdigest()
+    def _fit(self, intervention: Intervention, seed: int, callbacks: Callbacks) -> FittedFaces:
+        fitted = self._fit_network(intervention.network, seed, callbacks)
+        if intervention.network is intervention:
+            return fitted
+        crops = self.splits.learned()
+        settings = self.settings.removal.model_copy(update={"seed": seed})
+        embeddings = embed_all(fitted.recognizer, crops)
+        return replace(fitted, removed=intervention.project(embeddings, crops.labels, self.groups_in(crops), settings))
 
-    def fit(self, intervention: AnyIntervention, *, seed: int, told: Told = SILENT) -> FittedFaces:
-        """Train a recogniser under an intervention.
+    def _fit_network(self, intervention: Intervention, seed: int, callbacks: Callbacks) -> FittedFaces:
+        """A recognizer whose network is trained under an intervention; a baseline's is taken from the folder."""
+        if self.folder is None or intervention != Baseline():
+            return self._fit_anew(intervention, seed, callbacks)
+        name = f"baseline-{run_name(self.fingerprint, intervention, seed)}.safetensors"
+        return self._read(make_files(self.folder, {name: partial(self._write, seed=seed, callbacks=callbacks)})[0])
 
-        Raises:
-            FairveilError: it is not for recognition, a group is unknown, or training fails.
-        """
-        if self.task not in intervention.tasks:
-            raise FairveilError(
-                f"{intervention.name} is for binary and multi-label outputs, and recognition has many classes: use "
-                "equal-loss."
-            )
-        if isinstance(intervention, FairFeatures):
-            return self._with_fair_features(intervention, seed, told)
-        if isinstance(intervention, Baseline) and self.folder is not None:
-            return self._kept_baseline(self.folder, seed, told)
-        return self._fit(intervention, seed, told)
-
-    def _fit(self, intervention: AnyIntervention, seed: int, told: Told) -> FittedFaces:
-        crops = self.splits.train
-        if intervention.place == "train":  # nothing need be put aside
-            crops = joined(crops, self.splits.aside)
-        groups = groups_of(crops.groups, self.column, self.groups.names)
-        margin: Tensor | None = None
-        if isinstance(intervention, GroupMargins):
-            raised = group_of_each(crops, groups) == groups.number(intervention.group)
-            margin = torch.where(raised, intervention.margin, MARGINS[self.settings.head])
-        data = crops
-        if isinstance(intervention, LabelFlipping):
-            generator = torch.Generator().manual_seed(seed)
-            group = groups.number(intervention.group)
-            flipped = flip_identities(crops.labels, groups.numbers, group, intervention.share, generator)
-            data = replace(crops, labels=flipped)
-        aside = None
-        if intervention.place == "holdout":
-            put = relabelled(self.splits.aside, crops.classes)
-            aside = Aside(put, groups_of(put.groups, self.column, groups.names))
-        return self._train(data, intervention, groups, margin, aside, seed, told)
-
-    def _train(
-        self,
-        data: FaceCrops,
-        intervention: AnyIntervention,
-        groups: Groups,
-        margin: Tensor | None,
-        aside: Aside | None,
-        seed: int,
-        told: Told,
-    ) -> FittedFaces:
-        settings = self.settings
-        framing = Framing(size=data.size)
-        network = build_backbone(settings.backbone, seed=seed, dimension=settings.dimension, size=data.size)
-        head = MarginHead(len(data.classes), settings.dimension, settings.head, margin=margin, seed=seed)
-        objective = FairObjective(
-            _Recognised(Recognition(head, framing, settings.loss), len(groups.names)), intervention, groups, aside=aside
-        )
-        train(
+    def _fit_anew(self, intervention: Intervention, seed: int, callbacks: Callbacks) -> FittedFaces:
+        settings, crops = self.settings, self.splits.learned(without_holdout=intervention.on_holdout)
+        groups, framing = self.groups_in(crops), Framing(size=crops.size)
+        labels = intervention.identities(crops.labels, groups, torch.Generator().manual_seed(seed))
+        margin = intervention.margins(group_of_each(crops, groups), groups, MARGINS[settings.head])
+        network = self._network(seed)
+        head = MarginHead(len(crops.classes), settings.dimension, settings.head, margin=margin, seed=seed)
+        skipped = self._train(
             network,
-            data,
-            settings.training.model_copy(update={"seed": seed}),
-            objective=objective,
-            order=GroupStratified(groups.numbers) if settings.stratified else shuffled,
-            checkpoint=told.checkpoint,
-            on_epoch=told.on_epoch,
-            on_step=told.on_step,
-            device=self.device,
+            replace(crops, labels=labels),
+            _Recognized(Recognition(head, framing, settings.loss), len(groups.names)),
+            intervention,
+            relabelled(self.splits.holdout, crops.classes),
+            seed,
+            callbacks,
         )
         recognizer = Recognizer.from_module(network, name=intervention.name, framing=framing)
-        return FittedFaces(recognizer, head.cpu(), None, objective.lacking_share)
+        return FittedFaces(recognizer, head.cpu(), None, skipped)
+
+    def _network(self, seed: int) -> nn.Module:
+        settings = self.settings
+        return build_backbone(settings.backbone, seed=seed, dimension=settings.dimension, size=self.splits.train.size)
 
     def score(self, fitted: FittedFaces) -> pl.DataFrame:
         """How often faces are recognised, on every split and of every group: rows of `SCORES`.
@@ -241,7 +171,7 @@ class FaceExperiment:
         one.
         """
         rows = []
-        whole = joined(self.splits.train, self.splits.aside)
+        whole = self.splits.learned()
         head = fitted.head if fitted.removed is None else fitted.removed.identities
         for split, crops in (("train", whole), ("validation", self.splits.validation), ("test", self.splits.test)):
             vectors = fitted.embed(crops)
@@ -251,77 +181,51 @@ class FaceExperiment:
             if split == "train":
                 continue
             rows.append(_rank1_scores(vectors, crops, split))
-            rows.append(_angle_scores(vectors, crops, groups_of(crops.groups, self.column, self.groups.names), split))
+            rows.append(_angle_scores(vectors, crops, self.groups_in(crops), split))
         if self.splits.bystanders is not None:
             rows.append(_rank1_scores(fitted.embed(self.splits.bystanders), self.splits.bystanders, "bystanders"))
         if fitted.removed is not None:
             crops = self.splits.test
-            numbers = groups_of(crops.groups, self.column, self.groups.names).numbers
+            numbers = self.groups_in(crops).numbers
             accuracy = fitted.removed.sensitive_accuracy(embed_all(fitted.recognizer, crops), numbers)
             rows.append(single_score("test", "sensitive accuracy", accuracy, len(crops)))
         return pl.concat(rows)
 
-    def pedigree(self, fitted: FittedFaces, intervention: AnyIntervention, scores: pl.DataFrame) -> Pedigree:
-        """What a file is to say of a recogniser trained under an intervention, whose accuracy is that on the test."""
-        settings = self.settings
-        crops = self.splits.train
-        if intervention.place == "train":
-            crops = joined(crops, self.splits.aside)
-        on_test = scores.filter(split="test", measure=self.measures["test"], group="")
-        uniform = not isinstance(intervention, GroupMargins)
-        return Pedigree(
+    def save(
+        self, path: Path, fitted: FittedFaces, intervention: Intervention, scores: pl.DataFrame, *, seed: int
+    ) -> None:
+        """See `TrainingExperiment.save` and `fairveil.faces.trained`; the accuracy is that on the test."""
+        settings, crops = self.settings, self.splits.learned(without_holdout=intervention.on_holdout)
+        raised = bool((fitted.head.margin != MARGINS[settings.head]).any())
+        card = ModelCard.of(
+            crops,
+            settings.training,
+            None,
             backbone=settings.backbone,
-            dimension=settings.dimension,
-            projected=fitted.removed is not None,
-            size=crops.size,
-            training=settings.training.model_dump(mode="json"),
             head=settings.head,
-            margin=MARGINS[settings.head] if uniform else tuple(fitted.head.margin.tolist()),
-            loss=settings.loss,
+            margin=fitted.head.margin if raised else None,
             balanced=False,
-            data=crops.name,
-            data_sha256=crops.fingerprint(),
-            identities=len(crops.classes),
-            images=len(crops),
-            make_up=crops.make_up(),
-            rank1=on_test["value"][0],
-            intervention=intervention.model_dump(mode="json"),
+            loss=settings.loss,
+            dimension=settings.dimension,
         )
+        on_test = scores.filter(split="test", measure=self.measures["test"], group="")
+        also = {
+            "projected": fitted.removed is not None,
+            "rank1": on_test["value"][0],
+            "intervention": intervention.model_dump(mode="json"),
+        }
+        save_trained(path, fitted.whole(), card.model_copy(update=also))
 
-    def measure(self, intervention: AnyIntervention, *, seed: int, told: Told = SILENT) -> Measured:
-        """Train and score."""
-        fitted = self.fit(intervention, seed=seed, told=told)
-        return Measured(self.score(fitted), fitted.lacking)
-
-    def _with_fair_features(self, intervention: FairFeatures, seed: int, told: Told) -> FittedFaces:
-        crops = joined(self.splits.train, self.splits.aside)
-        groups = groups_of(crops.groups, self.column, self.groups.names)
-        base = self.fit(Baseline(), seed=seed, told=told)
-        removed = remove_sensitive(
-            embed_all(base.recognizer, crops),
-            crops.labels,
-            groups.numbers,
-            toward=groups.number(intervention.toward),
-            settings=self.settings.removal.model_copy(update={"seed": seed, "weight": intervention.weight}),
-        )
-        return replace(base, removed=removed)
-
-    def _kept_baseline(self, folder: Path, seed: int, told: Told) -> FittedFaces:
-        """The baseline of a seed, from the folder if it is there."""
-        name = f"baseline-{run_name(self.fingerprint, Baseline(), seed)}.safetensors"
-        return self._read(make_files(folder, {name: partial(self._write, seed=seed, told=told)})[0])
-
-    def _write(self, target: Path, *, seed: int, told: Told) -> None:
-        base = self._fit(Baseline(), seed, told)
+    def _write(self, target: Path, *, seed: int, callbacks: Callbacks) -> None:
+        base = self._fit_anew(Baseline(), seed, callbacks)
         target.unlink()  # a name that was kept for it
         network = {_NETWORK + name: value for name, value in base.recognizer.state_dict().items()}
         write_tensors(target, network | {"head": base.head.weight}, {}, format=_FORMAT)
 
     def _read(self, file: Path) -> FittedFaces:
-        settings, crops = self.settings, self.splits.train
-        network = build_backbone(settings.backbone, seed=0, dimension=settings.dimension, size=crops.size)
-        recognizer = Recognizer.from_module(network, name="baseline", framing=Framing(size=crops.size))
-        head = MarginHead(len(crops.classes), settings.dimension, settings.head, seed=0)
+        crops = self.splits.train
+        recognizer = Recognizer.from_module(self._network(0), name="baseline", framing=Framing(size=crops.size))
+        head = MarginHead(len(crops.classes), self.settings.dimension, self.settings.head, seed=0)
         with read_tensors(file, format=_FORMAT, what="a baseline", maker="FaceExperiment") as (tensors, _):
             recognizer.load_state_dict(
                 {name.removeprefix(_NETWORK): value for name, value in tensors.items() if name.startswith(_NETWORK)}
@@ -330,7 +234,7 @@ class FaceExperiment:
         return FittedFaces(recognizer, head, None, 0.0)
 
 
-class _Recognised(nn.Module):
+class _Recognized(nn.Module):
     """Recognition as the task of a `FairObjective`; a module, so that its head is trained."""
 
     def __init__(self, recognition: Recognition, group_count: int) -> None:
@@ -368,14 +272,6 @@ def _angle_scores(vectors: Tensor, crops: FaceCrops, groups: Groups, split: str)
         if not bool(of_group.any()):
             continue
         for measure, values in (("intra-class angle", found.intra), ("inter-class angle", found.inter)):
-            rows.append(
-                single_score(
-                    split,
-                    measure,
-                    float(values[of_group].mean()),
-                    int(of_group.sum()),
-                    column=groups.column,
-                    group=name,
-                )
-            )
+            mean, count = float(values[of_group].mean()), int(of_group.sum())
+            rows.append(single_score(split, measure, mean, count, column=groups.column, group=name))
     return pl.concat(rows)

@@ -61,9 +61,9 @@ def write_card(
 
 def sections_of(comparison: Comparison) -> list[Section]:
     """The reading, the figures, who else paid, and caveats."""
-    lacking = [
+    skipped = [
         f"{name}: in {share:.0%} of the batches fewer than two groups were there, so that nothing was compared."
-        for name, share in comparison.lacking.items()
+        for name, share in comparison.skipped_fraction.items()
         if share
     ]
     levelled = [
@@ -88,7 +88,7 @@ def sections_of(comparison: Comparison) -> list[Section]:
     return [
         Section("What came of it", points=[reading(comparison, name) for name in comparison.interventions],
                 warnings=levelled),
-        Section("Figures", tables=tables, points=[*lacking, *left_out(comparison)]),
+        Section("Figures", tables=tables, points=[*skipped, *left_out(comparison)]),
         Section(
             "Who else gained or paid",
             paragraphs=["Groups that nobody asked about, and intersections, on the test."] if matrix else
@@ -123,7 +123,7 @@ def reading(comparison: Comparison, intervention: str) -> str:
     after, before = (
         {split: comparison.gap(name, split) for split in (fitted, "test")} for name in (intervention, baseline)
     )
-    best, worst = comparison.ends
+    best, worst = comparison.best_group, comparison.worst_group
     told = [
         f"from {_mean(before[split], comparison)} to {_mean(after[split], comparison)} on {where} "
         f"({comparison.measures[split]})"
@@ -147,14 +147,15 @@ def reading(comparison: Comparison, intervention: str) -> str:
 def _turned(comparison: Comparison, intervention: str) -> Iterator[str]:
     """Where other groups are ahead and behind than those the gap is named after, or none is, or none can be told."""
     baseline, fitted = comparison.baselines[intervention], comparison.fitted[intervention]
+    named = (comparison.best_group, comparison.worst_group)
     if comparison.tied:
         yield f"At the baseline on validation all groups of {comparison.column} fare alike, so there is no better one."
     for split, where in {fitted: _FITTED[fitted], "test": "the test"}.items():
-        before, after = (comparison.ends_on(name, split) for name in (baseline, intervention))
+        before, after = (comparison.best_and_worst(name, split) for name in (baseline, intervention))
         leads = [_lead(comparison, name, split, ends) for name, ends in ((baseline, before), (intervention, after))]
-        if before != comparison.ends and leads[0] == "told":
+        if before != named and leads[0] == "told":
             yield f"On {where} it is {before[0]} that is ahead at the baseline, by the means, and {before[1]} behind."
-        elif before != comparison.ends and leads[0] == "by chance":
+        elif before != named and leads[0] == "by chance":
             yield (
                 f"On {where} the means of the baseline put {before[0]} first and {before[1]} last, which these runs "
                 "cannot tell from chance."
@@ -206,7 +207,7 @@ def _could_have_been_told(comparison: Comparison, intervention: str) -> str:
 
 def gap_table(comparison: Comparison) -> Table:
     """The gap on every split, and what became of it."""
-    best, worst = comparison.ends
+    best, worst = comparison.best_group, comparison.worst_group
     rows = []
     for name in comparison.baselines:
         cells = [Cell(comparison.gap(name, split)) for split in SPLITS]
@@ -252,7 +253,7 @@ def value_table(comparison: Comparison, split: str) -> Table:
 
 def people_tables(comparison: Comparison) -> Iterator[Table]:
     """The figures of the test and the gap, with intervals that take people for the sample, where there are such."""
-    best, worst = comparison.ends
+    best, worst = comparison.best_group, comparison.worst_group
     rows = []
     for name in comparison.baselines:
         found = [comparison.over_people(name, "test", group) for group in ("", *comparison.groups)]
@@ -420,7 +421,7 @@ def card_record(comparison: Comparison) -> dict[str, Any]:
         "task": comparison.task,
         "column": comparison.column,
         "measures": comparison.measures,
-        "gap": list(comparison.ends),
+        "gap": [comparison.best_group, comparison.worst_group],
         "confidence": comparison.confidence,
         "groups left out": {group: list(splits) for group, splits in comparison.left_out_groups.items()},
         "findings": list(comparison.findings),
@@ -435,7 +436,7 @@ def card_record(comparison: Comparison) -> dict[str, Any]:
                         "groups": {group: comparison.value(name, split, group) for group in comparison.groups},
                         "gap": comparison.gap(name, split),
                         "gap over people": comparison.gap_over_people(name, split),
-                        "best and worst": list(comparison.ends_on(name, split)),
+                        "best and worst": list(comparison.best_and_worst(name, split)),
                         "gap change": comparison.gap_change(name, split),
                         "narrowing": comparison.narrowing(name, split),
                     }

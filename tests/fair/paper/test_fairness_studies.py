@@ -9,11 +9,11 @@ from fairveil.experiment.overrides import override
 from fairveil.experiment.published import published_table
 from fairveil.experiment.records import RecordStore
 from fairveil.experiment.running import results_of, run_study
-from fairveil.fair.findings import build_finder
 from fairveil.fair.interventions import EqualLoss, FairFeatures, LabelFlipping
 from fairveil.fair.paper.findings import Patients
 from fairveil.fair.paper.schemes import baseline_among
 from fairveil.fair.paper.xray_studies import weights_of
+from fairveil.fair.xray_classifier import build_xray_network
 
 ALL = (
     "fair-recognition", "fair-margins-angles", "fair-features", "gerrymandering-recognition", "fair-xray",
@@ -80,7 +80,9 @@ def test_networks_of_table_6_1_have_dropout_and_weight_decay_and_it_is_said_that
     study = studies()["fair-xray"]
     model = study.presets["paper"].models["DenseNet-121"]
     assert (model.dropout, model.training.weight_decay) == (0.2, 1e-4)
-    assert {part.drop_rate for part in build_finder(model, 5, seed=0).modules() if hasattr(part, "drop_rate")} == {0.2}
+    assert {
+        part.drop_rate for part in build_xray_network(model, 5, seed=0).modules() if hasattr(part, "drop_rate")
+    } == {0.2}
     for preset, told in (("paper", "0.2 and 0.0001"), ("small", "0 and 0")):
         (one,) = [one for one in study.differences(study.presets[preset]) if one.startswith("Dropout")]
         assert "gives no figures" in one and f"Here they are {told};" in one
@@ -137,7 +139,7 @@ def test_schemes_of_recognisers_stand_beside_the_published(folder):
 def test_studies_share_what_they_have_both_trained(folder, monkeypatch):
     settings = smallest("fair-margins-angles", "Baseline")
     run_all("fair-recognition", smallest("fair-recognition", "Baseline"), folder)
-    monkeypatch.setattr("fairveil.fair.recognition.train", lambda *_, **__: pytest.fail("trained again"))
+    monkeypatch.setattr("fairveil.fair.experiments.train", lambda *_, **__: pytest.fail("trained again"))
     results = run_all("fair-margins-angles", settings, folder)
     (table,) = studies()["fair-margins-angles"].tables(settings, results)
     ours = dict(table.rows)["test baseline"][:7]

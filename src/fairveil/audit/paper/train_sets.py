@@ -32,7 +32,7 @@ from fairveil.experiment.workbench import Workbench
 from fairveil.faces.heads import HeadKind
 from fairveil.faces.recognition import PAPER, embed_all, train_recognizer
 from fairveil.faces.recognizers import Recognizer
-from fairveil.faces.trained import Pedigree, load_trained, save_trained
+from fairveil.faces.trained import ModelCard, load_trained, save_trained
 from fairveil.report.study import Figure
 from fairveil.report.tables import Cell, Table
 from fairveil.training import Training
@@ -315,7 +315,7 @@ def _train(target: Path, *, model: Model, choose: Callable[[], FaceCrops], seed:
     }
     recognizer, history = train_recognizer(chosen, training, **about, device=device)
     target.unlink()  # a name that was kept for it
-    save_trained(target, recognizer, Pedigree.of(chosen, training, history, **about))
+    save_trained(target, recognizer, ModelCard.of(chosen, training, history, **about))
 
 
 def _measured(response: Response, galleries: Iterable[str], trial: TrainedOn) -> list[Measurement]:

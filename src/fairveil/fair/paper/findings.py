@@ -13,9 +13,10 @@ from fairveil.experiment.subjects import SYNTHETIC
 from fairveil.experiment.workbench import Workbench
 from fairveil.fair.comparing import Comparison
 from fairveil.fair.experiments import measure_once
-from fairveil.fair.findings import MEASURES, PAPER, PAPER_DROPOUT, XrayExperiment, XraySettings, XraySplits, split_xrays
+from fairveil.fair.findings import MEASURES, XrayExperiment, XraySplits, split_xrays
 from fairveil.fair.interventions import AnyIntervention, LabelFlipping
 from fairveil.fair.paper.schemes import Schemes, comparisons_of, measurements_of
+from fairveil.fair.xray_classifier import PAPER, PAPER_DROPOUT, XraySettings
 from fairveil.training import Training
 
 

@@ -181,13 +181,14 @@ def rehearsal(settings: SettingsType) -> SettingsType:
     first = next(iter(settings.models.values()))
     training = Training(epochs=1, batch_size=64, learning_rate=0.02, nesterov=False)
     removal = first.removal.model_copy(update={"epochs": 1})
+    names = {settings.subjects.focus: subjects.focus, settings.subjects.other: subjects.other}
     tiny = first.model_copy(
         update={"backbone": "resnet-8", "dimension": 16, "training": training, "stratified": True, "removal": removal}
     )
     return settings.model_copy(
         update={
             "subjects": subjects, "bystanders": None, "untargeted": "tone", "models": {"ResNet-8": tiny}, "runs": 1,
-            "schemes": _renamed(settings.schemes, settings.subjects, subjects), "test": 0.25,
+            "schemes": {name: one.regrouped(names) for name, one in settings.schemes.items()}, "test": 0.25,
         }
     )  # fmt: skip
 
@@ -214,16 +215,3 @@ def face_schemes(subjects: Subjects, *, penalties: Sequence[float], removals: Se
         **{f"Fair Features (Females) α = {weight:g}": FairFeatures(toward=men, weight=weight) for weight in removals},
         **{f"Fair Features (Males) α = {weight:g}": FairFeatures(toward=women, weight=weight) for weight in removals},
     }
-
-
-def _renamed(schemes: Schemes, former: Subjects, subjects: Subjects) -> Schemes:
-    """The same schemes of other people's groups."""
-    names = {former.focus: subjects.focus, former.other: subjects.other}
-    renamed = {}
-    for name, one in schemes.items():
-        changed: dict[str, str] = {}
-        for field in ("group", "toward"):
-            if field in type(one).model_fields:
-                changed[field] = names[getattr(one, field)]
-        renamed[name] = one.model_copy(update=changed)
-    return renamed

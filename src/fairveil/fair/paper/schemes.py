@@ -9,7 +9,7 @@ import polars as pl
 from fairveil.experiment.study import Measurement
 from fairveil.fair.comparing import Comparison, fitted_to
 from fairveil.fair.experiments import Measured
-from fairveil.fair.interventions import AnyIntervention, FairFeatures, Task, baseline_of
+from fairveil.fair.interventions import AnyIntervention, FairFeatures, Task
 from fairveil.fair.scores import SCORES
 from fairveil.report.tables import Table
 
@@ -21,7 +21,7 @@ BASELINE = "Baseline"
 
 def baseline_among(schemes: Mapping[str, AnyIntervention], name: str) -> str:
     """The scheme that another is compared with: itself, where no other is there."""
-    wanted = baseline_of(schemes[name])
+    wanted = schemes[name].baseline()
     for other, one in schemes.items():
         # without a weight nobody is made to look like anyone
         same = isinstance(wanted, FairFeatures) and isinstance(one, FairFeatures) and one.weight == 0
@@ -39,7 +39,7 @@ def measurements_of(measured: Measured) -> list[Measurement]:
         )
         for row in measured.scores.to_dicts()
     ]  # fmt: skip
-    return [*kept, Measurement(labels={"measure": _LACKING}, value=measured.lacking)]
+    return [*kept, Measurement(labels={"measure": _SKIPPED}, value=measured.skipped_fraction)]
 
 
 class SchemeTrial(Protocol):
@@ -80,20 +80,20 @@ def comparisons_of(
         models.setdefault(trial.name, []).append(trial)
     found = {}
     for name, trials in models.items():
-        rows, lacking = [], dict[str, float]()
+        rows, skipped = [], dict[str, float]()
         for trial in trials:
             for one in results[trial]:
-                if one.labels["measure"] == _LACKING:
-                    lacking[trial.scheme] = max(lacking.get(trial.scheme, 0.0), one.value)
+                if one.labels["measure"] == _SKIPPED:
+                    skipped[trial.scheme] = max(skipped.get(trial.scheme, 0.0), one.value)
                     continue
                 labels = (one.labels[key] for key in _LABELS)
                 rows.append((trial.scheme, trial.run, *labels, one.value, one.low, one.high, one.count, None))
         schema = pl.Schema([("intervention", pl.String), ("seed", pl.Int64), *SCORES.items()])
-        there = {scheme: schemes[scheme] for scheme in schemes if scheme in lacking}
+        there = {scheme: schemes[scheme] for scheme in schemes if scheme in skipped}
         baselines = {scheme: baseline_among(there, scheme) for scheme in there}
         fitted = {scheme: fitted_to(task, one) for scheme, one in there.items()}
         scores = pl.DataFrame(rows, schema=schema, orient="row")
-        found[name] = Comparison(task, column, dict(measures), baselines, scores, lacking, fitted)
+        found[name] = Comparison(task, column, dict(measures), baselines, scores, skipped, fitted)
     return found
 
 
@@ -103,4 +103,4 @@ def named(tables: Sequence[Table], model: str) -> list[Table]:
 
 
 _LABELS = ("split", "measure", "label", "column", "group")
-_LACKING = "batches without a comparison"
+_SKIPPED = "batches without a comparison"

@@ -10,7 +10,6 @@ from fairveil.data.xrays import FINDINGS
 from fairveil.experiment.published import published_table
 from fairveil.experiment.study import Results, Study, no_figures
 from fairveil.fair.comparing import Comparison
-from fairveil.fair.findings import PUBLISHED, SMALL, XraySettings, build_finder
 from fairveil.fair.interventions import Baseline, DisparateImpact, EqualizedOdds, EqualLoss, LabelFlipping, MinMax
 from fairveil.fair.paper.findings import (
     FairXray,
@@ -26,6 +25,7 @@ from fairveil.fair.paper.findings import (
 from fairveil.fair.paper.schemes import BASELINE, Schemes, named
 from fairveil.fair.report import change_table, gap_table, gerrymandering_table, runs_caption
 from fairveil.fair.scores import MEAN
+from fairveil.fair.xray_classifier import PUBLISHED, SMALL, XraySettings, build_xray_network
 from fairveil.report.plots import Series, lines
 from fairveil.report.study import Figure
 from fairveil.report.tables import Cell, Table, beside
@@ -180,7 +180,7 @@ def capacity_plots(settings: FairXrays, results: Results[FairXray]) -> list[Figu
 
 def weights_of(model: XraySettings) -> int:
     """How many trained numbers a network has."""
-    return sum(parameter.numel() for parameter in build_finder(model, len(FINDINGS), seed=0).parameters())
+    return sum(parameter.numel() for parameter in build_xray_network(model, len(FINDINGS), seed=0).parameters())
 
 
 def capacity_differences(settings: FairXrays) -> list[str]:
