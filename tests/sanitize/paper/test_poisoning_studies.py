@@ -88,7 +88,7 @@ def test_recall_of_the_target_class_is_measured_on_its_own_clean_pictures(monkey
         def forward(self, images):
             return torch.tensor([0.0, 1.0]).expand(len(images), 2) + self.anchor
 
-    monkeypatch.setattr("fairveil.sanitize.paper.backdoors.build_network", lambda *_, **__: OneClass())
+    monkeypatch.setattr("fairveil.sanitize.trials.ResidualNetwork", lambda *_, **__: OneClass())
     settings = BACKDOOR_RECALL.presets["smoke"]
     trial = BACKDOOR_RECALL.trials(settings)[0]
     bench = Workbench(tmp_path, "cpu")

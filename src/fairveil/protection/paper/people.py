@@ -1,11 +1,10 @@
 """Who is protected, among whom, and what recognisers make of their photos as they were (section 3.4)."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Protocol, Self, TypeVar
 
 import numpy as np
 import polars as pl
@@ -77,21 +76,6 @@ def at_hand(people: People) -> People:
     data = str(path.absolute()) if path.exists() else people.data
     people = people.model_copy(update={"data": data})
     return people.model_copy(update={"content": _source(people).fingerprint()})
-
-
-class _Settings(Protocol):
-    @property
-    def people(self) -> People: ...
-
-    def model_copy(self, *, update: Mapping[str, Any]) -> Self: ...
-
-
-SettingsType = TypeVar("SettingsType", bound=_Settings)
-
-
-def resolve(settings: SettingsType) -> SettingsType:
-    """Settings of any study of this chapter with the people there are here."""
-    return settings.model_copy(update={"people": at_hand(settings.people)})
 
 
 @dataclass(frozen=True)

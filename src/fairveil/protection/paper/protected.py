@@ -2,10 +2,10 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache, partial
 from pathlib import Path
-from typing import Self
+from typing import NamedTuple, Self
 
 import polars as pl
 import torch
@@ -26,6 +26,25 @@ from fairveil.protection.paper.people import People
 from fairveil.protection.paper.targets import Target, targets_of
 from fairveil.protection.protecting import perturb_faces, protect
 from fairveil.protection.verification import Quality, quality_of_face
+from fairveil.report.tables import Unit
+
+
+class Cost(NamedTuple):
+    """How a cost of protection is measured: a field of `Quality`, and its unit."""
+
+    field: str
+    unit: Unit
+
+
+COSTS: Mapping[str, Cost] = {
+    "LPIPS (VGG)": Cost("lpips_vgg", "LPIPS"),
+    "LPIPS (AlexNet)": Cost("lpips", "LPIPS"),
+    "SSIM": Cost("ssim", "ratio"),
+    "PSNR": Cost("psnr", "dB"),
+    "ΔE": Cost("delta_e", "ΔE"),
+    "ΔE, color": Cost("delta_chroma", "ΔE"),
+}
+"""What protection costs a photo, by what tables call it."""
 
 _FORMAT = 1  # raised when the same photo and attack would give another protected photo
 _NO_FACE = "null"  # in place of a quality
@@ -99,6 +118,12 @@ def qualities(before: FaceTable, after: FaceTable, faces: WhichFace) -> list[Qua
     }
     texts = [path.read_text() for path in make_files(after.root, makers)]
     return [Quality.model_validate_json(text) for text in texts if text != _NO_FACE]
+
+
+def costs_of(measured: Sequence[Quality]) -> dict[str, list[float]]:
+    """Each of `COSTS` of every photo that has one."""
+    costs = {name: [getattr(quality, cost.field) for quality in measured] for name, cost in COSTS.items()}
+    return {name: [value for value in values if value is not None] for name, values in costs.items()}
 
 
 @cache

@@ -1,82 +1,166 @@
-"""Who is poisoned in the studies of chapter 4."""
+"""Who is poisoned in the studies of chapter 4, and how several runs become one figure."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
-from typing import Annotated, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 from scipy import stats
 
 from fairveil.base.errors import FairveilError
 from fairveil.data.cifar10 import read_cifar10
 from fairveil.data.images import LabelledImages, synthetic_images
-from fairveil.experiment.study import Measurement
-from fairveil.report.tables import Cell, Table
-from fairveil.sanitize.defenses import defense
+from fairveil.experiment.study import Measurement, Results, Study, TrialType
+from fairveil.report.tables import Cell, Table, pivot
+from fairveil.sanitize.defenses import PUBLISHED
 from fairveil.sanitize.poisoning import Hits, pooled
-from fairveil.training import Training
+from fairveil.sanitize.victims import DefenseName, TransferVictim, Victim
 
 SYNTHETIC = "synthetic"
 """The name that stands for generated pictures where data are asked for."""
 
 
-def _known(name: str) -> str:
-    try:
-        return defense(name, size=32).name
-    except FairveilError as error:
-        raise ValueError(str(error)) from error
-
-
-DefenseName = Annotated[str, AfterValidator(_known)]
-
-
-class Victim(BaseModel):
-    """Who is poisoned, and how it trains.
+class _OnData(BaseModel):
+    """On which pictures a victim is trained.
 
     Attributes:
         data: "cifar10", or "synthetic".
         content: a hash of the training data, put in when a study is run.
-        images: how many of the training pictures; None for all.
-        test_images: how many of the test pictures.
-        network: one of `fairveil.training.NETWORKS`.
-        padding: by how many pixels the usual crops shift pictures.
-        training: how; the seed of each run is its own.
+    """
+
+    data: str = "cifar10"
+    content: str | None = None
+
+
+class StudiedVictim(_OnData, Victim):
+    """See `Victim`."""
+
+
+class StudiedTransferVictim(_OnData, TransferVictim):
+    """See `TransferVictim`."""
+
+
+AnyVictim = StudiedVictim | StudiedTransferVictim
+VictimType = TypeVar("VictimType", bound=AnyVictim)
+
+
+class PoisonSettings(BaseModel):
+    """Settings that every study of the chapter has.
+
+    Attributes:
+        victim: who is poisoned.
+        defenses: names out of `fairveil.sanitize.defenses.DEFENSES`.
+        runs: how often, each with classes, pictures and seeds of its own, the same under every defense.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    data: str = "cifar10"
-    content: str | None = None
-    images: int | None = Field(3000, ge=10)
-    test_images: int | None = Field(2000, ge=10)
-    network: str = "resnet-8-fast"
-    padding: int = Field(2, ge=0)
-    training: Training = Training(epochs=25, batch_size=64, learning_rate=0.1, precision="bf16")
+    victim: AnyVictim
+    defenses: tuple[DefenseName, ...]
+    runs: int = Field(ge=1)
 
 
-VictimType = TypeVar("VictimType", bound=Victim)
+PoisonSettingsType = TypeVar("PoisonSettingsType", bound=PoisonSettings)
 
 
-def resolved(victim: VictimType) -> VictimType:
-    """The victim with a hash of CIFAR-10, or with generated pictures where it is not here."""
+class PoisonStudy(Study[PoisonSettingsType, TrialType]):
+    """A study of poisoned victims."""
+
+    def resolve(self, settings: PoisonSettingsType) -> PoisonSettingsType:
+        """Settings with a hash of CIFAR-10, or with generated pictures where it is not here."""
+        if settings.victim.data == SYNTHETIC:
+            return settings
+        try:
+            found = {"content": read_cifar10().fingerprint()}
+        except FairveilError:
+            found = {"data": SYNTHETIC}
+        return settings.model_copy(update={"victim": settings.victim.model_copy(update=found)})
+
+    def data(self, settings: PoisonSettingsType) -> str:
+        """Which pictures they are."""
+        return settings.victim.data
+
+
+def tiny(victim: VictimType, **changes: Any) -> VictimType:
+    """A victim of a few generated pictures that is trained for one epoch."""
+    update = {
+        "data": SYNTHETIC,
+        "content": None,
+        "images": 64,
+        "test_images": 40,
+        "network": "resnet-8-fast",
+        "padding": 1,
+        "training": victim.training.model_copy(update={"epochs": 1, "batch_size": 32}),
+    }
+    return victim.model_copy(update=update | changes)
+
+
+def differences_of(victim: AnyVictim) -> list[str]:
+    """In what pictures and network differ from section 4.4."""
+    said = []
     if victim.data == SYNTHETIC:
-        return victim
-    try:
-        found = {"content": read_cifar10().fingerprint()}
-    except FairveilError:
-        found = {"data": SYNTHETIC}
-    return victim.model_copy(update=found)
+        said.append(
+            "Data: generated stripes of a few classes instead of CIFAR-10: they say that everything runs, no more."
+        )
+    elif victim.images is not None:
+        said.append(f"Data: {victim.images:,} pictures of CIFAR-10 to train on instead of 50,000.")
+    if victim.network != "resnet-18":
+        said.append(f"Network: {victim.network} instead of ResNet-18, {victim.training.epochs} epochs.")
+    return said
+
+
+def differences_of_forms(defenses: tuple[str, ...]) -> list[str]:
+    """Which rows are as the chapter's code has them, where there are any."""
+    if not any(name.startswith(PUBLISHED) for name in defenses):
+        return []
+    return [f"Rows with {PUBLISHED} in front are as the chapter's code has them, the others as its text does."]
 
 
 @lru_cache(maxsize=1)
-def pictures(victim: Victim, more: int = 0) -> tuple[LabelledImages, LabelledImages]:
-    """The pictures to train on and to test with: all of CIFAR-10, or as many generated ones, and `more`."""
+def pictures(victim: AnyVictim) -> tuple[LabelledImages, LabelledImages]:
+    """The pictures to train on and to test with: all of CIFAR-10, or as many generated ones as are needed."""
     if victim.data == SYNTHETIC:
-        counts = (victim.images or 1000) + more, victim.test_images or 200
+        counts = (victim.images or 1000) + victim.apart, victim.test_images or 200
         return synthetic_images(counts[0], size=32, seed=0), synthetic_images(counts[1], size=32, seed=1)
     return read_cifar10(split="train"), read_cifar10(split="test")
+
+
+Key = TypeVar("Key", bound=Hashable)
+
+
+def gathered(
+    results: Results[TrialType], key: Callable[[TrialType, Measurement], Key | None]
+) -> dict[Key, list[Measurement]]:
+    """The measurements of all runs by a key; those without one are left out."""
+    found: dict[Key, list[Measurement]] = {}
+    for trial, measurements in results.items():
+        for one in measurements:
+            if (place := key(trial, one)) is not None:
+                found.setdefault(place, []).append(one)
+    return found
+
+
+def pooled_table(
+    cells: Mapping[tuple[str, str], Sequence[Measurement]],
+    *,
+    columns: Sequence[str],
+    title: str,
+    caption: str,
+    row: str = "defense",
+) -> Table:
+    """A table of runs taken together.
+
+    Args:
+        cells: the measurements of all runs, by row and column.
+        columns: in which order.
+        title: of the table.
+        caption: of the table.
+        row: what rows are.
+    """
+    measured = [pooled_measurements(found, {row: name, "column": column}) for (name, column), found in cells.items()]
+    return pivot(measured, row=row, column="column", columns=columns, title=title, caption=caption)
 
 
 def pooled_measurements(found: Sequence[Measurement], labels: dict[str, str]) -> Measurement:
