@@ -15,6 +15,7 @@ from torch import Tensor
 
 from fairveil.base.errors import FairveilError, shown
 from fairveil.base.files import file_state
+from fairveil.base.keys import content_key
 from fairveil.base.sharing import make_files
 from fairveil.base.tensor_files import read_tensors, write_tensors
 from fairveil.data.images import LabelledImages
@@ -307,7 +308,7 @@ def _key(table: FaceTable, size: int, which: WhichFace, detector: Detector | Non
         *(weights_fingerprint(network) for network in (detector.pnet, detector.rnet, detector.onet)),
     ]
     about = [_FORMAT, source, table.frame.write_csv(), list(map(file_state, files)), size, which, finder]
-    return hashlib.sha256(json.dumps(about).encode()).hexdigest()[:24]
+    return content_key(about, digits=24)
 
 
 @torch.no_grad()

@@ -2,12 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from hashlib import sha256
 from pathlib import Path
 from typing import Protocol
 
 import polars as pl
 
+from fairveil.base.keys import content_key
 from fairveil.base.sharing import make_files
 from fairveil.fair.interventions import AnyIntervention, Task
 from fairveil.training import Epoch
@@ -110,7 +110,7 @@ def measure_once(
 def run_name(fingerprint: str, intervention: AnyIntervention, seed: int) -> str:
     """What files of a run are called: another name where it would come to something else."""
     about = f"{__version__} {_FORMAT} {fingerprint} {intervention.model_dump_json()} {seed}"
-    return sha256(about.encode()).hexdigest()[:24]
+    return content_key(about, digits=24)
 
 
 _LACKING = "lacking"

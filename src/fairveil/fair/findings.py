@@ -1,6 +1,5 @@
 """Networks that find what X-rays show, trained under an intervention, and how well they rank each group (6.3.2)."""
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from fairveil.base.errors import FairveilError
+from fairveil.base.keys import content_key
 from fairveil.data.xrays import DenseNet121, Preparation, Xrays, load_imagenet, random_affine
 from fairveil.fair.experiments import SILENT, Measured, Told
 from fairveil.fair.groups import Groups, check_people, groups_of
@@ -270,7 +270,7 @@ class XrayExperiment:
             self.settings.model_dump_json(),
         ]
         about.append(weights_fingerprint(self._network(0)))  # may be pretrained
-        return hashlib.sha256("\n".join(about).encode()).hexdigest()
+        return content_key("\n".join(about), digits=64)
 
     def fit(self, intervention: AnyIntervention, *, seed: int, told: Told = SILENT) -> tuple[nn.Module, float]:
         """Train a network under an intervention: gives it, and the share of batches that could not be compared.

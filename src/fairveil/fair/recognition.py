@@ -1,6 +1,5 @@
 """Recognisers trained under an intervention, and how often each group is recognised (section 6.3.1)."""
 
-import hashlib
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -13,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from fairveil.base.errors import FairveilError
+from fairveil.base.keys import content_key
 from fairveil.base.sharing import make_files
 from fairveil.base.tensor_files import read_tensors, write_tensors
 from fairveil.faces.backbones import Projected, build_backbone
@@ -162,7 +162,7 @@ class FaceExperiment:
         if self.splits.bystanders is not None:
             parts.append(self.splits.bystanders)
         about = [part.fingerprint() for part in parts] + [self.column, self.settings.model_dump_json()]
-        return hashlib.sha256("\n".join(about).encode()).hexdigest()
+        return content_key("\n".join(about), digits=64)
 
     def fit(self, intervention: AnyIntervention, *, seed: int, told: Told = SILENT) -> FittedFaces:
         """Train a recogniser under an intervention.

@@ -1,6 +1,6 @@
 """Training schemes as the tables of chapter 6 call them, and what several runs under each came to."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -82,7 +82,7 @@ SchemeTrialType = TypeVar("SchemeTrialType", bound=SchemeTrial)
 
 
 def trials_of(
-    kind: type[SchemeTrialType], settings: SchemeSettings, models: Mapping[str, BaseModel], **common: Any
+    kind: Callable[..., SchemeTrialType], settings: SchemeSettings, models: Mapping[str, BaseModel], **common: Any
 ) -> list[SchemeTrialType]:
     """Every model under every scheme, as often as there are runs.
 

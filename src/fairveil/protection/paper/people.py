@@ -1,6 +1,5 @@
 """Who is protected, among whom, and what recognisers make of their photos as they were (section 3.4)."""
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -13,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from fairveil.base.errors import FairveilError
+from fairveil.base.keys import content_key
 from fairveil.base.sharing import make_files
 from fairveil.data import FaceTable, drop_near_duplicates, has_pack, open_table, perceptual_hashes, split_probes
 from fairveil.data.splits import draws
@@ -249,9 +249,7 @@ def _source(people: People) -> FaceTable:
 
 def _generated(people: People, identities: int, photos: int, seed: int) -> FaceTable:
     faces = SyntheticFaces(identities=identities, per_identity=photos, size=people.synthetic_size, seed=seed)
-    return replace(
-        faces.table(), name=f"{SYNTHETIC}-{hashlib.sha256(faces.model_dump_json().encode()).hexdigest()[:12]}"
-    )
+    return replace(faces.table(), name=f"{SYNTHETIC}-{content_key(faces.model_dump_json(), digits=12)}")
 
 
 def _hashes(table: FaceTable, cache: Path | None) -> NDArray[np.bool_]:
@@ -263,9 +261,8 @@ def _hashes(table: FaceTable, cache: Path | None) -> NDArray[np.bool_]:
         with target.open("wb") as file:
             np.save(file, perceptual_hashes(table))
 
-    content = "\n".join([table.name, *table.frame["image"]])
-    name = f"{hashlib.sha256(content.encode()).hexdigest()[:20]}.npy"
-    return np.asarray(np.load(make_files(cache / "hashes", {name: write})[0]))
+    key = content_key("\n".join([table.name, *table.frame["image"]]))
+    return np.asarray(np.load(make_files(cache / "hashes", {f"{key}.npy": write})[0]))
 
 
 def _shuffled(table: FaceTable, seed: int) -> pl.DataFrame:

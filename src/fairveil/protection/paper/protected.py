@@ -1,7 +1,5 @@
 """Protected photos, made once for every study that needs them."""
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from functools import cache, partial
 from pathlib import Path
@@ -12,6 +10,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 
+from fairveil.base.keys import content_key
 from fairveil.base.sharing import make_files
 from fairveil.data import FaceTable
 from fairveil.experiment.workbench import Workbench
@@ -95,8 +94,8 @@ def protected_photos(table: FaceTable, attack: Attack, faces: WhichFace, bench: 
     """
     networks = [fingerprint(load_recognizer(name)) for name in attack.recognizers]
     targets = targets_for(table, attack, bench)
-    content = json.dumps([_FORMAT, attack.model_dump(mode="json"), networks, faces], sort_keys=True)
-    folder = bench.cache / "protected" / hashlib.sha256(content.encode()).hexdigest()[:16]
+    key = content_key([_FORMAT, attack.model_dump(mode="json"), networks, faces], digits=16)
+    folder = bench.cache / "protected" / key
     images = [f"{content_name(table, row, targets[row])}.png" for row in range(len(table))]
     make_files(
         folder,
@@ -143,10 +142,8 @@ def targets_for(table: FaceTable, attack: Attack, bench: Workbench) -> Sequence[
 def content_name(table: FaceTable, row: int, target: Target | None = None) -> str:
     """The name of a photo's protected version: by what it shows, since paths mean another photo tomorrow."""
     photo = table.photo(row)
-    content = f"{table.frame['image'][row]} {tuple(photo.shape)}".encode() + photo.contiguous().numpy().tobytes()
-    for features in target.features if target else ():
-        content += features.contiguous().numpy().tobytes()
-    return hashlib.sha256(content).hexdigest()[:20]
+    name = f"{table.frame['image'][row]} {tuple(photo.shape)}"
+    return content_key(name, photo, *(target.features if target else ()))
 
 
 def _protect(

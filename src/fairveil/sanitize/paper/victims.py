@@ -43,7 +43,7 @@ class StudiedTransferVictim(_OnData, TransferVictim):
 
 
 AnyVictim = StudiedVictim | StudiedTransferVictim
-VictimType = TypeVar("VictimType", bound=AnyVictim)
+VictimType = TypeVar("VictimType", StudiedVictim, StudiedTransferVictim)
 
 
 class PoisonSettings(BaseModel):
