@@ -74,9 +74,7 @@ class TransferVictim(Victim):
         return self.features_from or 0
 
 
-PUBLISHED_VICTIM = TransferVictim(
-    images=None, test_images=None, network="resnet-18", padding=4, training=PUBLISHED_TRAINING
-)
+PUBLISHED_VICTIM = Victim(images=None, test_images=None, network="resnet-18", padding=4, training=PUBLISHED_TRAINING)
 """The dissertation's, on all pictures of CIFAR-10."""
 
 HEAD_VICTIM = TransferVictim(

@@ -32,10 +32,10 @@ from fairveil.sanitize.paper.victims import (
     with_rows_of_ours,
 )
 from fairveil.sanitize.poisoning import rows_of, some_of
-from fairveil.sanitize.published import PUBLISHED_TRAINING, PUBLISHED_TRIGGER
+from fairveil.sanitize.published import PUBLISHED_TRIGGER
 from fairveil.sanitize.trials import Scenario
 from fairveil.sanitize.triggers import Trigger
-from fairveil.sanitize.victims import DefenseName
+from fairveil.sanitize.victims import PUBLISHED_VICTIM, DefenseName
 from fairveil.training import Training
 
 SUCCESS, ACCURACY = "Poison Success", "Val Accuracy"
@@ -271,10 +271,7 @@ def _of_classes(data: LabelledImages, kept: list[int], count: int | None, genera
     return replace(some, labels=labels, classes=tuple(data.classes[number] for number in kept))
 
 
-PUBLISHED_BACKDOOR_VICTIM = StudiedVictim(
-    images=None, test_images=None, network="resnet-18", padding=4, training=PUBLISHED_TRAINING
-)
-"""The dissertation's."""
+PAPER_VICTIM = StudiedVictim(**dict(PUBLISHED_VICTIM))
 
 _OURS = ("Baseline", "mixup", "CutMix", "cutout", "MaxUp-cutout")
 _THREE = _OURS[:3]
@@ -286,7 +283,7 @@ BACKDOOR_DEFENSES = BackdoorStudy(
     source="table 4.1",
     small=Backdoors(),
     paper=Backdoors(
-        victim=PUBLISHED_BACKDOOR_VICTIM,
+        victim=PAPER_VICTIM,
         defenses=(*_OURS, *(f"{PUBLISHED}{name}" for name in _OURS)),
         trigger=PUBLISHED_TRIGGER,
     ),
@@ -311,7 +308,7 @@ BACKDOOR_RECALL = BackdoorStudy(
     small=_TWO_CLASSES,
     paper=_TWO_CLASSES.model_copy(
         update={
-            "victim": PUBLISHED_BACKDOOR_VICTIM,
+            "victim": PAPER_VICTIM,
             "defenses": (*_THREE, *(f"{PUBLISHED}{name}" for name in _THREE)),
             "trigger": PUBLISHED_TRIGGER,
             "runs": 8,

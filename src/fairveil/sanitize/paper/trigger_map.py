@@ -9,7 +9,7 @@ from fairveil.experiment.study import Measurement, Results
 from fairveil.report.tables import Table
 from fairveil.sanitize.paper.backdoors import (
     ACCURACY,
-    PUBLISHED_BACKDOOR_VICTIM,
+    PAPER_VICTIM,
     SUCCESS,
     Infection,
     InfectionStudy,
@@ -128,5 +128,5 @@ TRIGGER_MAP = TriggerMapStudy(
     question="For which patches does CutMix stop helping, and which are never learnt at all?",
     source="beyond the dissertation",
     small=TriggerMap(),
-    paper=TriggerMap(victim=PUBLISHED_BACKDOOR_VICTIM, sizes=(2, 3, 4, 6, 8), paddings=(0, 2, 4), runs=4),
+    paper=TriggerMap(victim=PAPER_VICTIM, sizes=(2, 3, 4, 6, 8), paddings=(0, 2, 4), runs=4),
 )
