@@ -17,6 +17,9 @@ Preset = Literal["smoke", "small", "paper"]
 
 PRESETS: tuple[Preset, ...] = get_args(Preset)
 
+SYNTHETIC = "synthetic"
+"""The name that stands for made-up data where a data set is asked for."""
+
 
 class Trial(BaseModel):
     """One independent piece of a study: everything that its result depends on, and nothing else.

@@ -15,7 +15,7 @@ from fairveil.base.sharing import make_files
 from fairveil.data import FaceTable, has_pack, open_table
 from fairveil.data.population import Population
 from fairveil.data.synthetic import Difficulty, SyntheticFaces
-from fairveil.experiment.study import Study, TrialType
+from fairveil.experiment.study import SYNTHETIC, Study, TrialType
 from fairveil.experiment.workbench import Workbench
 from fairveil.faces.crops import FaceCrops, cut_crops
 from fairveil.faces.embedding import WhichFace, embed_faces
@@ -24,9 +24,6 @@ from fairveil.faces.recognizers import Framing
 from fairveil.faces.trained import RANDOM, random_recognizer
 from fairveil.faces.vectors import Embeddings
 from fairveil.faces.zoo import load_recognizer
-
-SYNTHETIC = "synthetic"
-"""The name that stands for generated faces where a data set is asked for."""
 
 
 class Subjects(BaseModel):

@@ -27,7 +27,7 @@ from fairveil.protection.paper.alterations import HANDLING, cropped, rotated, si
 from fairveil.protection.paper.pairs import Pairs, canvas_of, face_pairs
 from fairveil.protection.paper.people import People, embedded
 from fairveil.protection.paper.purified import Purifier, purified_photos, purifier, train_purifier
-from fairveil.protection.paper.transfer import tiny
+from fairveil.protection.paper.setting import tiny
 
 SIDE = 32
 

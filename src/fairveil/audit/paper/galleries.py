@@ -26,10 +26,9 @@ from fairveil.audit.paper.train_sets import (
     trained_once,
 )
 from fairveil.data.population import Population
-from fairveil.experiment.study import Measurement, Results, Trial
+from fairveil.experiment.study import SYNTHETIC, Measurement, Results, Trial
 from fairveil.experiment.subjects import (
     CELEBA,
-    SYNTHETIC,
     Subjects,
     SubjectSettings,
     SubjectsStudy,

@@ -24,10 +24,9 @@ from fairveil.base.keys import content_key
 from fairveil.base.rates import Ratio
 from fairveil.base.sharing import make_files
 from fairveil.data.population import Population
-from fairveil.experiment.study import Measurement, Results, Trial, TrialType
+from fairveil.experiment.study import SYNTHETIC, Measurement, Results, Trial, TrialType
 from fairveil.experiment.subjects import (
     CELEBA,
-    SYNTHETIC,
     Subjects,
     SubjectSettings,
     SubjectsStudy,

@@ -8,8 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from fairveil.base.errors import FairveilError
 from fairveil.data.xrays import Preparation, SyntheticXrays, read_xrays
-from fairveil.experiment.study import Measurement, Results, Study
-from fairveil.experiment.subjects import SYNTHETIC
+from fairveil.experiment.study import SYNTHETIC, Measurement, Results, Study
 from fairveil.experiment.workbench import Workbench
 from fairveil.fair.comparing import Comparison
 from fairveil.fair.experiments import measure_once

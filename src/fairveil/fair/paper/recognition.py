@@ -5,9 +5,8 @@ from collections.abc import Iterator, Sequence
 from pydantic import Field
 
 from fairveil.data.synthetic import Difficulty
-from fairveil.experiment.study import Measurement, Results
+from fairveil.experiment.study import SYNTHETIC, Measurement, Results
 from fairveil.experiment.subjects import (
-    SYNTHETIC,
     Subjects,
     SubjectSettings,
     SubjectsStudy,

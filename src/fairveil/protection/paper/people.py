@@ -17,14 +17,12 @@ from fairveil.base.sharing import make_files
 from fairveil.data import FaceTable, drop_near_duplicates, has_pack, open_table, perceptual_hashes, split_probes
 from fairveil.data.splits import draws
 from fairveil.data.synthetic import SyntheticFaces
+from fairveil.experiment.study import SYNTHETIC
 from fairveil.faces.detection import Detector
 from fairveil.faces.embedding import MINIMUM_FACE, Embeddings, WhichFace, embed_faces
 from fairveil.faces.recognizers import Recognizer
 from fairveil.protection.paper.aligners import Aligner, OtherAligner
 from fairveil.protection.paper.alterations import ALTERATIONS, HANDLING
-
-SYNTHETIC = "synthetic"
-"""The name that stands for generated faces where a data set is asked for."""
 
 PHOTOS_OF_CANDIDATE = 5
 """How many photos of a person stand for somebody whom Fawkes may imitate; its program fetches ten."""

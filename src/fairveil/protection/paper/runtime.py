@@ -3,7 +3,6 @@
 import time
 
 import torch
-import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
@@ -15,6 +14,7 @@ from fairveil.faces.detection import Detector
 from fairveil.faces.embedding import MINIMUM_FACE, faces_that_count
 from fairveil.faces.zoo import DEFAULT_ENSEMBLE, ZOO, load_recognizer
 from fairveil.protection.lowkey import PRESETS, LowKey
+from fairveil.protection.paper.alterations import sized
 from fairveil.protection.paper.fawkes import MODES, Fawkes
 from fairveil.protection.paper.people import People, cast
 from fairveil.protection.paper.protected import COSTS, Attack, attacked, costs_of, targets_for
@@ -85,14 +85,6 @@ def _cosine(one: Tensor, other: Tensor) -> float:
     return float((one * other).sum())
 
 
-@torch.no_grad()
-def _resized(photo: Tensor, side: int) -> Tensor:
-    scale = side / max(photo.shape[1:])
-    size = [max(1, round(length * scale)) for length in photo.shape[1:]]
-    resized = F.interpolate(photo[None].float(), size, mode="bicubic", antialias=True)
-    return resized[0].round().clamp(0, 255).byte()
-
-
 class RuntimeStudy(PeopleStudy[Runtime, Method]):
     """A study of seconds."""
 
@@ -112,7 +104,7 @@ class RuntimeStudy(PeopleStudy[Runtime, Method]):
         left_out = [load_recognizer(name) for name in ZOO if name not in trial.recognizers]
         taken: dict[str, list[float]] = {name: [] for name in _COLUMNS}
         for row in range(-1, len(table)):
-            photo = _resized(table.photo(max(0, row)), trial.side)
+            photo = sized(table.photo(max(0, row)), longer=trial.side)
             faces = faces_that_count(photo, detector, "central")
             if not len(faces):
                 continue

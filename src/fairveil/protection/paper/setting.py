@@ -5,11 +5,11 @@ from typing import Annotated, TypeVar
 from pydantic import AfterValidator, BaseModel, ConfigDict
 
 from fairveil.base.errors import did_you_mean
-from fairveil.experiment.study import Study, TrialType
+from fairveil.experiment.study import SYNTHETIC, Study, TrialType
 from fairveil.faces.frbench import PREFIX
 from fairveil.faces.zoo import DEFAULT_ENSEMBLE, ZOO
 from fairveil.protection.lowkey import PRESETS, LowKey
-from fairveil.protection.paper.people import SYNTHETIC, People, at_hand
+from fairveil.protection.paper.people import People, at_hand
 
 LITERAL = LowKey(canvas="photo")
 """The dissertation's algorithm as it was published, on the whole photo."""

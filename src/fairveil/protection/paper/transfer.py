@@ -8,12 +8,12 @@ from typing import TypeVar
 from pydantic import Field
 
 from fairveil.experiment.published import published_table
-from fairveil.experiment.study import Measurement, Results
+from fairveil.experiment.study import SYNTHETIC, Measurement, Results
 from fairveil.experiment.workbench import Workbench
 from fairveil.faces.zoo import DEFAULT_ENSEMBLE, FAMILIES, ZOO, without_family
 from fairveil.protection.lowkey import LowKey
 from fairveil.protection.paper.fawkes import Fawkes
-from fairveil.protection.paper.people import SYNTHETIC, People
+from fairveil.protection.paper.people import People
 from fairveil.protection.paper.protected import COSTS, Attack
 from fairveil.protection.paper.rows import RANKS, Row, ranks_of, run_row
 from fairveil.protection.paper.setting import (

@@ -10,14 +10,13 @@ from pydantic import Field
 
 from fairveil.data.images import LabelledImages
 from fairveil.experiment.published import published_table
-from fairveil.experiment.study import Measurement, Results, Trial
+from fairveil.experiment.study import SYNTHETIC, Measurement, Results, Trial
 from fairveil.experiment.workbench import Workbench
 from fairveil.report.tables import Table, beside
 from fairveil.sanitize.attacks import PatchedClass
 from fairveil.sanitize.backdoor import Backdoor
 from fairveil.sanitize.defenses import PUBLISHED, defense
 from fairveil.sanitize.paper.victims import (
-    SYNTHETIC,
     PoisonSettings,
     PoisonSettingsType,
     PoisonStudy,

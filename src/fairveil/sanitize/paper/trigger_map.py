@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from fairveil.experiment.study import Measurement, Results
+from fairveil.experiment.study import SYNTHETIC, Measurement, Results
 from fairveil.report.tables import Table
 from fairveil.sanitize.paper.backdoors import (
     ACCURACY,
@@ -15,7 +15,6 @@ from fairveil.sanitize.paper.backdoors import (
     InfectionStudy,
 )
 from fairveil.sanitize.paper.victims import (
-    SYNTHETIC,
     PoisonSettings,
     StudiedVictim,
     differences_of,

@@ -12,14 +12,11 @@ from scipy import stats
 from fairveil.base.errors import FairveilError
 from fairveil.data.cifar10 import read_cifar10
 from fairveil.data.images import LabelledImages, synthetic_images
-from fairveil.experiment.study import Measurement, Results, Study, TrialType
+from fairveil.experiment.study import SYNTHETIC, Measurement, Results, Study, TrialType
 from fairveil.report.tables import Cell, Table, pivot
 from fairveil.sanitize.defenses import PUBLISHED
 from fairveil.sanitize.poisoning import Hits, pooled
 from fairveil.sanitize.victims import DefenseName, TransferVictim, Victim
-
-SYNTHETIC = "synthetic"
-"""The name that stands for generated pictures where data are asked for."""
 
 
 class _OnData(BaseModel):
