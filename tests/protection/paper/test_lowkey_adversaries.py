@@ -7,7 +7,6 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
-from fairveil.protection.paper.detected import area_under_curve, scores_of, train_detector
 from PIL import Image
 from sklearn.metrics import roc_auc_score
 from torch import nn
@@ -26,6 +25,7 @@ from fairveil.protection.paper.aligners import OtherAligner
 from fairveil.protection.paper.alterations import HANDLING, cropped, rotated, sized
 from fairveil.protection.paper.pairs import Pairs, canvas_of, face_pairs
 from fairveil.protection.paper.people import People, embedded
+from fairveil.protection.paper.protection_detector import area_under_curve, scores_of, train_detector
 from fairveil.protection.paper.purified import Purifier, purified_photos, purifier, train_purifier
 from fairveil.protection.paper.setting import tiny
 

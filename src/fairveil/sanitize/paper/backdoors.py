@@ -117,8 +117,8 @@ class InfectionStudy(PoisonStudy[PoisonSettingsType, Infection]):
         counted = {
             SUCCESS: (success.base.rate, success.base.trials),
             _UNPATCHED: (success.base_unpatched.rate, success.base_unpatched.trials),
-            ACCURACY: (int(right.sum()) / len(right), len(right)),
-            RECALL: (int(own.sum()) / len(own), len(own)),
+            ACCURACY: (float(right.float().mean()), len(right)),
+            RECALL: (float(own.float().mean()), len(own)),
         }
         classes = {"target": data.classes[target], "base": data.classes[base]}
         return [
