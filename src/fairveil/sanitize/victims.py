@@ -34,6 +34,8 @@ class Victim(BaseModel):
     """Who is poisoned, and how it trains.
 
     Attributes:
+        data: on which pictures in studies, "cifar10" or "synthetic"; a rehearsal is given its own.
+        content: a hash of these, put in when a study is run.
         images: how many of the training pictures; None for all.
         test_images: how many of the test pictures.
         network: one of `fairveil.training.NETWORKS`.
@@ -44,6 +46,8 @@ class Victim(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    data: str = "cifar10"
+    content: str | None = None
     images: int | None = Field(3000, ge=10)
     test_images: int | None = Field(2000, ge=10)
     network: NetworkName = "resnet-8-fast"

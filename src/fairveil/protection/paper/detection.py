@@ -41,15 +41,7 @@ class Detection(AttackSettings):
 
 
 class Detectors(Trial):
-    """One way in which photos are saved.
-
-    Attributes:
-        people: see `Detection`, as are the others.
-        attack: how photos are protected.
-        trained_on: photos to train on.
-        judged_on: strangers to be judged on.
-        saved: one of `ALTERATIONS`.
-    """
+    """One way in which photos are saved, one of `ALTERATIONS`; see `Detection`."""
 
     people: People
     attack: Attack

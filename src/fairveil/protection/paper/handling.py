@@ -42,14 +42,7 @@ class Handling(AttackSettings):
 
 
 class Handled(Trial):
-    """One thing that happens to photos.
-
-    Attributes:
-        people: see `Handling`, as are the others.
-        attack: how photos are protected.
-        defenders: recognizers that look at them.
-        handled: one of `HANDLING`.
-    """
+    """One thing that happens to photos, one of `HANDLING`; see `Handling`."""
 
     people: People
     attack: Attack

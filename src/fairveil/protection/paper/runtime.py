@@ -54,17 +54,7 @@ class Runtime(PeopleSettings):
 
 
 class Method(Trial):
-    """One method on a few photos.
-
-    Attributes:
-        name: of the method.
-        people: whose photos.
-        photos: how many.
-        side: of the photos.
-        attack: settings.
-        recognizers: the ensemble.
-        seed: of the starting noise.
-    """
+    """One method on a few photos; see `Runtime`."""
 
     name: str
     people: People

@@ -16,11 +16,10 @@ from fairveil.report.tables import Table, beside
 from fairveil.sanitize.attacks import PatchedClass
 from fairveil.sanitize.backdoor import Backdoor
 from fairveil.sanitize.defenses import PUBLISHED, defense
-from fairveil.sanitize.paper.victims import (
+from fairveil.sanitize.paper.setting import (
     PoisonSettings,
     PoisonSettingsType,
     PoisonStudy,
-    StudiedVictim,
     differences_of,
     differences_of_forms,
     gathered,
@@ -34,7 +33,7 @@ from fairveil.sanitize.poisoning import rows_of, some_of
 from fairveil.sanitize.published import PUBLISHED_TRIGGER
 from fairveil.sanitize.trials import Scenario
 from fairveil.sanitize.triggers import Trigger
-from fairveil.sanitize.victims import PUBLISHED_VICTIM, DefenseName
+from fairveil.sanitize.victims import PUBLISHED_VICTIM, DefenseName, Victim
 from fairveil.training import Training
 
 SUCCESS, ACCURACY = "Poison Success", "Val Accuracy"
@@ -56,7 +55,7 @@ class Backdoors(PoisonSettings):
             many pictures of each; None for all, as they come.
     """
 
-    victim: StudiedVictim = StudiedVictim()
+    victim: Victim = Victim()
     defenses: tuple[DefenseName, ...] = ("Baseline", "mixup", "CutMix", "cutout", "MaxUp-cutout")
     shares: tuple[Annotated[float, Field(gt=0, le=1)], ...] = (1.0, 0.1)
     trigger: Trigger = Trigger(place=(20, 20))
@@ -66,18 +65,9 @@ class Backdoors(PoisonSettings):
 
 
 class Infection(Trial):
-    """One victim: a defense, a share of the target class, and a run.
+    """One victim: a defense, a share of the target class, and a run, the seed of all that is drawn; see `Backdoors`."""
 
-    Attributes:
-        victim: see `Backdoors`, as are the others.
-        defense: its name.
-        share: of the target class.
-        trigger: the patch.
-        classes: on how many classes; see `Backdoors`.
-        run: from 0; the seed of all that is drawn.
-    """
-
-    victim: StudiedVictim
+    victim: Victim
     defense: DefenseName
     share: float
     trigger: Trigger
@@ -270,8 +260,6 @@ def _of_classes(data: LabelledImages, kept: list[int], count: int | None, genera
     return replace(some, labels=labels, classes=tuple(data.classes[number] for number in kept))
 
 
-PAPER_VICTIM = StudiedVictim(**dict(PUBLISHED_VICTIM))
-
 _OURS = ("Baseline", "mixup", "CutMix", "cutout", "MaxUp-cutout")
 _THREE = _OURS[:3]
 
@@ -282,7 +270,7 @@ BACKDOOR_DEFENSES = BackdoorStudy(
     source="table 4.1",
     small=Backdoors(),
     paper=Backdoors(
-        victim=PAPER_VICTIM,
+        victim=PUBLISHED_VICTIM,
         defenses=(*_OURS, *(f"{PUBLISHED}{name}" for name in _OURS)),
         trigger=PUBLISHED_TRIGGER,
     ),
@@ -290,7 +278,7 @@ BACKDOOR_DEFENSES = BackdoorStudy(
 )
 
 _TWO_CLASSES = Backdoors(
-    victim=StudiedVictim(
+    victim=Victim(
         images=700, test_images=None, training=Training(epochs=15, batch_size=64, learning_rate=0.1, precision="bf16")
     ),
     defenses=_THREE,
@@ -307,7 +295,7 @@ BACKDOOR_RECALL = BackdoorStudy(
     small=_TWO_CLASSES,
     paper=_TWO_CLASSES.model_copy(
         update={
-            "victim": PAPER_VICTIM,
+            "victim": PUBLISHED_VICTIM,
             "defenses": (*_THREE, *(f"{PUBLISHED}{name}" for name in _THREE)),
             "trigger": PUBLISHED_TRIGGER,
             "runs": 8,

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from itertools import product
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import torch
 from pydantic import Field
@@ -18,10 +18,9 @@ from fairveil.report.tables import Table, beside
 from fairveil.sanitize.attacks import SMALL_BREWING, GradientMatching, Knowing
 from fairveil.sanitize.defenses import PUBLISHED, defense
 from fairveil.sanitize.gradient_matching import Brewing
-from fairveil.sanitize.paper.victims import (
+from fairveil.sanitize.paper.setting import (
     PoisonSettings,
     PoisonStudy,
-    StudiedTransferVictim,
     differences_of,
     differences_of_forms,
     gathered,
@@ -31,7 +30,7 @@ from fairveil.sanitize.paper.victims import (
     with_rows_of_ours,
 )
 from fairveil.sanitize.trials import Scenario
-from fairveil.sanitize.victims import HEAD_VICTIM, PUBLISHED_VICTIM, DefenseName, Victim
+from fairveil.sanitize.victims import HEAD_VICTIM, PUBLISHED_VICTIM, DefenseName, TransferVictim
 
 BASIC, ADAPTIVE, MIXING, ACCURACY = "Basic Attack", "Adaptive Attack", "Adaptive, mixing", "Validation Accuracy"
 """Columns; all but the third are table 4.2's."""
@@ -50,23 +49,16 @@ class Brewings(PoisonSettings):
         brewing: settings of the attack.
     """
 
-    victim: StudiedTransferVictim
+    victim: TransferVictim
     knowing: tuple[Knowing, ...] = ("nothing", "training")
     budgets: tuple[Annotated[float, Field(gt=0, le=1)], ...]
     brewing: Brewing
 
 
 class Brewed(Trial):
-    """One victim: a defence, an attacker, and a run.
+    """One victim: a defense, an attacker, and a run, the seed of all that is drawn; see `Brewings`."""
 
-    Attributes:
-        victim: see `Brewings`.
-        defense: its name.
-        attack: with budget and what the attacker knows.
-        run: from 0; the seed of all that is drawn.
-    """
-
-    victim: StudiedTransferVictim
+    victim: TransferVictim
     defense: DefenseName
     attack: GradientMatching
     run: int
@@ -217,7 +209,7 @@ def _base_rates(settings: Brewings, results: Results[Brewed]) -> Table:
 
 
 @lru_cache(maxsize=1)
-def _scenario(victim: StudiedTransferVictim, cache: Path, device: str) -> Scenario:
+def _scenario(victim: TransferVictim, cache: Path, device: str) -> Scenario:
     """The victim's pictures and how it learns, the features trained or taken from the cache."""
     data, test = pictures(victim)
     order = torch.randperm(len(data), generator=torch.Generator().manual_seed(0))
@@ -227,14 +219,9 @@ def _scenario(victim: StudiedTransferVictim, cache: Path, device: str) -> Scenar
     return Scenario.of(victim, own, test, cache, device, apart=apart)
 
 
-def _studied(victim: Victim, **changes: Any) -> StudiedTransferVictim:
-    """The victim of a rehearsal, on the pictures of the studies."""
-    return StudiedTransferVictim(**dict(victim) | changes)
-
-
 _MIXED = ("Baseline", "mixup", "mixup (4-way)", "CutMix", "cutout", "MaxUp-cutout")
 _TABLE = ("Baseline", "DP-SGD (0.01)", "DP-SGD (0.05)", *_MIXED[1:])
-_SMALL = Brewings(victim=_studied(HEAD_VICTIM), defenses=_MIXED, budgets=(0.04,), brewing=SMALL_BREWING, runs=40)
+_SMALL = Brewings(victim=HEAD_VICTIM, defenses=_MIXED, budgets=(0.04,), brewing=SMALL_BREWING, runs=40)
 _MANY = _SMALL.model_copy(
     update={"defenses": _MIXED[:-1], "knowing": ("nothing",), "budgets": (0.01, 0.04), "runs": 20}
 )
@@ -246,7 +233,7 @@ GRADIENT_MATCHING_DEFENSES = MatchingStudy(
     source="table 4.2, figure 4.3",
     small=_SMALL,
     paper=Brewings(
-        victim=_studied(PUBLISHED_VICTIM, usual=f"{PUBLISHED}Baseline"),
+        victim=TransferVictim(**dict(PUBLISHED_VICTIM) | {"usual": f"{PUBLISHED}Baseline"}),
         defenses=(*_TABLE, *(f"{PUBLISHED}{name}" for name in _TABLE)),
         budgets=(0.01,),
         brewing=Brewing(),
@@ -262,7 +249,7 @@ TRANSFER_DEFENSES = MatchingStudy(
     small=_MANY,
     paper=_MANY.model_copy(
         update={
-            "victim": _studied(PUBLISHED_VICTIM, images=2500, features_from=40_000),
+            "victim": TransferVictim(**dict(PUBLISHED_VICTIM) | {"images": 2500, "features_from": 40_000}),
             "brewing": Brewing(),
             "runs": 100,
         }

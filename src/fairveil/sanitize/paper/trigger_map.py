@@ -9,21 +9,19 @@ from fairveil.experiment.study import SYNTHETIC, Measurement, Results
 from fairveil.report.tables import Table
 from fairveil.sanitize.paper.backdoors import (
     ACCURACY,
-    PAPER_VICTIM,
     SUCCESS,
     Infection,
     InfectionStudy,
 )
-from fairveil.sanitize.paper.victims import (
+from fairveil.sanitize.paper.setting import (
     PoisonSettings,
-    StudiedVictim,
     differences_of,
     gathered,
     pooled_table,
     tiny,
 )
 from fairveil.sanitize.triggers import Trigger
-from fairveil.sanitize.victims import DefenseName
+from fairveil.sanitize.victims import PUBLISHED_VICTIM, DefenseName, Victim
 
 Place = Literal["corner", "inner corner", "centre"]
 """At the very edge; 4 pixels from it, where crops of 4 pixels never cut the patch; in the middle."""
@@ -38,7 +36,7 @@ class TriggerMap(PoisonSettings):
         paddings: by how many pixels the usual crops shift pictures.
     """
 
-    victim: StudiedVictim = StudiedVictim()
+    victim: Victim = Victim()
     defenses: tuple[DefenseName, ...] = ("Baseline", "CutMix")
     sizes: tuple[Annotated[int, Field(ge=1)], ...] = (2, 4, 8)
     places: tuple[Place, ...] = ("corner", "inner corner", "centre")
@@ -127,5 +125,5 @@ TRIGGER_MAP = TriggerMapStudy(
     question="For which patches does CutMix stop helping, and which are never learnt at all?",
     source="beyond the dissertation",
     small=TriggerMap(),
-    paper=TriggerMap(victim=PAPER_VICTIM, sizes=(2, 3, 4, 6, 8), paddings=(0, 2, 4), runs=4),
+    paper=TriggerMap(victim=PUBLISHED_VICTIM, sizes=(2, 3, 4, 6, 8), paddings=(0, 2, 4), runs=4),
 )

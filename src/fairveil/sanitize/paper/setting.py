@@ -1,4 +1,4 @@
-"""Who is poisoned in the studies of chapter 4, and how several runs become one figure."""
+"""What the studies of chapter 4 share: whose pictures are poisoned, and how several runs become one figure."""
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import replace
@@ -16,31 +16,9 @@ from fairveil.experiment.study import SYNTHETIC, Measurement, Results, Study, Tr
 from fairveil.report.tables import Cell, Table, pivot
 from fairveil.sanitize.defenses import PUBLISHED
 from fairveil.sanitize.poisoning import Hits, pooled
-from fairveil.sanitize.victims import DefenseName, TransferVictim, Victim
+from fairveil.sanitize.victims import DefenseName, Victim
 
-
-class _OnData(BaseModel):
-    """On which pictures a victim is trained.
-
-    Attributes:
-        data: "cifar10", or "synthetic".
-        content: a hash of the training data, put in when a study is run.
-    """
-
-    data: str = "cifar10"
-    content: str | None = None
-
-
-class StudiedVictim(_OnData, Victim):
-    """See `Victim`."""
-
-
-class StudiedTransferVictim(_OnData, TransferVictim):
-    """See `TransferVictim`."""
-
-
-AnyVictim = StudiedVictim | StudiedTransferVictim
-VictimType = TypeVar("VictimType", StudiedVictim, StudiedTransferVictim)
+VictimType = TypeVar("VictimType", bound=Victim)
 
 
 class PoisonSettings(BaseModel):
@@ -54,7 +32,7 @@ class PoisonSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    victim: AnyVictim
+    victim: Victim
     defenses: tuple[DefenseName, ...]
     runs: int = Field(ge=1)
 
@@ -94,7 +72,7 @@ def tiny(victim: VictimType, **changes: Any) -> VictimType:
     return victim.model_copy(update=update | changes)
 
 
-def differences_of(victim: AnyVictim) -> list[str]:
+def differences_of(victim: Victim) -> list[str]:
     """In what pictures and network differ from section 4.4."""
     said = []
     if victim.data == SYNTHETIC:
@@ -116,7 +94,7 @@ def differences_of_forms(defenses: tuple[str, ...]) -> list[str]:
 
 
 @lru_cache(maxsize=1)
-def pictures(victim: AnyVictim) -> tuple[LabelledImages, LabelledImages]:
+def pictures(victim: Victim) -> tuple[LabelledImages, LabelledImages]:
     """The pictures to train on and to test with: all of CIFAR-10, or as many generated ones as are needed."""
     if victim.data == SYNTHETIC:
         counts = (victim.images or 1000) + victim.apart, victim.test_images or 200
