@@ -1,7 +1,6 @@
 """`fairveil sanitize` as somebody uses it, on a folder of pictures."""
 
 import json
-from dataclasses import replace
 
 import pytest
 from PIL import Image
@@ -10,7 +9,9 @@ from typer.testing import CliRunner
 from fairveil.base.errors import FairveilError
 from fairveil.cli.sanitize import sanitize_app
 from fairveil.data.images import read_image_folder, synthetic_images
-from fairveil.sanitize.set_ups import SET_UPS, rehearsals
+from fairveil.sanitize.attacks import ATTACKS, Drill, GradientMatching
+from fairveil.sanitize.defenses import DEFENSES
+from fairveil.sanitize.drills import rehearsals
 from fairveil.training import evaluate, loop
 from fairveil.training.saved_networks import load_network
 
@@ -27,6 +28,14 @@ def pictures(tmp_path_factory):
 
 def run(*words):
     return CliRunner().invoke(sanitize_app, [str(word) for word in words])
+
+
+def test_the_list_tells_of_every_attack_and_defense():
+    told = json.loads(run("list", "--json").stdout)
+    assert [one["name"] for one in told["attacks"]] == list(ATTACKS)
+    assert [one["name"] for one in told["defenses"]] == list(DEFENSES)
+    printed = run("list").stdout
+    assert all(name in printed for name in (*ATTACKS, *DEFENSES))
 
 
 @pytest.mark.slow
@@ -65,9 +74,10 @@ def test_a_rehearsal_tells_its_cost_its_figures_and_what_follows_and_goes_on(pic
         (("--attack", "gradient-matching", "--defense", "cutmixx"), "no defense 'cutmixx'"),
         (("--attack", "both", "--defense", "CutMix", "--defense", "blur"), "no defense 'blur'"),
         (("--attack", "both", "--defense", "DP-SGD (0.01)"), "cannot be tried where only a head is fitted"),
+        (("--attack", "backdoors"), "There is no attack 'backdoors'. Did you mean backdoor"),
     ],
 )
-def test_a_bad_defense_is_refused_before_anything_is_trained(pictures, tmp_path, monkeypatch, words, said):
+def test_a_bad_name_is_refused_before_anything_is_trained(pictures, tmp_path, monkeypatch, words, said):
     monkeypatch.setattr("fairveil.sanitize.learners.train", lambda *_, **__: pytest.fail("something was trained"))
     monkeypatch.setattr("fairveil.cli.sanitize._read", lambda *_: pytest.fail("pictures were read"))
     outcome = run("rehearse", "--data", pictures, *words, "-o", tmp_path / "kept", "--page", tmp_path / "page.html")
@@ -78,9 +88,9 @@ def test_a_bad_defense_is_refused_before_anything_is_trained(pictures, tmp_path,
 def test_data_that_an_attack_cannot_be_held_on_are_refused_before_features_are_trained(tmp_path, monkeypatch):
     monkeypatch.setattr("fairveil.sanitize.learners.train", lambda *_, **__: pytest.fail("something was trained"))
     data = synthetic_images(160, classes=2, size=16)
-    greedy = replace(SET_UPS["smoke"], budget=0.9)
+    victim = ATTACKS["gradient-matching"].drills["smoke"].victim
     with pytest.raises(FairveilError, match="choose a budget of at most"):
-        rehearsals("gradient-matching", data, greedy, folder=tmp_path)
+        rehearsals(Drill(victim, (GradientMatching(budget=0.9),)), data, folder=tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -152,5 +162,5 @@ def test_files_that_hold_no_network_are_a_sentence(tmp_path):
 def test_noised_steps_cannot_be_rehearsed_on_fitted_heads(tmp_path):
     data = synthetic_images(160, classes=2, size=16)
     with pytest.raises(FairveilError, match="cannot be tried where only a head is fitted"):
-        rehearsals("gradient-matching", data, SET_UPS["smoke"], defenses=["DP-SGD (0.01)"], folder=tmp_path)
+        rehearsals(ATTACKS["gradient-matching"].drills["smoke"], data, defenses=["DP-SGD (0.01)"], folder=tmp_path)
     assert not list(tmp_path.iterdir())

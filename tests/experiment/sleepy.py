@@ -2,7 +2,6 @@
 
 import os
 import time
-from operator import attrgetter
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
@@ -42,60 +41,54 @@ class Nap(Trial):
         return f"nap {self.number}"
 
 
-def trials(settings):
-    return [
-        Nap(
-            number=number,
-            seconds=settings.seconds,
-            fails=number in settings.failing,
-            dies=number in settings.dying,
-            log=settings.log,
-        )
-        for number in range(settings.count)
-    ]
+class Sleepy(Study[Settings, Nap]):
+    def trials(self, settings):
+        return [
+            Nap(
+                number=number,
+                seconds=settings.seconds,
+                fails=number in settings.failing,
+                dies=number in settings.dying,
+                log=settings.log,
+            )
+            for number in range(settings.count)
+        ]
+
+    def run(self, nap, bench):
+        if nap.log:
+            with Path(nap.log).open("a") as log:
+                log.write(f"{nap.number}\n")
+        with bench.timed("sleeping"):
+            time.sleep(nap.seconds)
+        if nap.dies:
+            os._exit(3)
+        if nap.fails:
+            raise ValueError(f"nap {nap.number} was not slept")
+        return [Measurement(labels={"nap": nap.label, "what": "square"}, value=nap.number**2)]
+
+    def tables(self, settings, results):
+        measured = [one for some in results.values() for one in some]
+        return [pivot(measured, row="nap", column="what", title="Naps, ours", unit="count")]
+
+    def differences(self, settings):
+        return ["Nobody published naps."]
+
+    def resolve(self, settings):
+        return settings.model_copy(update={"bed": "floor"}) if settings.bed == "four-poster" else settings
+
+    def rehearsal(self, settings):
+        return settings.model_copy(update={"seconds": 0.0, "log": None})
+
+    def data(self, settings):
+        return settings.bed
 
 
-def run(nap, bench):
-    if nap.log:
-        with Path(nap.log).open("a") as log:
-            log.write(f"{nap.number}\n")
-    with bench.timed("sleeping"):
-        time.sleep(nap.seconds)
-    if nap.dies:
-        os._exit(3)
-    if nap.fails:
-        raise ValueError(f"nap {nap.number} was not slept")
-    return [Measurement(labels={"nap": nap.label, "what": "square"}, value=nap.number**2)]
-
-
-def tables(settings, results):
-    measured = [one for some in results.values() for one in some]
-    return [pivot(measured, row="nap", column="what", title="Naps, ours", unit="count")]
-
-
-def differences(settings):
-    return ["Nobody published naps."]
-
-
-def resolve(settings):
-    return settings.model_copy(update={"bed": "floor"}) if settings.bed == "four-poster" else settings
-
-
-def rehearsal(settings):
-    return settings.model_copy(update={"seconds": 0.0, "log": None})
-
-
-SLEEPY = Study(
+SLEEPY = Sleepy(
     name="sleepy",
     title="Naps",
     question="Does the engine wake up?",
     source="nowhere",
-    presets={"smoke": Settings(), "small": Settings(count=6), "paper": Settings(count=8, seconds=1000)},
-    trials=trials,
-    run=run,
-    tables=tables,
-    differences=differences,
-    rehearsal=rehearsal,
-    resolve=resolve,
-    data=attrgetter("bed"),
+    small=Settings(count=6),
+    paper=Settings(count=8, seconds=1000),
+    smoke={"count": 4},
 )

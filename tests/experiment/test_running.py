@@ -15,7 +15,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from sleepy import SLEEPY, Settings
+from sleepy import SLEEPY, Settings, Sleepy
 
 from fairveil.base.errors import FairveilError
 from fairveil.base.executors import Executor, executor
@@ -120,7 +120,11 @@ def test_a_trial_that_died_among_others_and_not_alone_is_finished(tmp_path):
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_what_is_no_number_is_a_failure_and_no_damaged_record(tmp_path, value):
-    study = replace(SLEEPY, run=lambda nap, bench: [Measurement(labels={}, value=value)])
+    class Odd(Sleepy):
+        def run(self, nap, bench):
+            return [Measurement(labels={}, value=value)]
+
+    study = Odd(**vars(SLEEPY))
     store = RecordStore(tmp_path)
     with executor() as where:
         (record,) = run_study(study, Settings(count=1), store, where, preset="smoke")

@@ -123,7 +123,8 @@ class Asked:
         return FaceExperiment(splits, self.group, settings, folder=folder / "baselines", device=self.device), told
 
     def _crops(self, size: int, folder: Path) -> "FaceCrops":
-        from fairveil.experiment.subjects import SYNTHETIC, crops_of
+        from fairveil.experiment.study import SYNTHETIC
+        from fairveil.experiment.subjects import crops_of
 
         if self.data != SYNTHETIC:
             from fairveil.data.face_crops import FaceCrops
@@ -167,7 +168,7 @@ class Asked:
 
     def _xray_splits(self, folder: Path) -> "XraySplits":
         from fairveil.data.xrays import read_xrays
-        from fairveil.experiment.subjects import SYNTHETIC
+        from fairveil.experiment.study import SYNTHETIC
         from fairveil.fair.findings import split_xrays
         from fairveil.fair.paper.findings import Patients, splits_of
 

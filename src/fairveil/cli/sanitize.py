@@ -1,14 +1,14 @@
-"""The commands `fairveil sanitize rehearse|train`."""
+"""The commands `fairveil sanitize list|rehearse|train`."""
 
 import json
 from datetime import datetime
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
 from rich.progress import Progress
+from rich.table import Table as TerminalTable
 from rich.text import Text
 
 from fairveil.base.errors import FairveilError
@@ -28,13 +28,7 @@ sanitize_app = typer.Typer(
 )
 
 
-class AttackName(StrEnum):
-    """What is rehearsed."""
-
-    backdoor = "backdoor"
-    gradient_matching = "gradient-matching"
-    both = "both"
-
+_EVERY_ATTACK = "both"
 
 Data = Annotated[
     str,
@@ -49,14 +43,46 @@ Size = Annotated[
 Device = Annotated[str, typer.Option(help="Where networks are trained, as torch names it: cpu, cuda, cuda:1.")]
 
 
+@sanitize_app.command("list")
+def list_entries(
+    as_json: Annotated[bool, typer.Option("--json", help="Print both lists as JSON.")] = False,
+) -> None:
+    """Show the attacks and the defenses that can be rehearsed: what they do, and where they come from.
+
+    Example: fairveil sanitize list
+    """
+    from fairveil.sanitize.attacks import ATTACKS
+    from fairveil.sanitize.defenses import DEFENSES
+
+    known = {"attack": ATTACKS, "defense": DEFENSES}
+    fields = ("name", "what", "source")
+    if as_json:
+        found = {
+            f"{kind}s": [{field: getattr(one, field) for field in fields} for one in entries.values()]
+            for kind, entries in known.items()
+        }
+        typer.echo(json.dumps(found, indent=1))
+        return
+    for kind, entries in known.items():
+        table = TerminalTable(kind, "what it does", "source")
+        for one in entries.values():
+            table.add_row(*(escape(getattr(one, field)) for field in fields))
+        results.print(table)
+
+
 @sanitize_app.command()
 def rehearse(
     data: Data,
-    attack: Annotated[AttackName, typer.Option(help="Patches, or one picture turned by unseen changes.")] = (
-        AttackName.both
-    ),
+    attack: Annotated[
+        str,
+        typer.Option(metavar="NAME|both", help="Attack to rehearse (see `fairveil sanitize list`); both by default."),
+    ] = "both",
     defense: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="Defense to try, repeatable; all augmentations by default.")
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="Defense to try (see `fairveil sanitize list`), repeatable; all augmentations by default.",
+        ),
     ] = None,
     preset: Annotated[
         PresetName, typer.Option(help="smoke: to see that it runs; small: two cores; paper: the published size.")
@@ -91,28 +117,28 @@ def rehearse(
     Example: fairveil sanitize rehearse --data cifar10 --attack backdoor --defense CutMix
     """
     from fairveil.report.study import write_report
+    from fairveil.sanitize.attacks import ATTACKS, attack_entry
+    from fairveil.sanitize.drills import check_defenses, rehearsals
     from fairveil.sanitize.report import section_of_all
-    from fairveil.sanitize.set_ups import SET_UPS, Kind, check_defenses, rehearsals
     from fairveil.sanitize.verdict import Conclusion
 
     if page.exists() and not overwrite:
         raise FairveilError(f"{page} is there already: allow --overwrite, or choose another --page.")
     _check_parent(page)
     check_device(device)
-    set_up = SET_UPS[preset.value]
-    kinds: list[Kind] = ["backdoor", "gradient-matching"] if attack is AttackName.both else [attack.value]  # type: ignore[list-item]
-    for kind in kinds:
-        check_defenses(kind, set_up, defense or ())
+    entries = ATTACKS.values() if attack == _EVERY_ATTACK else [attack_entry(attack)]
+    planned = [entry.drills[preset.value] for entry in entries]
+    for drill in planned:
+        check_defenses(drill, defense or ())
     train, test = _read(data, size)
-    drills = []
+    drills: list[Rehearsal] = []
     try:
         with progress_bar() as progress:
             progress.add_task("getting ready", total=None)
-            for kind in kinds:
+            for drill in planned:
                 drills += rehearsals(
-                    kind,
+                    drill,
                     train,
-                    set_up,
                     test=test,
                     defenses=defense or (),
                     trials=trials,
@@ -122,10 +148,10 @@ def rehearse(
                     least_effect=least_effect,
                     most_lost=most_lost,
                 )
-            costs = [drill.cost() for drill in drills]
+            costs = [one.cost() for one in drills]
         _foretell(drills, costs)
         with progress_bar() as progress:
-            held = [_held(drill, progress, preset.value, quiet=as_json) for drill in drills]
+            held = [_held(one, progress, preset.value, quiet=as_json) for one in drills]
     except KeyboardInterrupt:
         talk.print("Stopped. Finished networks and trials are kept; the same command goes on from there.")
         raise typer.Exit(130) from None

@@ -1,6 +1,5 @@
 """What a trial left: one file each, named by its content, written whole or not at all."""
 
-import hashlib
 import platform
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
@@ -13,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from fairveil.base.errors import FairveilError
 from fairveil.base.executors import usable_cores
 from fairveil.base.files import atomic_path
+from fairveil.base.keys import content_key
 from fairveil.base.sharing import claimed
 from fairveil.experiment.study import Measurement, Preset
 
@@ -154,8 +154,8 @@ class RecordStore:
         Raises:
             FairveilError: the folder cannot be written to.
         """
-        content = f"{run.settings}{run.keys}".encode()
-        path = self.folder / "runs" / f"{run.study}-{run.preset}-{hashlib.sha256(content).hexdigest()[:8]}.json"
+        name = f"{run.study}-{run.preset}-{content_key(f'{run.settings}{run.keys}', digits=8)}.json"
+        path = self.folder / "runs" / name
         _write(path, run)
 
     def runs(self, study: str | None = None) -> list[Run]:

@@ -1,16 +1,15 @@
-"""What a study is: settings, independent trials, one function that runs a trial, and tables of what came out."""
+"""What a study is: settings, independent trials, how a trial is run, and tables of what came out."""
 
-import hashlib
-import json
 import math
-from abc import abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, FiniteFloat
 
 from fairveil.base.estimate import BinomialCount, Estimate
+from fairveil.base.keys import content_key
 from fairveil.experiment.workbench import Workbench
 from fairveil.report.study import Figure
 from fairveil.report.tables import Table
@@ -19,6 +18,9 @@ Preset = Literal["smoke", "small", "paper"]
 """How large a study is: seconds on made-up data, minutes on two cores, or the published setting."""
 
 PRESETS: tuple[Preset, ...] = get_args(Preset)
+
+SYNTHETIC = "synthetic"
+"""The name that stands for made-up data where a data set is asked for."""
 
 
 class Trial(BaseModel):
@@ -85,48 +87,21 @@ Results = Mapping[TrialType, Sequence[Measurement]]
 """What the finished trials measured."""
 
 
-def no_figures(settings: Any, results: Any) -> Sequence[Figure]:
-    """For studies whose tables say it all."""
-    return ()
+@dataclass(frozen=True, kw_only=True)
+class Study(ABC, Generic[SettingsType, TrialType]):
+    """An experiment that anyone can run at a size that fits their machine.
 
-
-def nothing_named(settings: Any) -> str:
-    """For studies whose settings name no data set."""
-    return ""
-
-
-def nothing_to_check(settings: Any) -> Iterable[str]:
-    """For studies whose settings name no data, or whose data are read in a moment."""
-    return ()
-
-
-def as_they_are(settings: SettingsType) -> SettingsType:
-    """For studies that depend on nothing but their settings."""
-    return settings
-
-
-@dataclass(frozen=True)
-class Study(Generic[SettingsType, TrialType]):
-    """An experiment that anyone can run at a size that fits their machine. All functions must be importable by name.
+    One class serves all studies that differ in their names and settings only. What else differs is a field of a
+    subclass (then a frozen dataclass too), or a method that a subclass overrides. The class must be importable by name.
 
     Attributes:
         name: by which commands know it.
         title: a few words.
         question: what it answers, in a sentence.
         source: where the dissertation has it, or "beyond the dissertation".
-        presets: settings by preset.
-        trials: the independent trials that settings ask for.
-        run: runs one trial.
-        tables: what the finished trials show, ours beside the published. Where a title or a heading has the word
-            "ours", readers are shown the preset and the data with it: "ours (small, lfw)".
-        differences: what differs from the published setting and why, a sentence each.
-        rehearsal: the same trials on tiny made-up data with a single step: what a dry run runs.
-        figures: plots of the results.
-        resolve: settings with all that this machine decides put in, once, when a study is run: what stands in for data
-            that are not here, hashes of those that are. Trials, tables and differences depend on nothing but settings.
-        data: the name of the data set that resolved settings ask for.
-        check: looks at the labels of the data, where they are here, before any photo is opened: yields what was changed
-            when they were read, in sentences, and raises a `FairveilError` where the trials could not be run with them.
+        small: settings of the preset that takes minutes on two cores.
+        paper: settings as published.
+        smoke: what the preset that takes seconds has besides `rehearsal(small)`, by field of the settings.
         alone: whether trials measure seconds, so that no other may run beside them.
         revision: raised when the same trial would give another result, so that old records are not taken for new.
     """
@@ -135,20 +110,69 @@ class Study(Generic[SettingsType, TrialType]):
     title: str
     question: str
     source: str
-    presets: Mapping[Preset, SettingsType]
-    trials: Callable[[SettingsType], Sequence[TrialType]]
-    run: Callable[[TrialType, Workbench], Sequence[Measurement]]
-    tables: Callable[[SettingsType, "Results[TrialType]"], Sequence[Table]]
-    differences: Callable[[SettingsType], Sequence[str]]
-    rehearsal: Callable[[SettingsType], SettingsType]
-    figures: Callable[[SettingsType, "Results[TrialType]"], Sequence[Figure]] = no_figures
-    resolve: Callable[[SettingsType], SettingsType] = as_they_are
-    data: Callable[[SettingsType], str] = nothing_named
-    check: Callable[[SettingsType], Iterable[str]] = nothing_to_check
+    small: SettingsType
+    paper: SettingsType
+    smoke: Mapping[str, Any] = field(default_factory=dict)
     alone: bool = False
     revision: int = 1
 
+    @property
+    def presets(self) -> Mapping[Preset, SettingsType]:
+        """Settings by preset."""
+        smoke = self.rehearsal(self.small).model_copy(update=dict(self.smoke))
+        return {"smoke": smoke, "small": self.small, "paper": self.paper}
+
+    @abstractmethod
+    def trials(self, settings: SettingsType) -> Sequence[TrialType]:
+        """The independent trials that settings ask for."""
+
+    @abstractmethod
+    def run(self, trial: TrialType, bench: Workbench) -> Sequence[Measurement]:
+        """Run one trial."""
+
+    @abstractmethod
+    def tables(self, settings: SettingsType, results: Results[TrialType]) -> Sequence[Table]:
+        """What the finished trials show, ours beside the published.
+
+        Where a title or a heading has the word "ours", readers are shown the preset and the data with it: "ours
+        (small, lfw)".
+        """
+
+    @abstractmethod
+    def differences(self, settings: SettingsType) -> Sequence[str]:
+        """What differs from the published setting and why, a sentence each."""
+
+    @abstractmethod
+    def rehearsal(self, settings: SettingsType) -> SettingsType:
+        """Settings of the same trials on tiny made-up data with a single step: what a dry run runs."""
+
+    def figures(self, settings: SettingsType, results: Results[TrialType]) -> Sequence[Figure]:
+        """Plots of the results; none by default."""
+        return ()
+
+    def resolve(self, settings: SettingsType) -> SettingsType:
+        """Settings with all that this machine decides put in, once, when a study is run; by default as they are.
+
+        That is what stands in for data that are not here, and hashes of those that are: trials, tables and differences
+        depend on nothing but settings.
+        """
+        return settings
+
+    def data(self, settings: SettingsType) -> str:
+        """The name of the data set that resolved settings ask for; empty if they name none."""
+        return ""
+
+    def check(self, settings: SettingsType) -> Iterable[str]:
+        """Look at the labels of the data, where they are here, before any photo is opened.
+
+        Yields:
+            What was changed when they were read, in sentences.
+
+        Raises:
+            FairveilError: the trials could not be run with these data.
+        """
+        return ()
+
     def key(self, trial: TrialType) -> str:
         """The name of a trial's record: a hash of everything its result depends on."""
-        content = {"study": self.name, "revision": self.revision, "trial": trial.model_dump(mode="json")}
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:20]
+        return content_key({"study": self.name, "revision": self.revision, "trial": trial.model_dump(mode="json")})

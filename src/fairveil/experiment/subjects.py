@@ -1,20 +1,22 @@
 """Whose faces are identified in the studies of chapters 5 and 6, and what recognisers make of them."""
 
-import hashlib
-import json
-from collections.abc import Sequence
+from abc import abstractmethod
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Protocol, Self, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
+from fairveil.base.files import sha256_of
+from fairveil.base.keys import content_key
 from fairveil.base.sharing import make_files
 from fairveil.data import FaceTable, has_pack, open_table
 from fairveil.data.face_crops import FaceCrops
 from fairveil.data.population import Population
 from fairveil.data.synthetic import Difficulty, SyntheticFaces
+from fairveil.experiment.study import SYNTHETIC, Study, TrialType
 from fairveil.experiment.workbench import Workbench
 from fairveil.faces.cropping import cut_crops
 from fairveil.faces.embedding import WhichFace, embed_faces
@@ -23,9 +25,6 @@ from fairveil.faces.recognizers import Framing
 from fairveil.faces.trained import RANDOM, random_recognizer
 from fairveil.faces.vectors import Embeddings
 from fairveil.faces.zoo import load_recognizer
-
-SYNTHETIC = "synthetic"
-"""The name that stands for generated faces where a data set is asked for."""
 
 
 class Subjects(BaseModel):
@@ -69,21 +68,6 @@ def generated(subjects: Subjects) -> Subjects:
     return subjects.model_copy(update={"data": SYNTHETIC, "column": "shape", "focus": "long", "other": "round"})
 
 
-class _Settings(Protocol):
-    @property
-    def subjects(self) -> Subjects: ...
-
-    def model_copy(self, *, update: dict[str, Any]) -> Self: ...
-
-
-SettingsType = TypeVar("SettingsType", bound=_Settings)
-
-
-def resolve(settings: SettingsType) -> SettingsType:
-    """Settings with a hash of their data, or with generated people where a pack is not here."""
-    return settings.model_copy(update={"subjects": at_hand(settings.subjects)})
-
-
 def at_hand(subjects: Subjects) -> Subjects:
     """Subjects with a hash of their data, or generated ones where a pack is not here."""
     if subjects.data in ("lfw", "celeb18") and not has_pack(subjects.data):
@@ -93,11 +77,53 @@ def at_hand(subjects: Subjects) -> Subjects:
     path = Path(subjects.data)  # workers may be somewhere else
     data = str(path.absolute()) if path.exists() else subjects.data
     if path.suffix.lower() == ".parquet":
-        return subjects.model_copy(
-            update={"data": data, "content": hashlib.sha256(path.read_bytes()).hexdigest(), "notes": ()}
-        )
+        return subjects.model_copy(update={"data": data, "content": sha256_of(path), "notes": ()})
     table = open_table(data)
     return subjects.model_copy(update={"data": data, "content": table.fingerprint(), "notes": table.notes})
+
+
+class SubjectSettings(BaseModel):
+    """Settings of a study of people of two groups.
+
+    Attributes:
+        subjects: who they are.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    subjects: Subjects = Subjects()
+
+
+SubjectSettingsType = TypeVar("SubjectSettingsType", bound=SubjectSettings)
+
+
+class SubjectsStudy(Study[SubjectSettingsType, TrialType]):
+    """A study of people of two groups."""
+
+    def resolve(self, settings: SubjectSettingsType) -> SubjectSettingsType:
+        """Settings with a hash of their data, or with generated people where a pack is not here."""
+        return settings.model_copy(update={"subjects": at_hand(settings.subjects)})
+
+    def data(self, settings: SubjectSettingsType) -> str:
+        """Whose faces they are."""
+        return settings.subjects.data
+
+    def check(self, settings: SubjectSettingsType) -> Iterator[str]:
+        """What was changed when labels were read; then whether the study can be done with them.
+
+        Faces may still be missed in some photos, so a set that can be drawn by its labels may turn out too small.
+
+        Raises:
+            FairveilError: the data have too few people or images of a group, or somebody is in both.
+        """
+        table = table_at_hand(settings.subjects)
+        if table is not None:
+            yield from table.notes
+            self.check_labels(settings, FaceCrops.without_pictures(table))
+
+    @abstractmethod
+    def check_labels(self, settings: SubjectSettingsType, crops: FaceCrops) -> None:
+        """Refuse labels with which the study cannot be done; crops have no pictures yet."""
 
 
 def table_at_hand(subjects: Subjects) -> FaceTable | None:
@@ -133,7 +159,7 @@ def embedded(subjects: Subjects, recognizer: str, bench: Workbench) -> tuple[Ten
         crops = crops_of(subjects, bench, size=network.framing.size)
         return embed_all(network, crops), Population.of(crops.frame, subjects.column)
     table = open_table(subjects.data)
-    parts = bench.cache / "embedded" / _digest([subjects.content, subjects.faces, recognizer])
+    parts = bench.cache / "embedded" / content_key([subjects.content, subjects.faces, recognizer])
     faces = embed_faces(table, [network], which=subjects.faces, parts=parts)
     return faces.vectors(network.name), Population.of(faces.frame, subjects.column)
 
@@ -152,7 +178,7 @@ def crops_of(subjects: Subjects, bench: Workbench, *, size: int | None = None) -
     size = size or subjects.size
     about: list[Any] = [subjects.data, subjects.content, subjects.faces, subjects.people, subjects.photos, size]
     about += [] if subjects.difficulty is None else [subjects.difficulty.model_dump()]
-    name = f"{_digest(about)}.safetensors"
+    name = f"{content_key(about)}.safetensors"
 
     def cut(target: Path) -> None:
         crops = _drawn(subjects, size) if subjects.data == SYNTHETIC else _cut(subjects, size)
@@ -182,7 +208,3 @@ def _drawn(subjects: Subjects, size: int) -> FaceCrops:
         tuple(labels["image"]),
         {column: tuple(labels[column]) for column in ("tone", "shape")},
     )
-
-
-def _digest(about: Sequence[Any]) -> str:
-    return hashlib.sha256(json.dumps(about).encode()).hexdigest()[:20]

@@ -1,7 +1,5 @@
 """From photos to aligned crops of faces: found, aligned and cut, or taken where they are crops already."""
 
-import hashlib
-import json
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
@@ -12,6 +10,7 @@ from torch import Tensor
 
 from fairveil.base.errors import FairveilError
 from fairveil.base.files import file_state
+from fairveil.base.keys import content_key
 from fairveil.data.face_crops import FaceCrops, check_identities
 from fairveil.data.image_set import made_image_by_image
 from fairveil.data.table import FaceTable
@@ -101,7 +100,7 @@ def _key(table: FaceTable, size: int, which: WhichFace, detector: Detector | Non
         *(weights_fingerprint(network) for network in (detector.pnet, detector.rnet, detector.onet)),
     ]
     about = [FaceCrops.format, source, table.frame.write_csv(), list(map(file_state, files)), size, which, finder]
-    return hashlib.sha256(json.dumps(about).encode()).hexdigest()[:24]
+    return content_key(about, digits=24)
 
 
 @torch.no_grad()

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from fairveil.base.errors import FairveilError, listed, shown
 from fairveil.base.executors import Executor, why_ended
 from fairveil.base.files import file_state
+from fairveil.base.keys import content_key
 from fairveil.base.sharing import is_seen, make_files
 from fairveil.data.table import FaceTable
 from fairveil.faces.canvas import view_of_face
@@ -161,7 +162,7 @@ def _key(table: FaceTable, provenance: Provenance) -> str:
     archive = file_state(table.root) if table.root.is_file() else None
     images = [(image, archive or file_state(table.root / image)) for image in table.frame["image"]]
     about = [_FORMAT, images, provenance.detector, provenance.which, provenance.recognizers]
-    return hashlib.sha256(json.dumps(about).encode()).hexdigest()[:24]
+    return content_key(about, digits=24)
 
 
 @dataclass(frozen=True)

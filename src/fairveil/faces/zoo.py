@@ -102,9 +102,6 @@ ZOO = {
 }
 """Every pretrained recogniser by name."""
 
-OUTSIDE_JUDGE = "facenet-512"
-"""A recogniser of another kind than all others: another network, training set and maker. No ensemble has it."""
-
 DEFAULT_ENSEMBLE = ("mobilefacenet-512", "mobilefacenet-192", "faceres", "dlib-resnet")
 """The recognisers `protect` attacks unless told otherwise."""
 
@@ -113,7 +110,7 @@ FAMILIES: Mapping[str, tuple[str, ...]] = {
     "FaceRes": ("faceres", "faceres-deep"),
     "dlib": ("dlib-resnet",),
     "MobileFace": ("mobileface",),
-    "FaceNet": ("facenet-512",),
+    "FaceNet": ("facenet-512",),  # of another network, training set and maker than all others; no ensemble has it
 }
 """Recognizers that are of one kind: what fools one mostly fools its relatives, so that only a whole family is a test of
 how a protection carries over."""
@@ -126,6 +123,15 @@ def relatives(name: str) -> tuple[str, ...]:
     ('faceres', 'faceres-deep')
     """
     return next((family for family in FAMILIES.values() if name in family), (name,))
+
+
+def without_family(family: str) -> tuple[str, ...]:
+    """The default ensemble without a family of recognizers.
+
+    >>> without_family("MobileFaceNet")
+    ('faceres', 'dlib-resnet')
+    """
+    return tuple(name for name in DEFAULT_ENSEMBLE if name not in FAMILIES[family])
 
 
 _BY_PREFIX = {PREFIX: load_frbench, RANDOM: random_recognizer}

@@ -1,6 +1,5 @@
 """What can be trained under interventions and compared: faces, X-rays, or anything else with these few."""
 
-import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -11,6 +10,7 @@ from typing import Any
 import polars as pl
 from torch import nn
 
+from fairveil.base.keys import content_key
 from fairveil.base.sharing import make_files
 from fairveil.fair.groups import Groups, check_people, groups_of
 from fairveil.fair.interventions import Intervention, Task
@@ -131,7 +131,7 @@ class TrainingExperiment(Experiment):
     def fingerprint(self) -> str:
         """Equal if and only if data and settings are."""
         about = [*self.splits.fingerprints, self.column, self.settings.model_dump_json(), *self._more()]
-        return hashlib.sha256("\n".join(about).encode()).hexdigest()
+        return content_key("\n".join(about), digits=64)
 
     def fit(self, intervention: Intervention, *, seed: int, callbacks: Callbacks = NO_CALLBACKS) -> Any:
         """Train a network under an intervention: gives it, and with it a `skipped_fraction` as in `Measured`.
@@ -237,4 +237,4 @@ def measure_once(
 def run_name(fingerprint: str, intervention: Intervention, seed: int) -> str:
     """What files of a run are called: another name where it would come to something else."""
     about = f"{__version__} {_FORMAT} {fingerprint} {intervention.model_dump_json()} {seed}"
-    return hashlib.sha256(about.encode()).hexdigest()[:24]
+    return content_key(about, digits=24)

@@ -1,7 +1,5 @@
 """Protecting many photos: where each goes, what was done before, and what is remembered of it."""
 
-import hashlib
-import os
 import stat
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -14,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from fairveil.base.errors import FairveilError, shown
 from fairveil.base.files import atomic_path, move_into_place, sha256_of
+from fairveil.base.keys import content_key
 from fairveil.base.sharing import claimed
 from fairveil.faces.by_hand import GUESSED
 from fairveil.faces.detection import Detector
@@ -229,8 +228,8 @@ def _ledger(
     # A name alone does not tell a recogniser: a file may be replaced, and framed in another way.
     attacked = [(r.name, r.sha256, r.framing, *_output_of(r)) for r in recognizers]
     recipe = (settings, saving.model_copy(update={"overwrite": False}), attacked, faces, seed)
-    key = hashlib.sha256(os.fsencode(f"{sha256_of(job.source)} {job.target.name} {recipe!r}")).hexdigest()
-    return job.target.parent / LEDGER / f"{key[:32]}.json"
+    key = content_key(f"{sha256_of(job.source)} {job.target.name} {recipe!r}", digits=32)
+    return job.target.parent / LEDGER / f"{key}.json"
 
 
 def _is_folder(path: Path) -> bool:
@@ -284,7 +283,7 @@ def _guessed(record: ProtectionRecord) -> tuple[str, ...]:
 def _alone_at(target: Path) -> Iterator[None]:
     """Wait until no other process is at work on a photo; the ledger's folder is then there."""
     # By a hash, since a lock's name is longer than the photo's, which may be as long as names can be.
-    slot = target.parent / LEDGER / hashlib.sha256(os.fsencode(target.name)).hexdigest()[:32]
+    slot = target.parent / LEDGER / content_key(target.name, digits=32)
     while True:
         with ExitStack() as held:
             with _told_of(slot.parent):

@@ -1,7 +1,5 @@
 """What an attacker does in one trial: he draws an aim, poisons the training data for it, and sees who was taken in."""
 
-import hashlib
-import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,17 +10,21 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import nn
 
-from fairveil.base.errors import FairveilError
+from fairveil.base.errors import FairveilError, did_you_mean
 from fairveil.base.estimate import BinomialCount
+from fairveil.base.keys import content_key
 from fairveil.base.sharing import make_files
 from fairveil.data.images import LabelledImages
-from fairveil.sanitize.backdoor import Backdoor, backdoor_success, poison
+from fairveil.experiment.study import Preset
+from fairveil.sanitize.backdoor import Backdoor, BackdoorSuccess, backdoor_success, poison
 from fairveil.sanitize.defenses import Defense
 from fairveil.sanitize.gradient_matching import Brewing, brew
 from fairveil.sanitize.matching import ParameterGradient
 from fairveil.sanitize.noised_gradients import ClipAndNoise
 from fairveil.sanitize.plan import PoisonPlan, plan_attack
 from fairveil.sanitize.poison_bundle import PoisonBundle
+from fairveil.sanitize.victims import HEAD_VICTIM, PUBLISHED_VICTIM, Victim
+from fairveil.training import Training
 from fairveil.training.checkpoints import described, weights_fingerprint
 
 
@@ -115,7 +117,7 @@ class BackdoorAttack(BaseModel):
                 f"{len(able)}: give more pictures."
             )
         drawn = torch.randperm(len(able), generator=torch.Generator().manual_seed(seed))[:2].tolist()
-        return _PatchedClass(self.backdoor, test, *(able[place] for place in drawn))
+        return PatchedClass(self.backdoor, test, *(able[place] for place in drawn))
 
     def seconds(self, test: LabelledImages, attacker: Attacker) -> float:
         """How long the patch takes; see `Attack`."""
@@ -125,8 +127,15 @@ class BackdoorAttack(BaseModel):
 
 
 @dataclass(frozen=True, eq=False)
-class _PatchedClass:
-    """Patched pictures of the base class are to be taken for the target class."""
+class PatchedClass:
+    """Patched pictures of the base class are to be taken for the target class.
+
+    Attributes:
+        backdoor: trigger, share, labels.
+        test: where the patched pictures are from.
+        target: the label of the target class.
+        base: the label of the base class.
+    """
 
     backdoor: Backdoor
     test: LabelledImages
@@ -135,15 +144,25 @@ class _PatchedClass:
 
     @property
     def words(self) -> str:
+        """The aim in words."""
         return f"{self.test.classes[self.base]} with the patch taken for {self.test.classes[self.target]}"
 
     def poisoned(self, attacker: Attacker, seed: int) -> LabelledImages:
-        generator = torch.Generator().manual_seed(seed)
-        return poison(attacker.data, self.backdoor, target_class=self.target, generator=generator).data
+        """The training images with the poison in them; see `Aim`."""
+        return self.poison(attacker.data, torch.Generator().manual_seed(seed))
+
+    def poison(self, data: LabelledImages, generator: torch.Generator) -> LabelledImages:
+        """Training images some of which are patched."""
+        return poison(data, self.backdoor, target_class=self.target, generator=generator).data
 
     def hits(self, network: nn.Module) -> BinomialCount:
+        """Of the patched pictures of the base class; see `Aim`."""
+        return self.success(network).base
+
+    def success(self, network: nn.Module) -> BackdoorSuccess:
+        """What the patch does to test pictures."""
         trigger = self.backdoor.trigger
-        return backdoor_success(network, self.test, trigger, target_class=self.target, base_class=self.base).base
+        return backdoor_success(network, self.test, trigger, target_class=self.target, base_class=self.base)
 
 
 Knowing = Literal["nothing", "training", "mixing"]
@@ -232,7 +251,7 @@ class _OnePicture:
             augment = attacker.expected.augmentation or augment
         words = [settings.model_dump_json(), described(augment), weights_fingerprint(surrogate), data.fingerprint()]
         aim = [self.plan.target.tolist(), self.plan.adversarial_class, self.plan.rows.tolist()]
-        about = hashlib.sha256(json.dumps([*words, aim, seed]).encode()).hexdigest()[:20]
+        about = content_key([*words, aim, seed])
 
         def make(path: Path) -> None:
             state = attacker.folder / f"brewing-{about}.pt"
@@ -254,3 +273,95 @@ class _OnePicture:
 
     def hits(self, network: nn.Module) -> BinomialCount:
         return BinomialCount(int(self.plan.taken(network)), 1)
+
+
+@dataclass(frozen=True)
+class Drill:
+    """How an attack is rehearsed at some size.
+
+    Attributes:
+        victim: who is attacked.
+        attacks: by whom: where an attacker can know the defense, by that one too.
+        trials: at the most.
+    """
+
+    victim: Victim
+    attacks: tuple[Attack, ...]
+    trials: int = 20
+
+
+@dataclass(frozen=True)
+class AttackEntry:
+    """An attack that can be rehearsed by name. To add one, add an entry to `ATTACKS`; nothing else has to know it.
+
+    Attributes:
+        name: for commands.
+        what: it does, in a few words.
+        source: where it comes from.
+        drills: how it is rehearsed: to see that it runs, on two cores, and as published.
+    """
+
+    name: str
+    what: str
+    source: str
+    drills: Mapping[Preset, Drill]
+
+
+def _matching(victim: Victim, brewing: Brewing, budget: float, trials: int = 20) -> Drill:
+    attack = GradientMatching(brewing=brewing, budget=budget)
+    return Drill(victim, (attack, attack.model_copy(update={"knows": "training"})), trials)
+
+
+SMALL_BREWING = Brewing(steps=120, restarts=1)
+"""What two cores can afford."""
+
+_SECONDS = {
+    "images": 100, "test_images": 60, "network": "resnet-8-fast", "training": Training(epochs=1, batch_size=32)
+}  # fmt: skip
+
+ATTACKS: Mapping[str, AttackEntry] = {
+    entry.name: entry
+    for entry in (
+        AttackEntry(
+            "backdoor",
+            "a patch on training pictures of one class, so that others with the patch are taken for it",
+            "section 4.4.1",
+            {
+                "smoke": Drill(Victim(padding=4).model_copy(update=_SECONDS), (BackdoorAttack(),), trials=2),
+                "small": Drill(Victim(padding=4), (BackdoorAttack(),)),
+                "paper": Drill(PUBLISHED_VICTIM, (BackdoorAttack(),)),
+            },
+        ),
+        AttackEntry(
+            "gradient-matching",
+            "changes to training pictures that nobody sees, so that one test picture is taken for another class",
+            "section 4.4.2; Geiping et al. 2021 (Witches' Brew)",
+            {
+                "smoke": _matching(
+                    HEAD_VICTIM.model_copy(update=_SECONDS | {"features_from": 200}),
+                    Brewing(steps=2, restarts=1),
+                    budget=0.04,
+                    trials=2,
+                ),
+                "small": _matching(
+                    HEAD_VICTIM.model_copy(update={"images": 3000, "test_images": 2000}), SMALL_BREWING, budget=0.04
+                ),
+                "paper": _matching(PUBLISHED_VICTIM, Brewing(), budget=0.01),
+            },
+        ),
+    )
+}
+"""Every attack by its name."""
+
+
+def attack_entry(name: str) -> AttackEntry:
+    """An attack by its name.
+
+    Raises:
+        FairveilError: there is no such attack.
+    """
+    if name not in ATTACKS:
+        raise FairveilError(
+            f"There is no attack {name!r}.{did_you_mean(name, ATTACKS)} There are {', '.join(ATTACKS)}."
+        )
+    return ATTACKS[name]

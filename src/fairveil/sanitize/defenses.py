@@ -1,7 +1,8 @@
 """The defenses of chapter 4 by the names of its tables: what is done at a training step under each."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from fairveil.base.errors import FairveilError, did_you_mean
 from fairveil.sanitize.augmentations import Compose, CutMix, Cutout, FlipAndCrop, Mixup
@@ -42,42 +43,99 @@ class Defense:
                 return None
 
 
-_MAKERS: Mapping[str, Callable[[Augmentation, int], tuple[Objective, GradientRule | None]]] = {
-    "Baseline": lambda usual, size: (Classification(usual), None),
-    "mixup": lambda usual, size: (Classification(Compose((usual, Mixup()))), None),
-    "mixup (4-way)": lambda usual, size: (Classification(Compose((usual, Mixup(width=4)))), None),
-    "CutMix": lambda usual, size: (Classification(Compose((usual, CutMix()))), None),
-    "cutout": lambda usual, size: (Classification(Compose((usual, _cutout(size)))), None),
-    "MaxUp-cutout": lambda usual, size: (MaxUp(_cutout(size), m=4, first=usual), None),
-    "DP-SGD (0.01)": lambda usual, size: (Classification(usual), ClipAndNoise(noise=0.01)),
-    "DP-SGD (0.05)": lambda usual, size: (Classification(usual), ClipAndNoise(noise=0.05)),
-}
+Parts = tuple[Objective, GradientRule | None]
+"""What a step lowers, and what is done to its gradient."""
+
+
+@dataclass(frozen=True)
+class DefenseEntry:
+    """A defense that can be tried by name. To add one, add an entry to `DEFENSES`; nothing else has to know it.
+
+    Attributes:
+        name: in tables.
+        what: it does, in a few words.
+        source: where it comes from.
+        make: builds it, from the usual augmentation and the shorter side of pictures in pixels.
+        published: builds it as the chapter's code has it (`fairveil.sanitize.published`).
+        options: of both, such as {"width": 4}.
+    """
+
+    name: str
+    what: str
+    source: str
+    make: Callable[..., Parts]
+    published: Callable[..., Parts]
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+def _plain(usual: Augmentation, size: int) -> Parts:
+    return Classification(usual), None
+
+
+def _then(part: Callable[..., Augmentation]) -> Callable[..., Parts]:
+    """The usual augmentation, and then another with the entry's options."""
+    return lambda usual, size, **options: (Classification(Compose((usual, part(**options)))), None)
+
+
+def _noised(usual: Augmentation, size: int, noise: float) -> Parts:
+    return Classification(usual), ClipAndNoise(noise=noise)
+
+
+def _cutout(size: int) -> Cutout:
+    return Cutout(max(1, round(_HOLE * size)))
+
+
+def _cut_out(usual: Augmentation, size: int) -> Parts:
+    return _then(lambda: _cutout(size))(usual, size)
+
+
+def _maxup(usual: Augmentation, size: int, m: int) -> Parts:
+    return MaxUp(_cutout(size), m=m, first=usual), None
+
+
+def _maxup_as_published(usual: Augmentation, size: int, m: int) -> Parts:
+    after = Classification(Compose((usual, *in_place_maxup(BatchCutout(), m=m).parts)))
+    return FromEpoch(_MAXUP_FROM, Classification(usual), after), None
+
 
 _MAXUP_FROM = 6  # epochs that are trained without, in the published code: it is on where their number is above 5
+_MIXUP = "section 4.3; Zhang et al. 2017"
+_NOISE = "table 4.2; Geiping et al. 2021"
 
-_PUBLISHED: Mapping[str, Callable[[Augmentation], tuple[Objective, GradientRule | None]]] = {
-    "published-Baseline": lambda usual: (Classification(usual), None),
-    "published-mixup": lambda usual: (Classification(Compose((usual, BatchMixup()))), None),
-    "published-mixup (4-way)": lambda usual: (Classification(Compose((usual, BatchMixup(width=4)))), None),
-    "published-CutMix": lambda usual: (Classification(Compose((usual, BatchCutMix()))), None),
-    "published-cutout": lambda usual: (Classification(Compose((usual, BatchCutout()))), None),
-    "published-MaxUp-cutout": lambda usual: (
-        FromEpoch(
-            _MAXUP_FROM,
-            Classification(usual),
-            Classification(Compose((usual, *in_place_maxup(BatchCutout(), m=4).parts))),
+DEFENSES: Mapping[str, DefenseEntry] = {
+    entry.name: entry
+    for entry in (
+        DefenseEntry("Baseline", "flips and crops, which all others have too", "section 4.4", _plain, _plain),
+        DefenseEntry(
+            "mixup", "mixes each picture with another", _MIXUP, _then(Mixup), _then(BatchMixup), {"width": 2}
         ),
-        None,
-    ),
-    "published-DP-SGD (0.01)": lambda usual: (Classification(usual), ClipAndNoise(noise=0.01)),
-    "published-DP-SGD (0.05)": lambda usual: (Classification(usual), ClipAndNoise(noise=0.05)),
-}
+        DefenseEntry(
+            "mixup (4-way)", "mixes each picture with three others", _MIXUP, _then(Mixup), _then(BatchMixup),
+            {"width": 4},
+        ),
+        DefenseEntry(
+            "CutMix", "puts a box of another picture into each", "section 4.3; Yun et al. 2019", _then(CutMix),
+            _then(BatchCutMix),
+        ),
+        DefenseEntry(
+            "cutout", "covers a box of each picture", "section 4.3; DeVries and Taylor 2017", _cut_out,
+            _then(BatchCutout),
+        ),
+        DefenseEntry(
+            "MaxUp-cutout", "trains on the worst of several cutouts of each picture", "section 4.3; Gong et al. 2020",
+            _maxup, _maxup_as_published, {"m": 4},
+        ),
+        DefenseEntry("DP-SGD (0.01)", "clips and noises gradients", _NOISE, _noised, _noised, {"noise": 0.01}),
+        DefenseEntry("DP-SGD (0.05)", "the same with more noise", _NOISE, _noised, _noised, {"noise": 0.05}),
+    )
+}  # fmt: skip
+"""Every defense by its name."""
 
-DEFENSES = tuple(_MAKERS)
-"""Their names; "Baseline" is flips and crops alone, which all the others have too."""
+PUBLISHED = "published-"
+"""In front of a name: the defense as the chapter's code has it, crops included; only tried by name."""
 
-PUBLISHED_DEFENSES = tuple(_PUBLISHED)
-"""The same as the chapter's code has them, crops included (`fairveil.sanitize.published`); only tried by name."""
+PUBLISHED_DEFENSES = tuple(f"{PUBLISHED}{name}" for name in DEFENSES)
+"""The names of all defenses in that form."""
 
 
 def defense(name: str, *, size: int, padding: int = 4) -> Defense:
@@ -99,12 +157,9 @@ def defense(name: str, *, size: int, padding: int = 4) -> Defense:
     if known is None:
         raise FairveilError(
             f"There is no defense {name!r}.{did_you_mean(name, names)} There are {', '.join(DEFENSES)}; and with "
-            "published- in front the same as the dissertation's code has them."
+            f"{PUBLISHED} in front the same as the dissertation's code has them."
         )
-    if known in _PUBLISHED:
-        return Defense(known, *_PUBLISHED[known](SubPixelCrop(padding)))
-    return Defense(known, *_MAKERS[known](FlipAndCrop(padding), size))
-
-
-def _cutout(size: int) -> Cutout:
-    return Cutout(max(1, round(_HOLE * size)))
+    entry = DEFENSES[known.removeprefix(PUBLISHED)]
+    if known in PUBLISHED_DEFENSES:
+        return Defense(known, *entry.published(SubPixelCrop(padding), size, **entry.options))
+    return Defense(known, *entry.make(FlipAndCrop(padding), size, **entry.options))

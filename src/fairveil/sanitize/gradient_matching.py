@@ -3,8 +3,6 @@
 The attack of section 4.4.2: Geiping et al., "Witches' Brew", ICLR 2021, with the settings its authors run.
 """
 
-import hashlib
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +16,7 @@ from torch import Tensor, nn
 
 from fairveil.base.errors import FairveilError
 from fairveil.base.files import atomic_path
+from fairveil.base.keys import content_key
 from fairveil.data.images import LabelledImages
 from fairveil.sanitize.matching import ParameterGradient, Surrogate, evaluating, match, network_gradient, surrogates_for
 from fairveil.sanitize.plan import PoisonPlan
@@ -301,9 +300,6 @@ def _fingerprint(kitchen: _Kitchen, seed: int) -> str:
     """A hash of all that the result depends on."""
     done = [described(kitchen.augment), described(kitchen.gradient)]
     words = [kitchen.settings.model_dump(mode="json"), seed, *done, kitchen.plan.adversarial_class]
-    digest = hashlib.sha256(json.dumps(words).encode())
     tensors = [kitchen.clean, kitchen.plan.target, kitchen.plan.rows]
     tensors += [surrogate.target_gradient for surrogate in kitchen.surrogates]  # every parameter has its part in it
-    for tensor in tensors:
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
+    return content_key(words, *tensors, digits=64)

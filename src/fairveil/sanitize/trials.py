@@ -1,7 +1,5 @@
 """One trial of a rehearsal: the same aim and seeds under every defense, and what takes long is kept in files."""
 
-import hashlib
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,13 +13,18 @@ from torch import Tensor, nn
 
 from fairveil.base.errors import FairveilError
 from fairveil.base.estimate import BinomialCount
+from fairveil.base.keys import content_key
 from fairveil.base.sharing import make_files
 from fairveil.data.images import LabelledImages
 from fairveil.sanitize.attacks import Attack, Attacker
-from fairveil.sanitize.defenses import Defense
-from fairveil.sanitize.learners import Learner
+from fairveil.sanitize.defenses import Defense, defense
+from fairveil.sanitize.head_matching import TransferNetwork
+from fairveil.sanitize.learners import FromScratch, HeadOnly, Learner
 from fairveil.sanitize.poisoning import predicted_classes
+from fairveil.sanitize.victims import Victim
+from fairveil.training import NETWORKS
 from fairveil.training.checkpoints import described
+from fairveil.training.networks import ResidualNetwork
 from fairveil.version import __version__, code_version
 
 _KEPT = f"2, fairveil {__version__}"
@@ -98,6 +101,42 @@ class Scenario:
     usual: Defense
     folder: Path
 
+    @classmethod
+    def of(
+        cls,
+        victim: Victim,
+        train: LabelledImages,
+        test: LabelledImages,
+        folder: Path,
+        device: str = "cpu",
+        *,
+        apart: LabelledImages | None = None,
+        seed: int = 0,
+    ) -> "Scenario":
+        """Who is attacked, by the settings of a victim.
+
+        Args:
+            victim: how it trains.
+            train: on what.
+            test: pictures of the same classes.
+            folder: see `Scenario`.
+            device: where networks are trained.
+            apart: other pictures, on which frozen features are trained now, or taken from the folder; victims then fit
+                a new head. None trains every network from scratch.
+            seed: of the features.
+        """
+        usual = defense(victim.usual, size=min(train.images.shape[2:]), padding=victim.padding)
+        network = partial(ResidualNetwork, NETWORKS[victim.network], len(train.classes), channels=train.images.shape[1])
+        learner: Learner = FromScratch(network, victim.training, device)
+        if apart is not None:
+            elsewhere = cls(apart, test, learner, usual, folder)
+            learner = HeadOnly(TransferNetwork.of(elsewhere.clean_network(usual, [seed])))
+        return cls(train, test, learner, usual, folder)
+
+    def right(self, network: nn.Module) -> Tensor:
+        """Which test images a network is right about, bool (N,)."""
+        return predicted_classes(network, self.test.images) == self.test.labels
+
     def clean_network(self, defense: Defense, trial: Sequence[int]) -> nn.Module:
         """The attacker's own network of a trial: trained on clean data, under a defense."""
         seed = _seeds(trial)[1]
@@ -105,7 +144,7 @@ class Scenario:
         def make(path: Path) -> None:
             torch.save(self.learner.learn(self.train, defense, seed=seed).state_dict(), path)
 
-        (file,) = make_files(self.folder, {f"clean-{_hash(*self._trained, _in_words(defense), seed)}.pt": make})
+        (file,) = make_files(self.folder, {f"clean-{content_key([*self._trained, _in_words(defense), seed])}.pt": make})
         network = self.learner.new(seed)
         try:
             network.load_state_dict(torch.load(file, map_location="cpu", weights_only=True))
@@ -115,7 +154,7 @@ class Scenario:
 
     def clean_right(self, defense: Defense, trial: Sequence[int]) -> Tensor:
         """Which test images the clean network of a trial is right about under a defense, bool (N,)."""
-        return predicted_classes(self.clean_network(defense, trial), self.test.images) == self.test.labels
+        return self.right(self.clean_network(defense, trial))
 
     def outcomes(self, attack: Attack, defenses: Sequence[Defense], trial: Sequence[int]) -> list[Outcome]:
         """One trial of an attack under each of some defenses, or what came of it before.
@@ -138,7 +177,7 @@ class Scenario:
             repr(attack),
             *trial,
         ]
-        names = [f"outcome-{_hash(*about, _in_words(one))}.json" for one in defenses]
+        names = [f"outcome-{content_key([*about, _in_words(one)])}.json" for one in defenses]
         makers = [partial(self._write_outcome, attack, one, trial) for one in defenses]
         make_files(self.folder, dict(zip(names, makers, strict=True)))
         return [_read(self.folder / name) for name in names]
@@ -174,7 +213,7 @@ class Scenario:
             hits=hits.successes,
             clean_hits=clean.successes,
             pictures=hits.trials,
-            right=int((predicted_classes(victim, self.test.images) == self.test.labels).sum()),
+            right=int(self.right(victim).sum()),
             tested=len(self.test),
             seconds=time.perf_counter() - started,
             own_clean_hits=None if own is None else own.successes,
@@ -204,10 +243,6 @@ def _read(file: Path) -> Outcome:
         return Outcome.model_validate_json(file.read_bytes())
     except ValueError as error:
         raise FairveilError(f"{file} is damaged: remove it, and it will be made again.") from error
-
-
-def _hash(*words: str | int) -> str:
-    return hashlib.sha256(json.dumps(words).encode()).hexdigest()[:20]
 
 
 def _in_words(defense: Defense) -> str:

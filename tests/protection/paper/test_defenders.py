@@ -13,7 +13,7 @@ from fairveil.data import FaceTable
 from fairveil.experiment.workbench import Workbench
 from fairveil.protection.paper.defenders import AmazonRekognition, find_defender
 from fairveil.protection.paper.rows import Row, run_row
-from fairveil.protection.paper.transfer import tiny
+from fairveil.protection.paper.setting import tiny
 
 
 class RecordedRekognition:

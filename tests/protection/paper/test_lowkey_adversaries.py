@@ -23,11 +23,11 @@ from fairveil.faces.recognizers import Framing, Recognizer
 from fairveil.protection.paper import aligners, detection, handling, purified
 from fairveil.protection.paper.aligners import OtherAligner
 from fairveil.protection.paper.alterations import HANDLING, cropped, rotated, sized
-from fairveil.protection.paper.detected import area_under_curve, scores_of, train_detector
 from fairveil.protection.paper.pairs import Pairs, canvas_of, face_pairs
 from fairveil.protection.paper.people import People, embedded
+from fairveil.protection.paper.protection_detector import area_under_curve, scores_of, train_detector
 from fairveil.protection.paper.purified import Purifier, purified_photos, purifier, train_purifier
-from fairveil.protection.paper.transfer import tiny
+from fairveil.protection.paper.setting import tiny
 
 SIDE = 32
 

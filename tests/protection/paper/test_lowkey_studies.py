@@ -31,7 +31,7 @@ from fairveil.protection.paper.defenders import find_defender
 from fairveil.protection.paper.people import People, cast
 from fairveil.protection.paper.protected import Attack
 from fairveil.protection.paper.rows import Row, run_row
-from fairveil.protection.paper.transfer import tiny
+from fairveil.protection.paper.setting import tiny
 from fairveil.report.rendering import to_csv, to_markdown
 
 ALL = [name for name in studies() if name.startswith("lowkey-")]

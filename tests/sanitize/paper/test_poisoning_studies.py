@@ -72,6 +72,12 @@ def test_data_that_are_not_here_are_generated_and_that_is_said(monkeypatch, tmp_
     assert Infection.model_fields.keys() == {"victim", "defense", "share", "trigger", "classes", "run"}
 
 
+@pytest.mark.parametrize("study", [BACKDOOR_DEFENSES, GRADIENT_MATCHING_DEFENSES])
+def test_a_network_that_is_none_is_refused_before_any_trial(study):
+    with pytest.raises(FairveilError, match=r"no network 'resnet-9'\. Did you mean resnet-8"):
+        override(study.small, ["victim.network=resnet-9"])
+
+
 def test_settings_that_came_later_leave_older_records_valid():
     for study, keys in ((BACKDOOR_DEFENSES, KEYS_BEFORE[0]), (GRADIENT_MATCHING_DEFENSES, KEYS_BEFORE[1])):
         assert study.key(study.trials(study.presets["small"])[7]) == keys
@@ -88,7 +94,7 @@ def test_recall_of_the_target_class_is_measured_on_its_own_clean_pictures(monkey
         def forward(self, images):
             return torch.tensor([0.0, 1.0]).expand(len(images), 2) + self.anchor
 
-    monkeypatch.setattr("fairveil.sanitize.paper.backdoors.build_network", lambda *_, **__: OneClass())
+    monkeypatch.setattr("fairveil.sanitize.trials.ResidualNetwork", lambda *_, **__: OneClass())
     settings = BACKDOOR_RECALL.presets["smoke"]
     trial = BACKDOOR_RECALL.trials(settings)[0]
     bench = Workbench(tmp_path, "cpu")

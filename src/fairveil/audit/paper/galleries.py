@@ -1,10 +1,9 @@
 """Galleries of other make-ups for recognisers that are there: tables 5.4 and 5.5, figures 5.3 and 5.5."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import partial
-from operator import attrgetter
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from fairveil.audit.bias import respond
@@ -28,16 +27,15 @@ from fairveil.audit.paper.train_sets import (
 from fairveil.base.estimate import Estimate
 from fairveil.data.face_crops import FaceCrops
 from fairveil.data.population import Population
-from fairveil.experiment.study import Measurement, Results, Study, Trial
+from fairveil.experiment.study import SYNTHETIC, Measurement, Results, Trial
 from fairveil.experiment.subjects import (
     CELEBA,
-    SYNTHETIC,
     Subjects,
+    SubjectSettings,
+    SubjectsStudy,
     crops_of,
     embedded,
     generated,
-    resolve,
-    table_at_hand,
 )
 from fairveil.experiment.workbench import Workbench
 from fairveil.faces.recognition import PAPER, embed_all
@@ -53,7 +51,7 @@ def _none(value: object) -> bool:
     return value is None
 
 
-class Galleries(BaseModel):
+class Galleries(SubjectSettings):
     """Settings.
 
     Attributes:
@@ -71,9 +69,6 @@ class Galleries(BaseModel):
         random: whether the recognisers are one random network each, to be shown as one (figure 5.5).
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    subjects: Subjects = Subjects()
     kind: Kind = "identities"
     recognizers: tuple[str, ...] = ("mobilefacenet-512", "faceres-deep", "mobileface", "dlib-resnet")
     trained: dict[str, Model] = Field({}, exclude_if=lambda models: not models)
@@ -114,42 +109,117 @@ class GallerySweep(Trial):
         return self.recognizer
 
 
-def trials(settings: Galleries) -> list[GallerySweep]:
-    """One for each recogniser."""
-    common = {
-        name: getattr(settings, name) for name in ("subjects", "kind", "draws", "identities", "images", "test_people")
-    }
-    totals = {"train_identities": settings.train_identities, "train_images": settings.train_images}
-    return [
-        *(GallerySweep(recognizer=name, **common) for name in settings.recognizers),
-        *(GallerySweep(recognizer=name, model=model, **totals, **common) for name, model in settings.trained.items()),
-    ]
+class GalleryStudy(SubjectsStudy[Galleries, GallerySweep]):
+    """A study of what the make-up of a gallery does."""
 
+    def trials(self, settings: Galleries) -> list[GallerySweep]:
+        """One for each recogniser."""
+        common = {
+            name: getattr(settings, name)
+            for name in ("subjects", "kind", "draws", "identities", "images", "test_people")
+        }
+        totals = {"train_identities": settings.train_identities, "train_images": settings.train_images}
+        return [
+            *(GallerySweep(recognizer=name, **common) for name in settings.recognizers),
+            *(
+                GallerySweep(recognizer=name, model=model, **totals, **common)
+                for name, model in settings.trained.items()
+            ),
+        ]
 
-def run(trial: GallerySweep, bench: Workbench) -> list[Measurement]:
-    """Embed everybody, draw the galleries, and look for each photo among the others of its gallery."""
-    vectors, population = _embedded(trial, bench)
-    parts = PARTS[trial.kind]
-    make_ups = sweep(
-        population, trial.kind, trial.subjects.focus, parts=parts, identities=trial.identities, images=trial.images
-    )
-    with bench.timed("search"):
-        response = respond(vectors, population, make_ups, seeds=trial.draws)
-    found = []
-    for place, part in enumerate(parts):
-        labels = {"ratio": ratio_name(part)}
-        found += measured(response, place, trial.subjects, labels)
-        for group in (trial.subjects.focus, trial.subjects.other):
-            own = response.supplied_by_own(place, group)
-            if own is not None:
-                what = {"what": f"wrong matches of the own group, {group}"}
-                found.append(Measurement(labels=labels | what, value=own.value, low=own.low, high=own.high))
-    sizes = make_ups[0]
-    found += [
-        Measurement(labels={"ratio": "all", "what": what}, value=sum(counts.values()))
-        for what, counts in (("identities", sizes.identities), ("images", sizes.images))
-    ]
-    return found
+    def run(self, trial: GallerySweep, bench: Workbench) -> list[Measurement]:
+        """Embed everybody, draw the galleries, and look for each photo among the others of its gallery."""
+        vectors, population = _embedded(trial, bench)
+        parts = PARTS[trial.kind]
+        make_ups = sweep(
+            population, trial.kind, trial.subjects.focus, parts=parts, identities=trial.identities, images=trial.images
+        )
+        with bench.timed("search"):
+            response = respond(vectors, population, make_ups, seeds=trial.draws)
+        found = []
+        for place, part in enumerate(parts):
+            labels = {"ratio": ratio_name(part)}
+            found += measured(response, place, trial.subjects, labels)
+            for group in (trial.subjects.focus, trial.subjects.other):
+                own = response.supplied_by_own(place, group)
+                if own is not None:
+                    what = {"what": f"wrong matches of the own group, {group}"}
+                    found.append(Measurement(labels=labels | what, value=own.value, low=own.low, high=own.high))
+        sizes = make_ups[0]
+        found += [
+            Measurement(labels={"ratio": "all", "what": what}, value=sum(counts.values()))
+            for what, counts in (("identities", sizes.identities), ("images", sizes.images))
+        ]
+        return found
+
+    def check_labels(self, settings: Galleries, crops: FaceCrops) -> None:
+        """Whether train set and galleries can be drawn."""
+        column = settings.subjects.column
+        if settings.test_people is not None:
+            train, crops = split(crops, column, settings.test_people)
+            if settings.trained:
+                population = Population.of(train.frame, column)
+                draw(population, _balanced(population, settings.train_identities, settings.train_images), seed=0)
+        population = Population.of(crops.frame, column)
+        for make_up in sweep(
+            population, settings.kind, settings.subjects.focus, identities=settings.identities, images=settings.images
+        ):
+            draw(population, make_up, seed=0)
+
+    def tables(self, settings: Galleries, results: Results[GallerySweep]) -> list[Table]:
+        """Ours beside table 5.4 or 5.5, and who supplied the wrong matches."""
+        curves = _curves(settings, results)
+        number = "5.4" if settings.kind == "identities" else "5.5"
+        what = "Random networks, galleries" if settings.random else "Galleries"
+        title = f"{what} with unequal {settings.kind}"
+        beside = tables_beside(
+            curves, number, settings.subjects, PARTS[settings.kind], caption=_caption(settings, results), title=title
+        )
+        return [*beside, _suppliers(settings, curves)]
+
+    def figures(self, settings: Galleries, results: Results[GallerySweep]) -> Sequence[Figure]:
+        """Figure 5.3; for random networks figure 5.5."""
+        x_name = f"share of {settings.kind} that are {settings.subjects.column} {settings.subjects.focus}"
+        return plots_of(_curves(settings, results), settings.subjects, PARTS[settings.kind], x_name=x_name)
+
+    def differences(self, settings: Galleries) -> list[str]:
+        """What differs from section 5.5."""
+        said = []
+        if settings.subjects.data == SYNTHETIC:
+            said.append(
+                "Faces: generated ones, whose groups are shapes of heads: they say that everything runs, no more."
+            )
+        elif "Male" not in settings.subjects.column:
+            said.append(
+                f"Faces: {settings.subjects.data} instead of CelebA's 812 identities with 17 photos each, and smaller "
+                "galleries. Recognisers may have been trained on people of Labeled Faces in the Wild."
+            )
+        if settings.random:
+            size = settings.subjects.size
+            said.append(f"Networks: the text names none of the two; ours are named, and take crops of {size} pixels.")
+        elif not settings.trained:
+            said.append("Recognisers: small pretrained ones instead of networks trained on balanced parts of CelebA.")
+        else:
+            said += _differences_of_training(settings)
+        said.append(
+            "Intervals are ours: 95 %, people taken for the sample, each with all draws. Random networks: from the "
+            "lowest to the highest of the initialisations."
+        )
+        return [*said, *settings.subjects.notes]
+
+    def rehearsal(self, settings: Galleries) -> Galleries:
+        """The same on a few generated faces and two recognisers, one draw each; what is trained, for one epoch."""
+        people = 16 if settings.test_people is None else 36
+        subjects = generated(settings.subjects).model_copy(update={"people": people, "photos": 10, "size": 64})
+        few = settings.recognizers if settings.random else ("random:resnet-18:0", "random:mobilefacenet:0")
+        changed = {"subjects": subjects, "draws": 1, "identities": None, "images": None}
+        if settings.test_people is not None:
+            changed |= {"test_people": 8}
+        if settings.trained:
+            tiny = {name: tiny_model(model) for name, model in settings.trained.items()}
+            changed |= {"trained": tiny, "train_identities": None, "train_images": None}
+            few = ()
+        return settings.model_copy(update=changed | {"recognizers": few[-2:]})
 
 
 def _embedded(trial: GallerySweep, bench: Workbench) -> tuple[Tensor, Population]:
@@ -182,71 +252,6 @@ def _balanced(population: Population, identities: int | None, images: int | None
     return MakeUp.of(shares, identities=identities, images=images)
 
 
-def check(settings: Galleries) -> Iterator[str]:
-    """What was changed when labels were read; then whether train set and galleries can be drawn with them.
-
-    Raises:
-        FairveilError: the data have too few people or images of a group, or somebody is in both.
-    """
-    table, column = table_at_hand(settings.subjects), settings.subjects.column
-    if table is None:
-        return
-    yield from table.notes
-    crops = FaceCrops.without_pictures(table)
-    if settings.test_people is not None:
-        train, crops = split(crops, column, settings.test_people)
-        if settings.trained:
-            population = Population.of(train.frame, column)
-            draw(population, _balanced(population, settings.train_identities, settings.train_images), seed=0)
-    population = Population.of(crops.frame, column)
-    for make_up in sweep(
-        population, settings.kind, settings.subjects.focus, identities=settings.identities, images=settings.images
-    ):
-        draw(population, make_up, seed=0)
-
-
-def tables(settings: Galleries, results: Results[GallerySweep]) -> list[Table]:
-    """Ours beside table 5.4 or 5.5, and who supplied the wrong matches."""
-    curves = _curves(settings, results)
-    number = "5.4" if settings.kind == "identities" else "5.5"
-    what = "Random networks, galleries" if settings.random else "Galleries"
-    title = f"{what} with unequal {settings.kind}"
-    beside = tables_beside(
-        curves, number, settings.subjects, PARTS[settings.kind], caption=_caption(settings, results), title=title
-    )
-    return [*beside, _suppliers(settings, curves)]
-
-
-def figures(settings: Galleries, results: Results[GallerySweep]) -> Sequence[Figure]:
-    """Figure 5.3; for random networks figure 5.5."""
-    x_name = f"share of {settings.kind} that are {settings.subjects.column} {settings.subjects.focus}"
-    return plots_of(_curves(settings, results), settings.subjects, PARTS[settings.kind], x_name=x_name)
-
-
-def differences(settings: Galleries) -> list[str]:
-    """What differs from section 5.5."""
-    said = []
-    if settings.subjects.data == SYNTHETIC:
-        said.append("Faces: generated ones, whose groups are shapes of heads: they say that everything runs, no more.")
-    elif "Male" not in settings.subjects.column:
-        said.append(
-            f"Faces: {settings.subjects.data} instead of CelebA's 812 identities with 17 photos each, and smaller "
-            "galleries. Recognisers may have been trained on people of Labeled Faces in the Wild."
-        )
-    if settings.random:
-        size = settings.subjects.size
-        said.append(f"Networks: the text names none of the two; ours are named, and take crops of {size} pixels.")
-    elif not settings.trained:
-        said.append("Recognisers: small pretrained ones instead of networks trained on balanced parts of CelebA.")
-    else:
-        said += _differences_of_training(settings)
-    said.append(
-        "Intervals are ours: 95 %, people taken for the sample, each with all draws. Random networks: from the lowest "
-        "to the highest of the initialisations."
-    )
-    return [*said, *settings.subjects.notes]
-
-
 def _differences_of_training(settings: Galleries) -> list[str]:
     """What differs from how the default networks were trained (section 5.3)."""
     said = ["Networks: one training of each; how many the text has is not told. It also has ResNet-50 and prints none."]
@@ -255,21 +260,6 @@ def _differences_of_training(settings: Galleries) -> list[str]:
         names = ", ".join(sorted({f"{model.backbone} ({model.head})" for model in settings.trained.values()}))
         said.append(f"Training: {names}, {first.training.epochs} epochs of batches of {first.training.batch_size}.")
     return said
-
-
-def rehearsal(settings: Galleries) -> Galleries:
-    """The same on a few generated faces and two recognisers, one draw each; what is trained, for one epoch."""
-    people = 16 if settings.test_people is None else 36
-    subjects = generated(settings.subjects).model_copy(update={"people": people, "photos": 10, "size": 64})
-    few = settings.recognizers if settings.random else ("random:resnet-18:0", "random:mobilefacenet:0")
-    changed = {"subjects": subjects, "draws": 1, "identities": None, "images": None}
-    if settings.test_people is not None:
-        changed |= {"test_people": 8}
-    if settings.trained:
-        tiny = {name: tiny_model(model) for name, model in settings.trained.items()}
-        changed |= {"trained": tiny, "train_identities": None, "train_images": None}
-        few = ()
-    return settings.model_copy(update=changed | {"recognizers": few[-2:]})
 
 
 def _name(settings: Galleries, recognizer: str) -> str:
@@ -317,34 +307,18 @@ _QUESTIONS: dict[Kind, str] = {
 }
 
 
-def _study(
-    name: str, title: str, question: str, source: str, small: Galleries, paper: Galleries
-) -> Study[Galleries, GallerySweep]:
-    return Study(
-        name=name,
-        title=title,
-        question=question,
+def _of_kind(kind: Kind, source: str) -> GalleryStudy:
+    return GalleryStudy(
+        name=f"gallery-{kind}",
+        title=f"Galleries with unequal {kind}",
+        question=_QUESTIONS[kind],
         source=source,
-        presets={"smoke": rehearsal(small), "small": small, "paper": paper},
-        trials=trials,
-        run=run,
-        tables=tables,
-        differences=differences,
-        rehearsal=rehearsal,
-        figures=figures,
-        resolve=resolve,
-        data=attrgetter("subjects.data"),
-        check=check,
-    )
-
-
-def _of_kind(kind: Kind, source: str) -> Study[Galleries, GallerySweep]:
-    paper = Galleries(
-        subjects=CELEBA, kind=kind, identities=406 if kind == "identities" else 812, images=7000, recognizers=(),
-        trained=PUBLISHED_MODELS, train_identities=7934, train_images=140_000, test_people=TEST_PEOPLE,
+        small=Galleries(kind=kind),
+        paper=Galleries(
+            subjects=CELEBA, kind=kind, identities=406 if kind == "identities" else 812, images=7000, recognizers=(),
+            trained=PUBLISHED_MODELS, train_identities=7934, train_images=140_000, test_people=TEST_PEOPLE,
+        ),
     )  # fmt: skip
-    title = f"Galleries with unequal {kind}"
-    return _study(f"gallery-{kind}", title, _QUESTIONS[kind], source, Galleries(kind=kind), paper)
 
 
 def _random(backbones: tuple[str, ...]) -> tuple[str, ...]:
@@ -353,15 +327,15 @@ def _random(backbones: tuple[str, ...]) -> tuple[str, ...]:
 
 GALLERY_IDENTITIES = _of_kind("identities", "table 5.4, figure 5.3")
 GALLERY_IMAGES = _of_kind("images", "table 5.5, figure 5.3")
-RANDOM_EXTRACTORS = _study(
-    "random-extractors",
-    "Recognisers that were never trained",
-    "Do networks with random weights err equally on groups, in galleries of any make-up?",
-    "figure 5.5",
-    Galleries(
+RANDOM_EXTRACTORS = GalleryStudy(
+    name="random-extractors",
+    title="Recognisers that were never trained",
+    question="Do networks with random weights err equally on groups, in galleries of any make-up?",
+    source="figure 5.5",
+    small=Galleries(
         subjects=Subjects(size=64), kind="images", recognizers=_random(("mobilefacenet", "resnet-18")), random=True
     ),
-    Galleries(
+    paper=Galleries(
         subjects=CELEBA,
         kind="images",
         recognizers=_random(("mobilefacenet", "resnet-152")),

@@ -1,7 +1,6 @@
 """Do recognisers find hard what people find hard? Figures 5.6, 5.7 and 5.11."""
 
 from collections.abc import Iterator, Sequence
-from operator import attrgetter
 from pathlib import Path
 
 import numpy as np
@@ -14,21 +13,19 @@ from fairveil.audit.paper.curves import ratio_name, together
 from fairveil.audit.paper.train_sets import (
     TRAIN_IDENTITIES,
     TrainedOn,
+    TrainingStudy,
     TrainSets,
-    check,
     split,
     trained,
+    trials_of,
 )
-from fairveil.audit.paper.train_sets import differences as differences_of_training
-from fairveil.audit.paper.train_sets import rehearsal as rehearsal_of_training
-from fairveil.audit.paper.train_sets import trials as trained_trials
 from fairveil.base.errors import FairveilError
 from fairveil.base.estimate import Estimate
 from fairveil.base.files import sha256_of
 from fairveil.data.face_crops import FaceCrops
 from fairveil.data.population import Population
-from fairveil.experiment.study import Measurement, Results, Study
-from fairveil.experiment.subjects import crops_of, resolve
+from fairveil.experiment.study import Measurement, Results
+from fairveil.experiment.subjects import crops_of
 from fairveil.experiment.workbench import Workbench
 from fairveil.faces.recognition import embed_all
 from fairveil.faces.recognizers import Recognizer
@@ -66,93 +63,93 @@ class Asked(TrainedOn):
     questions_made: int
 
 
-def trials(settings: HumanAgreement) -> list[Asked]:
-    """Every recogniser of the train sets is asked all questions."""
-    more = {name: getattr(settings, name) for name in ("questions", "questions_sha256", "questions_made")}
-    return [Asked(**trial.model_dump(), **more) for trial in trained_trials(settings)]
+class HumanAgreementStudy(TrainingStudy[HumanAgreement, Asked]):
+    """A study of whether recognisers find hard what people find hard."""
 
+    def trials(self, settings: HumanAgreement) -> list[Asked]:
+        """Every recogniser of the train sets is asked all questions."""
+        more = {name: getattr(settings, name) for name in ("questions", "questions_sha256", "questions_made")}
+        return [Asked(**trial.model_dump(), **more) for trial in trials_of(settings)]
 
-def run(trial: Asked, bench: Workbench) -> list[Measurement]:
-    """Train, ask, and correlate the L2 ratios with the shares of people who were right."""
-    crops = crops_of(trial.subjects, bench)
-    train, asked = split(crops, trial.subjects.column, trial.test_people)
-    if trial.questions is None:
-        questions = _made_up(asked, trial.subjects.column, trial.questions_made)
-    else:
-        questions = read_questions(Path(trial.questions), groups=[trial.subjects.column])
-        train, asked = _without(train, questions), crops
-    with bench.timed("train"):
-        recognizer = trained(trial, train, bench)
-    with bench.timed("ask"):
-        found = agreement(_embeddings(recognizer, asked), questions, recognizer=recognizer.name)
-    return list(_measured(found, trial.subjects.column))
+    def run(self, trial: Asked, bench: Workbench) -> list[Measurement]:
+        """Train, ask, and correlate the L2 ratios with the shares of people who were right."""
+        crops = crops_of(trial.subjects, bench)
+        train, asked = split(crops, trial.subjects.column, trial.test_people)
+        if trial.questions is None:
+            questions = _made_up(asked, trial.subjects.column, trial.questions_made)
+        else:
+            questions = read_questions(Path(trial.questions), groups=[trial.subjects.column])
+            train, asked = _without(train, questions), crops
+        with bench.timed("train"):
+            recognizer = trained(trial, train, bench)
+        with bench.timed("ask"):
+            found = agreement(_embeddings(recognizer, asked), questions, recognizer=recognizer.name)
+        return list(_measured(found, trial.subjects.column))
 
-
-def tables(settings: HumanAgreement, results: Results[Asked]) -> list[Table]:
-    """The correlations, by how the train set is made up."""
-    runs: dict[tuple[str, str], list[Measurement]] = {}
-    for trial, found in results.items():
-        for one in found:
-            runs.setdefault((f"{trial.name} {ratio_name(trial.part)}", one.labels["questions"]), []).append(one)
-    return [
-        pivot(
-            [Measurement.of({"row": row, "questions": column}, together(some)) for (row, column), some in runs.items()],
-            row="row",
-            column="questions",
-            title="Correlation of L2 ratio and human accuracy, ours",
-            unit="cosine",
-            caption=f"Pearson's r; means of {settings.runs} runs, in brackets the lowest and highest, or the 95 % "
-            "interval over people of a single run. Within groups: what is left of it when only questions about one "
-            "group are compared with each other.",
-        )
-    ]
-
-
-def figures(settings: HumanAgreement, results: Results[Asked]) -> Sequence[Figure]:
-    """Figure 5.6: the correlations against the share of a group in the train set."""
-    plots = []
-    for name in settings.models:
-        runs: dict[str, dict[int, list[Measurement]]] = {}
+    def tables(self, settings: HumanAgreement, results: Results[Asked]) -> list[Table]:
+        """The correlations, by how the train set is made up."""
+        runs: dict[tuple[str, str], list[Measurement]] = {}
         for trial, found in results.items():
-            for one in found if trial.name == name else ():
-                runs.setdefault(one.labels["questions"], {}).setdefault(trial.part, []).append(one)
-        series = [
-            Series(
-                label,
-                [part / 10 for part in sorted(by_part)],
-                [Estimate(together(by_part[part]).value) for part in sorted(by_part)],
+            for one in found:
+                runs.setdefault((f"{trial.name} {ratio_name(trial.part)}", one.labels["questions"]), []).append(one)
+        return [
+            pivot(
+                [
+                    Measurement.of({"row": row, "questions": column}, together(some))
+                    for (row, column), some in runs.items()
+                ],
+                row="row",
+                column="questions",
+                title="Correlation of L2 ratio and human accuracy, ours",
+                unit="cosine",
+                caption=f"Pearson's r; means of {settings.runs} runs, in brackets the lowest and highest, or the 95 % "
+                "interval over people of a single run. Within groups: what is left of it when only questions about one "
+                "group are compared with each other.",
             )
-            for label, by_part in runs.items()
         ]
-        x_name = f"share of {settings.kind} in the train set that are {settings.subjects.focus}"
-        plots.append(Figure(name, lines(series, x_name=x_name, y_name="Pearson's r", shares=False)))
-    return plots
 
+    def figures(self, settings: HumanAgreement, results: Results[Asked]) -> Sequence[Figure]:
+        """Figure 5.6: the correlations against the share of a group in the train set."""
+        plots = []
+        for name in settings.models:
+            runs: dict[str, dict[int, list[Measurement]]] = {}
+            for trial, found in results.items():
+                for one in found if trial.name == name else ():
+                    runs.setdefault(one.labels["questions"], {}).setdefault(trial.part, []).append(one)
+            series = [
+                Series(
+                    label,
+                    [part / 10 for part in sorted(by_part)],
+                    [Estimate(together(by_part[part]).value) for part in sorted(by_part)],
+                )
+                for label, by_part in runs.items()
+            ]
+            x_name = f"share of {settings.kind} in the train set that are {settings.subjects.focus}"
+            plots.append(Figure(name, lines(series, x_name=x_name, y_name="Pearson's r", shares=False)))
+        return plots
 
-def differences(settings: HumanAgreement) -> list[str]:
-    """What differs from section 5.7.2."""
-    said = differences_of_training(settings)
-    if settings.questions is None:
-        said.append(
-            "Nobody answered: InterRace and its survey are not published where we could find them. Questions are made "
-            "up, and a network with random weights stands in for people. That shows that everything runs; it says "
-            "nothing of people. Give a survey of your own with --set questions=FILE.csv."
-        )
-    return said
+    def differences(self, settings: HumanAgreement) -> list[str]:
+        """What differs from section 5.7.2."""
+        said = super().differences(settings)
+        if settings.questions is None:
+            said.append(
+                "Nobody answered: InterRace and its survey are not published where we could find them. Questions are "
+                "made up, and a network with random weights stands in for people. That shows that everything runs; it "
+                "says nothing of people. Give a survey of your own with --set questions=FILE.csv."
+            )
+        return said
 
+    def rehearsal(self, settings: HumanAgreement) -> HumanAgreement:
+        """The same on a few generated people, one epoch each."""
+        return super().rehearsal(settings).model_copy(update={"questions": None, "questions_made": 40})
 
-def rehearsal(settings: HumanAgreement) -> HumanAgreement:
-    """The same on a few generated people, one epoch each."""
-    return rehearsal_of_training(settings).model_copy(update={"questions": None, "questions_made": 40})
-
-
-def resolved(settings: HumanAgreement) -> HumanAgreement:
-    """Settings with the data that are here; workers may be somewhere else."""
-    found = resolve(settings)
-    if found.questions is None:
-        return found
-    path = Path(found.questions).absolute()
-    return found.model_copy(update={"questions": str(path), "questions_sha256": sha256_of(path)})
+    def resolve(self, settings: HumanAgreement) -> HumanAgreement:
+        """Settings with the data that are here; workers may be somewhere else."""
+        found = super().resolve(settings)
+        if found.questions is None:
+            return found
+        path = Path(found.questions).absolute()
+        return found.model_copy(update={"questions": str(path), "questions_sha256": sha256_of(path)})
 
 
 def _without(train: FaceCrops, questions: Questions) -> FaceCrops:
@@ -214,25 +211,11 @@ def _asking(settings: TrainSets) -> HumanAgreement:
     return HumanAgreement(**settings.model_dump())
 
 
-_SMALL = _asking(TRAIN_IDENTITIES.presets["small"])
-
-HUMAN_AGREEMENT = Study(
+HUMAN_AGREEMENT = HumanAgreementStudy(
     name="human-agreement",
     title="Recognisers and people on the same questions",
     question="Do recognisers find hard what people find hard, and does that depend on whom they were trained on?",
     source="figures 5.6, 5.7 and 5.11",
-    presets={
-        "smoke": rehearsal(_SMALL),
-        "small": _SMALL,
-        "paper": _asking(TRAIN_IDENTITIES.presets["paper"]),
-    },
-    trials=trials,
-    run=run,
-    tables=tables,
-    differences=differences,
-    rehearsal=rehearsal,
-    figures=figures,
-    resolve=resolved,
-    data=attrgetter("subjects.data"),
-    check=check,
+    small=_asking(TRAIN_IDENTITIES.small),
+    paper=_asking(TRAIN_IDENTITIES.paper),
 )

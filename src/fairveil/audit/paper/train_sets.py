@@ -1,10 +1,7 @@
 """Recognisers trained on sets of other make-ups: tables 5.2, 5.3, 5.6 and 5.7, figures 5.2, 5.4 and 5.8 to 5.10."""
 
-import hashlib
-import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from operator import attrgetter
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,11 +20,19 @@ from fairveil.audit.paper.curves import (
 )
 from fairveil.base.errors import FairveilError
 from fairveil.base.estimate import Estimate
+from fairveil.base.keys import content_key
 from fairveil.base.sharing import make_files
 from fairveil.data.face_crops import FaceCrops
 from fairveil.data.population import Population
-from fairveil.experiment.study import Measurement, Results, Study, Trial
-from fairveil.experiment.subjects import CELEBA, SYNTHETIC, Subjects, crops_of, generated, resolve, table_at_hand
+from fairveil.experiment.study import SYNTHETIC, Measurement, Results, Trial, TrialType
+from fairveil.experiment.subjects import (
+    CELEBA,
+    Subjects,
+    SubjectSettings,
+    SubjectsStudy,
+    crops_of,
+    generated,
+)
 from fairveil.experiment.workbench import Workbench
 from fairveil.faces.heads import HeadKind
 from fairveil.faces.recognition import PAPER, embed_all, train_recognizer
@@ -63,7 +68,7 @@ class Model(BaseModel):
     training: Training
 
 
-class TrainSets(BaseModel):
+class TrainSets(SubjectSettings):
     """Settings.
 
     Attributes:
@@ -79,9 +84,6 @@ class TrainSets(BaseModel):
         matched: whether recognisers are tested on galleries made up like their train sets.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    subjects: Subjects
     kind: Kind = "identities"
     models: dict[str, Model]
     parts: tuple[int, ...] = (0, 2, 5, 8, 10)
@@ -99,7 +101,7 @@ class TrainSets(BaseModel):
         return self
 
 
-SettingsType = TypeVar("SettingsType", bound=TrainSets)
+TrainSetsType = TypeVar("TrainSetsType", bound=TrainSets)
 
 
 class TrainedOn(Trial):
@@ -122,7 +124,98 @@ class TrainedOn(Trial):
         return f"{self.name}, {self.kind} {ratio_name(self.part)}, run {self.run + 1}"
 
 
-def trials(settings: TrainSets) -> list[TrainedOn]:
+class TrainingStudy(SubjectsStudy[TrainSetsType, TrialType]):
+    """A study of recognisers that are trained on sets of other make-ups."""
+
+    def check_labels(self, settings: TrainSetsType, crops: FaceCrops) -> None:
+        """Whether the train sets and galleries can be drawn."""
+        train, test = split(crops, settings.subjects.column, settings.test_people)
+        population = Population.of(train.frame, settings.subjects.column)
+        make_ups = _make_ups(population, settings)
+        for part in settings.parts:
+            draw(population, make_ups[PARTS[settings.kind].index(part)], seed=0)
+        sweep(Population.of(test.frame, settings.subjects.column), settings.kind, settings.subjects.focus)
+
+    def differences(self, settings: TrainSetsType) -> list[str]:
+        """What differs from sections 5.3 to 5.6."""
+        said, first = [], next(iter(settings.models.values()))
+        if settings.subjects.data == SYNTHETIC:
+            said.append(
+                f"Faces: {settings.subjects.people} generated people with {settings.subjects.photos} photos each "
+                f"instead of CelebA; the groups are shapes of heads, {settings.subjects.focus} in the place of men and "
+                f"{settings.subjects.other} in that of women. Nothing makes one harder than the other."
+            )
+        if first.training.epochs != PAPER.epochs:
+            names = ", ".join(sorted({f"{model.backbone} ({model.head})" for model in settings.models.values()}))
+            said.append(
+                f"Networks: {names} at {settings.subjects.size} pixels, {first.training.epochs} epochs of batches of "
+                f"{first.training.batch_size}, instead of 112 pixels, 120 epochs and 512."
+            )
+        said.append(
+            "Test galleries of other make-ups are as large as the test people allow, the same for all recognisers."
+        )
+        return [*said, *settings.subjects.notes]
+
+    def rehearsal(self, settings: TrainSetsType) -> TrainSetsType:
+        """The same on a few generated people, one epoch each."""
+        subjects = generated(settings.subjects).model_copy(update={"people": 48, "photos": 10, "size": 64})
+        tiny = tiny_model(next(iter(settings.models.values())))
+        return settings.model_copy(
+            update={
+                "subjects": subjects, "models": {"ResNet-18": tiny}, "parts": (2, 5), "runs": 1, "test_people": 12,
+                "draws": 1, "identities": None, "images": None,
+            }
+        )  # fmt: skip
+
+
+class TrainSetStudy(TrainingStudy[TrainSets, TrainedOn]):
+    """A study of what the make-up of a train set does."""
+
+    def trials(self, settings: TrainSets) -> list[TrainedOn]:
+        """Every model on sets of every make-up, as often as there are runs."""
+        return trials_of(settings)
+
+    def run(self, trial: TrainedOn, bench: Workbench) -> list[Measurement]:
+        """Train on the set, and look for test people in the balanced gallery and in galleries of every make-up."""
+        crops = crops_of(trial.subjects, bench)
+        train, test = split(crops, trial.subjects.column, trial.test_people)
+        with bench.timed("train"):
+            recognizer = trained(trial, train, bench)
+        with bench.timed("test"):
+            vectors = embed_all(recognizer, test)
+            population = Population.of(test.frame, trial.subjects.column)
+            balanced = respond(vectors, population, [_all_of(population)], seeds=1)
+            parts = PARTS[trial.kind]
+            others = respond(vectors, population, sweep(population, trial.kind, trial.subjects.focus, parts=parts),
+                             seeds=trial.draws)  # fmt: skip
+        return [*_measured(balanced, [_BALANCED], trial), *_measured(others, map(ratio_name, parts), trial)]
+
+    def tables(self, settings: TrainSets, results: Results[TrainedOn]) -> list[Table]:
+        """Ours beside tables 5.2, 5.3, 5.6 or 5.7; for matched sets how train set and gallery play together."""
+        number = {(False, "identities"): "5.2", (False, "images"): "5.3", (True, "identities"): "5.6",
+                  (True, "images"): "5.7"}[settings.matched, settings.kind]  # fmt: skip
+        where = "train set and gallery" if settings.matched else "the train set"
+        caption = (
+            ("Ours: one run, in brackets its 95 % interval over people. " if settings.runs == 1 else
+             f"Ours: means of {settings.runs} runs, in brackets the lowest and the highest. ")
+            + (f"Tested on {settings.draws} galleries made up like the train set."
+               if settings.matched else f"Tested on {settings.test_people} people of each group.")
+        )  # fmt: skip
+        beside = tables_beside(
+            _curves(settings, results), number, settings.subjects, settings.parts, caption=caption,
+            title=f"Unequal {settings.kind} in {where}",
+        )  # fmt: skip
+        return [*beside, *(_interplay(settings, results) if settings.matched else [])]
+
+    def figures(self, settings: TrainSets, results: Results[TrainedOn]) -> Sequence[Figure]:
+        """Figure 5.2 or 5.4."""
+        where = "train set and gallery" if settings.matched else "the train set"
+        subjects = settings.subjects
+        x_name = f"share of {settings.kind} in {where} that are {subjects.column} {subjects.focus}"
+        return plots_of(_curves(settings, results), subjects, settings.parts, x_name=x_name)
+
+
+def trials_of(settings: TrainSets) -> list[TrainedOn]:
     """Every model on sets of every make-up, as often as there are runs."""
     common = {
         name: getattr(settings, name) for name in ("subjects", "kind", "test_people", "draws", "identities", "images")
@@ -133,22 +226,6 @@ def trials(settings: TrainSets) -> list[TrainedOn]:
         for name, model in settings.models.items()
         for part in settings.parts
     ]
-
-
-def run(trial: TrainedOn, bench: Workbench) -> list[Measurement]:
-    """Train on the set, and look for test people in the balanced gallery and in galleries of every make-up."""
-    crops = crops_of(trial.subjects, bench)
-    train, test = split(crops, trial.subjects.column, trial.test_people)
-    with bench.timed("train"):
-        recognizer = trained(trial, train, bench)
-    with bench.timed("test"):
-        vectors = embed_all(recognizer, test)
-        population = Population.of(test.frame, trial.subjects.column)
-        balanced = respond(vectors, population, [_all_of(population)], seeds=1)
-        parts = PARTS[trial.kind]
-        others = respond(vectors, population, sweep(population, trial.kind, trial.subjects.focus, parts=parts),
-                         seeds=trial.draws)  # fmt: skip
-    return [*_measured(balanced, [_BALANCED], trial), *_measured(others, map(ratio_name, parts), trial)]
 
 
 def split(crops: FaceCrops, column: str, test_people: int) -> tuple[FaceCrops, FaceCrops]:
@@ -173,83 +250,6 @@ def split(crops: FaceCrops, column: str, test_people: int) -> tuple[FaceCrops, F
     test = crops.take(aside.nonzero().flatten())
     tested = Population.of(test.frame, column)
     return crops.take((~aside & population.known).nonzero().flatten()), test.take(draw(tested, _all_of(tested), seed=0))
-
-
-def check(settings: TrainSets) -> Iterator[str]:
-    """What was changed when labels were read; then whether the train sets and galleries can be drawn with them.
-
-    Faces may still be missed in some photos, so a set that can be drawn by its labels may turn out too small.
-
-    Raises:
-        FairveilError: the data have too few people or images of a group, or somebody is in both.
-    """
-    table = table_at_hand(settings.subjects)
-    if table is None:
-        return
-    yield from table.notes
-    train, test = split(FaceCrops.without_pictures(table), settings.subjects.column, settings.test_people)
-    population = Population.of(train.frame, settings.subjects.column)
-    make_ups = _make_ups(population, settings)
-    for part in settings.parts:
-        draw(population, make_ups[PARTS[settings.kind].index(part)], seed=0)
-    sweep(Population.of(test.frame, settings.subjects.column), settings.kind, settings.subjects.focus)
-
-
-def tables(settings: TrainSets, results: Results[TrainedOn]) -> list[Table]:
-    """Ours beside tables 5.2, 5.3, 5.6 or 5.7; for matched sets how train set and gallery play together."""
-    number = {(False, "identities"): "5.2", (False, "images"): "5.3", (True, "identities"): "5.6",
-              (True, "images"): "5.7"}[settings.matched, settings.kind]  # fmt: skip
-    where = "train set and gallery" if settings.matched else "the train set"
-    caption = (
-        ("Ours: one run, in brackets its 95 % interval over people. " if settings.runs == 1 else
-         f"Ours: means of {settings.runs} runs, in brackets the lowest and the highest. ")
-        + (f"Tested on {settings.draws} galleries made up like the train set."
-           if settings.matched else f"Tested on {settings.test_people} people of each group.")
-    )  # fmt: skip
-    beside = tables_beside(
-        _curves(settings, results), number, settings.subjects, settings.parts, caption=caption,
-        title=f"Unequal {settings.kind} in {where}",
-    )  # fmt: skip
-    return [*beside, *(_interplay(settings, results) if settings.matched else [])]
-
-
-def figures(settings: TrainSets, results: Results[TrainedOn]) -> Sequence[Figure]:
-    """Figure 5.2 or 5.4."""
-    where = "train set and gallery" if settings.matched else "the train set"
-    subjects = settings.subjects
-    x_name = f"share of {settings.kind} in {where} that are {subjects.column} {subjects.focus}"
-    return plots_of(_curves(settings, results), subjects, settings.parts, x_name=x_name)
-
-
-def differences(settings: TrainSets) -> list[str]:
-    """What differs from sections 5.3 to 5.6."""
-    said, first = [], next(iter(settings.models.values()))
-    if settings.subjects.data == SYNTHETIC:
-        said.append(
-            f"Faces: {settings.subjects.people} generated people with {settings.subjects.photos} photos each instead "
-            f"of CelebA; the groups are shapes of heads, {settings.subjects.focus} in the place of men and "
-            f"{settings.subjects.other} in that of women. Nothing makes one harder than the other."
-        )
-    if first.training.epochs != PAPER.epochs:
-        names = ", ".join(sorted({f"{model.backbone} ({model.head})" for model in settings.models.values()}))
-        said.append(
-            f"Networks: {names} at {settings.subjects.size} pixels, {first.training.epochs} epochs of batches of "
-            f"{first.training.batch_size}, instead of 112 pixels, 120 epochs and 512."
-        )
-    said.append("Test galleries of other make-ups are as large as the test people allow, the same for all recognisers.")
-    return [*said, *settings.subjects.notes]
-
-
-def rehearsal(settings: SettingsType) -> SettingsType:
-    """The same on a few generated people, one epoch each."""
-    subjects = generated(settings.subjects).model_copy(update={"people": 48, "photos": 10, "size": 64})
-    tiny = tiny_model(next(iter(settings.models.values())))
-    return settings.model_copy(
-        update={
-            "subjects": subjects, "models": {"ResNet-18": tiny}, "parts": (2, 5), "runs": 1, "test_people": 12,
-            "draws": 1, "identities": None, "images": None,
-        }
-    )  # fmt: skip
 
 
 def tiny_model(model: Model) -> Model:
@@ -283,8 +283,7 @@ def trained_once(
         seed: of the training.
         bench: where it is kept.
     """
-    content = json.dumps([_FORMAT, about], sort_keys=True)
-    name = f"{hashlib.sha256(content.encode()).hexdigest()[:20]}.safetensors"
+    name = f"{content_key([_FORMAT, about])}.safetensors"
     maker = partial(_train, model=model, choose=choose, seed=seed, device=bench.device)
     return load_trained(make_files(bench.cache / "recognisers", {name: maker})[0])
 
@@ -402,38 +401,22 @@ _QUESTIONS: dict[tuple[bool, Kind], str] = {
 }
 
 
-def _study(name: str, kind: Kind, source: str, *, matched: bool = False) -> Study[TrainSets, TrainedOn]:
+def _study(name: str, kind: Kind, source: str, *, matched: bool = False) -> TrainSetStudy:
     parts = PARTS[kind]
-    small = _SMALL.model_copy(
-        update={"kind": kind, "matched": matched, "parts": (0, 2, 5, 8, 10) if kind == "identities" else (2, 5, 8)}
-    )
-    paper = TrainSets(
-        subjects=CELEBA, kind=kind, models=PUBLISHED_MODELS, parts=parts, runs=1, test_people=TEST_PEOPLE,
-        matched=matched, identities=3967 if kind == "identities" else 7934, images=70_000,
-    )  # fmt: skip
     where = "in train set and gallery" if matched else "in the train set"
-    return _with(name, f"Unequal {kind} {where}", _QUESTIONS[matched, kind], source, small, paper)
-
-
-def _with(
-    name: str, title: str, question: str, source: str, small: TrainSets, paper: TrainSets
-) -> Study[TrainSets, TrainedOn]:
-    return Study(
+    return TrainSetStudy(
         name=name,
-        title=title,
-        question=question,
+        title=f"Unequal {kind} {where}",
+        question=_QUESTIONS[matched, kind],
         source=source,
-        presets={"smoke": rehearsal(small), "small": small, "paper": paper},
-        trials=trials,
-        run=run,
-        tables=tables,
-        differences=differences,
-        rehearsal=rehearsal,
-        figures=figures,
-        resolve=resolve,
-        data=attrgetter("subjects.data"),
-        check=check,
-    )
+        small=_SMALL.model_copy(
+            update={"kind": kind, "matched": matched, "parts": (0, 2, 5, 8, 10) if kind == "identities" else (2, 5, 8)}
+        ),
+        paper=TrainSets(
+            subjects=CELEBA, kind=kind, models=PUBLISHED_MODELS, parts=parts, runs=1, test_people=TEST_PEOPLE,
+            matched=matched, identities=3967 if kind == "identities" else 7934, images=70_000,
+        ),
+    )  # fmt: skip
 
 
 def _as_they_are(settings: TrainSets) -> TrainSets:
@@ -445,11 +428,11 @@ TRAIN_IDENTITIES = _study("train-identities", "identities", "table 5.2, figure 5
 TRAIN_IMAGES = _study("train-images", "images", "table 5.3, figure 5.2")
 MATCHED_IDENTITIES = _study("matched-identities", "identities", "table 5.6, figure 5.4", matched=True)
 MATCHED_IMAGES = _study("matched-images", "images", "table 5.7, figure 5.4", matched=True)
-WITHOUT_BALANCED_SAMPLING = _with(
-    "without-balanced-sampling",
-    "Training without class-balanced sampling",
-    "Does it harm a group with many photos of each person that all people are drawn equally often?",
-    "figures 5.8 to 5.10",
-    _as_they_are(TRAIN_IMAGES.presets["small"]),
-    _as_they_are(TRAIN_IMAGES.presets["paper"]),
+WITHOUT_BALANCED_SAMPLING = TrainSetStudy(
+    name="without-balanced-sampling",
+    title="Training without class-balanced sampling",
+    question="Does it harm a group with many photos of each person that all people are drawn equally often?",
+    source="figures 5.8 to 5.10",
+    small=_as_they_are(TRAIN_IMAGES.small),
+    paper=_as_they_are(TRAIN_IMAGES.paper),
 )

@@ -1,7 +1,5 @@
 """From published data sets of X-rays to one tensor: every image grey, square, and of one size."""
 
-import hashlib
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from io import SEEK_END
@@ -14,6 +12,7 @@ from torch import Tensor
 
 from fairveil.base.errors import FairveilError
 from fairveil.base.files import file_state
+from fairveil.base.keys import content_key
 from fairveil.data.image_set import made_image_by_image
 from fairveil.data.table import FaceTable
 from fairveil.data.xrays.cells import Uncertain
@@ -164,4 +163,4 @@ def _key(listing: Listing, size: int) -> str:
     source = [repr(getattr(table, part.name)) for part in fields(FaceTable) if part.name != "frame"]
     said = [listing.names, listing.classes, listing.left_out, listing.labels.nan_to_num(nan=-1).tolist()]
     about = [_KEY_FORMAT, source, table.frame.write_csv(), said, list(map(file_state, files)), size]
-    return hashlib.sha256(json.dumps(about).encode()).hexdigest()[:24]
+    return content_key(about, digits=24)

@@ -2,20 +2,19 @@
 
 import hashlib
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from fairveil.base.errors import FairveilError
 from fairveil.data.xrays import Preparation, SyntheticXrays, read_xrays
-from fairveil.experiment.study import Measurement, Results, Trial
-from fairveil.experiment.subjects import SYNTHETIC
+from fairveil.experiment.study import SYNTHETIC, Measurement, Results, Study
 from fairveil.experiment.workbench import Workbench
 from fairveil.fair.comparing import Comparison
 from fairveil.fair.experiments import measure_once
 from fairveil.fair.findings import MEASURES, XrayExperiment, XraySplits, split_xrays
-from fairveil.fair.interventions import AnyIntervention, LabelFlipping
-from fairveil.fair.paper.schemes import Schemes, comparisons_of, measurements_of
+from fairveil.fair.interventions import LabelFlipping
+from fairveil.fair.paper.schemes import SchemeSettings, SchemeTrial, comparisons_of, measurements_of, trials_of
 from fairveil.fair.xray_classifier import PAPER, PAPER_DROPOUT, XraySettings
 from fairveil.training import Training
 
@@ -52,84 +51,124 @@ class Patients(BaseModel):
     content: str | None = None
 
 
-class FairXrays(BaseModel):
+class FairXrays(SchemeSettings):
     """Settings.
 
     Attributes:
         patients: who is trained on and tested with.
         models: by name.
-        schemes: by the names of tables 6.1 and 6.8 to 6.10.
-        runs: how often, each with initial weights and an order of its own.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     patients: Patients = Patients()
     models: dict[str, XraySettings]
-    schemes: Schemes
-    runs: int = Field(3, ge=1)
 
 
-SettingsType = TypeVar("SettingsType", bound=FairXrays)
-
-
-class FairXray(Trial):
+class FairXray(SchemeTrial):
     """One network under one scheme; see `FairXrays`."""
 
-    name: str
     model: XraySettings
-    scheme: str
-    intervention: AnyIntervention
     patients: Patients
-    run: int
-
-    @property
-    def label(self) -> str:
-        """The network, the scheme and the run."""
-        return f"{self.name}, {self.scheme}, run {self.run + 1}"
 
 
-def resolve(settings: FairXrays) -> FairXrays:
-    """Settings with a hash of the lists and weights they name.
+class FairXrayStudy(Study[FairXrays, FairXray]):
+    """A study of networks that find what X-rays show, trained under interventions."""
 
-    Raises:
-        FairveilError: a file that is named is not there.
-    """
-    patients = settings.patients
-    if patients.data == SYNTHETIC:
-        return settings
-    named = {"data": patients.data, "test": patients.test, "weights": patients.weights}
-    files = {name: Path(path).absolute() for name, path in named.items() if path is not None}
-    content = hashlib.sha256()
-    for name, file in files.items():
-        if not file.is_file():
-            raise FairveilError(f"There is no file {file} for patients.{name}: set it to a list of X-rays or weights.")
-        content.update(file.read_bytes())
-    update = {name: str(file) for name, file in files.items()} | {"content": content.hexdigest()}
-    return settings.model_copy(update={"patients": patients.model_copy(update=update)})
+    def resolve(self, settings: FairXrays) -> FairXrays:
+        """Settings with a hash of the lists and weights they name.
 
+        Raises:
+            FairveilError: a file that is named is not there.
+        """
+        patients = settings.patients
+        if patients.data == SYNTHETIC:
+            return settings
+        named = {"data": patients.data, "test": patients.test, "weights": patients.weights}
+        files = {name: Path(path).absolute() for name, path in named.items() if path is not None}
+        content = hashlib.sha256()
+        for name, file in files.items():
+            if not file.is_file():
+                raise FairveilError(
+                    f"There is no file {file} for patients.{name}: set it to a list of X-rays or weights."
+                )
+            content.update(file.read_bytes())
+        update = {name: str(file) for name, file in files.items()} | {"content": content.hexdigest()}
+        return settings.model_copy(update={"patients": patients.model_copy(update=update)})
 
-def trials(settings: FairXrays) -> list[FairXray]:
-    """Every model under every scheme, as often as there are runs."""
-    return [
-        FairXray(name=name, model=model, scheme=scheme, intervention=one, patients=settings.patients, run=number)
-        for number in range(settings.runs)
-        for name, model in settings.models.items()
-        for scheme, one in settings.schemes.items()
-    ]
+    def data(self, settings: FairXrays) -> str:
+        """Whose X-rays they are."""
+        return settings.patients.data
 
+    def trials(self, settings: FairXrays) -> list[FairXray]:
+        """Every model under every scheme, as often as there are runs."""
+        return trials_of(FairXray, settings, settings.models, patients=settings.patients)
 
-def run(trial: FairXray, bench: Workbench) -> list[Measurement]:
-    """Train and score, unless another study has done the same already."""
-    patients = trial.patients
-    experiment = XrayExperiment(
-        splits_of(patients, bench.cache / "xrays"),
-        patients.column,
-        trial.model,
-        pretrained=None if patients.weights is None else Path(patients.weights),
-        device=bench.device,
-    )
-    return measurements_of(measure_once(experiment, trial.intervention, seed=trial.run, folder=bench.cache / "fair"))
+    def run(self, trial: FairXray, bench: Workbench) -> list[Measurement]:
+        """Train and score, unless another study has done the same already."""
+        patients = trial.patients
+        experiment = XrayExperiment(
+            splits_of(patients, bench.cache / "xrays"),
+            patients.column,
+            trial.model,
+            pretrained=None if patients.weights is None else Path(patients.weights),
+            device=bench.device,
+        )
+        return measurements_of(
+            measure_once(experiment, trial.intervention, seed=trial.run, folder=bench.cache / "fair")
+        )
+
+    def differences(self, settings: FairXrays) -> list[str]:
+        """What differs from sections 6.3.2 and 6.9.1."""
+        patients, said = settings.patients, []
+        if patients.data == SYNTHETIC:
+            said.append(
+                f"X-rays: two of each of {patients.people:,} generated patients instead of CheXpert's. Findings show "
+                f"{patients.hardness:g} times as much in women, so that there is a gap to close: it is put in, not "
+                "found."
+            )
+        first = next(iter(settings.models.values()))
+        if first.training != PAPER:
+            names = ", ".join(settings.models)
+            said.append(
+                f"Networks: {names}, from random weights, at {patients.size} pixels, {first.training.epochs} epochs, "
+                f"learning rate {first.training.learning_rate:g}, instead of a DenseNet-121 that knows ImageNet, 256 "
+                "pixels, 20 epochs of which the first few learn."
+            )
+        else:
+            said += _of_paper(patients)
+        said.append(
+            f"Dropout and weight decay: the text has both and gives no figures. Here they are {first.dropout:g} and "
+            f"{first.training.weight_decay:g}; the DenseNet's authors have {PAPER_DROPOUT:g} and "
+            f"{PAPER.weight_decay:g}, and the code that the text refers to has none of either."
+        )
+        if first.augment:
+            said.append("Augmentation: each X-ray is varied in place; the text adds a varied copy.")
+        if first.stratified:
+            said.append("Batches hold every group in proportion to its share; how the text draws them is not told.")
+        said.append(
+            f"Runs: {settings.runs}. The text does not tell how many it has; the gaps of table 6.1 read like means of "
+            "several. Validation, of which penalties on a holdout are taken, is no fresh data for these."
+        )
+        said.append(
+            "Labels are flipped by chance for each X-ray whenever it is seen, where the text took larger batches for "
+            "some shares to find any to flip."
+        )
+        flips = [one for one in settings.schemes.values() if isinstance(one, LabelFlipping)]
+        if flips:
+            said.append(
+                f"Flipped labels: those of {patients.column} {flips[0].group}. Table 6.10 does not say whose it has; "
+                "by its train columns, where women lose more the more labels are wrong, they are the women's."
+            )
+        return said
+
+    def rehearsal(self, settings: FairXrays) -> FairXrays:
+        """The same schemes on a few generated X-rays, one epoch each."""
+        training = Training(epochs=1, batch_size=56, learning_rate=0.01)
+        tiny = XraySettings(
+            network="resnet-8-fast", width=8, preparation=Preparation(), training=training, stratified=True
+        )
+        patients = Patients(size=16, people=120)
+        models = {name: tiny.model_copy(update={"width": 8 * place}) for place, name in enumerate(settings.models, 1)}
+        return settings.model_copy(update={"patients": patients, "models": models, "runs": 1})
 
 
 def splits_of(patients: Patients, folder: Path) -> XraySplits:
@@ -160,50 +199,6 @@ def comparisons(settings: FairXrays, results: Results[FairXray]) -> dict[str, Co
     )
 
 
-def differences(settings: FairXrays) -> list[str]:
-    """What differs from sections 6.3.2 and 6.9.1."""
-    patients, said = settings.patients, []
-    if patients.data == SYNTHETIC:
-        said.append(
-            f"X-rays: two of each of {patients.people:,} generated patients instead of CheXpert's. Findings show "
-            f"{patients.hardness:g} times as much in women, so that there is a gap to close: it is put in, not found."
-        )
-    first = next(iter(settings.models.values()))
-    if first.training != PAPER:
-        names = ", ".join(settings.models)
-        said.append(
-            f"Networks: {names}, from random weights, at {patients.size} pixels, {first.training.epochs} epochs, "
-            f"learning rate {first.training.learning_rate:g}, instead of a DenseNet-121 that knows ImageNet, 256 "
-            "pixels, 20 epochs of which the first few learn."
-        )
-    else:
-        said += _of_paper(patients)
-    said.append(
-        f"Dropout and weight decay: the text has both and gives no figures. Here they are {first.dropout:g} and "
-        f"{first.training.weight_decay:g}; the DenseNet's authors have {PAPER_DROPOUT:g} and {PAPER.weight_decay:g}, "
-        "and the code that the text refers to has none of either."
-    )
-    if first.augment:
-        said.append("Augmentation: each X-ray is varied in place; the text adds a varied copy.")
-    if first.stratified:
-        said.append("Batches hold every group in proportion to its share; how the text draws them is not told.")
-    said.append(
-        f"Runs: {settings.runs}. The text does not tell how many it has; the gaps of table 6.1 read like means of "
-        "several. Validation, of which penalties on a holdout are taken, is no fresh data for these."
-    )
-    said.append(
-        "Labels are flipped by chance for each X-ray whenever it is seen, where the text took larger batches for some "
-        "shares to find any to flip."
-    )
-    flips = [one for one in settings.schemes.values() if isinstance(one, LabelFlipping)]
-    if flips:
-        said.append(
-            f"Flipped labels: those of {patients.column} {flips[0].group}. Table 6.10 does not say whose it has; by "
-            "its train columns, where women lose more the more labels are wrong, they are the women's."
-        )
-    return said
-
-
 def _of_paper(patients: Patients) -> list[str]:
     """What differs from the text where networks are trained as published."""
     said = [
@@ -218,12 +213,3 @@ def _of_paper(patients: Patients) -> list[str]:
             "Weights: random at first, since none are given; torchvision's of ImageNet go in by patients.weights."
         )
     return said
-
-
-def rehearsal(settings: SettingsType) -> SettingsType:
-    """The same schemes on a few generated X-rays, one epoch each."""
-    training = Training(epochs=1, batch_size=56, learning_rate=0.01)
-    tiny = XraySettings(network="resnet-8-fast", width=8, preparation=Preparation(), training=training, stratified=True)
-    patients = Patients(size=16, people=120)
-    models = {name: tiny.model_copy(update={"width": 8 * place}) for place, name in enumerate(settings.models, 1)}
-    return settings.model_copy(update={"patients": patients, "models": models, "runs": 1})

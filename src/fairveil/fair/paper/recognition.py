@@ -1,14 +1,21 @@
 """Recognisers trained under interventions: what the studies of faces share (section 6.3.1)."""
 
 from collections.abc import Iterator, Sequence
-from typing import TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from fairveil.data.face_crops import FaceCrops
 from fairveil.data.synthetic import Difficulty
-from fairveil.experiment.study import Measurement, Results, Trial
-from fairveil.experiment.subjects import SYNTHETIC, Subjects, crops_of, generated, table_at_hand
+from fairveil.experiment.study import SYNTHETIC, Measurement, Results
+from fairveil.experiment.subjects import (
+    Subjects,
+    SubjectSettings,
+    SubjectsStudy,
+    at_hand,
+    crops_of,
+    generated,
+    table_at_hand,
+)
 from fairveil.experiment.workbench import Workbench
 from fairveil.faces.recognition import PAPER
 from fairveil.fair.comparing import Comparison
@@ -16,7 +23,6 @@ from fairveil.fair.experiments import measure_once
 from fairveil.fair.face_splits import split_faces
 from fairveil.fair.groups import groups_of
 from fairveil.fair.interventions import (
-    AnyIntervention,
     Baseline,
     EqualLoss,
     FairFeatures,
@@ -24,7 +30,15 @@ from fairveil.fair.interventions import (
     LabelFlipping,
     MinMax,
 )
-from fairveil.fair.paper.schemes import BASELINE, Schemes, comparisons_of, measurements_of
+from fairveil.fair.paper.schemes import (
+    BASELINE,
+    Schemes,
+    SchemeSettings,
+    SchemeTrial,
+    comparisons_of,
+    measurements_of,
+    trials_of,
+)
 from fairveil.fair.recognition import MEASURES, SMALL, FaceExperiment, FaceSettings
 from fairveil.training import Training
 
@@ -35,7 +49,7 @@ GENERATED = generated(Subjects(size=64, people=160, photos=14, difficulty=Diffic
 """People of whom two processor cores learn in a minute or two, and err oftener about round heads."""
 
 
-class FairFaces(BaseModel):
+class FairFaces(SchemeSettings, SubjectSettings):
     """Settings.
 
     Attributes:
@@ -44,79 +58,123 @@ class FairFaces(BaseModel):
             test people.
         untargeted: the column of groups that nobody asked about.
         models: by name.
-        schemes: by the names of tables 6.2 to 6.7.
         test: share of people to test with.
-        runs: how often, each with initial weights and an order of its own.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    subjects: Subjects
     bystanders: Subjects | None = None
     untargeted: str = "tone"
     models: dict[str, FaceSettings]
-    schemes: Schemes
     test: float = Field(TESTED, gt=0, lt=1)
-    runs: int = Field(3, ge=1)
 
 
-SettingsType = TypeVar("SettingsType", bound=FairFaces)
-
-
-class FairFace(Trial):
+class FairFace(SchemeTrial):
     """One recogniser under one scheme; see `FairFaces`."""
 
-    name: str
     model: FaceSettings
-    scheme: str
-    intervention: AnyIntervention
     subjects: Subjects
     bystanders: Subjects | None
     test: float
-    run: int
-
-    @property
-    def label(self) -> str:
-        """The recogniser, the scheme and the run."""
-        return f"{self.name}, {self.scheme}, run {self.run + 1}"
 
 
-def trials(settings: FairFaces) -> list[FairFace]:
-    """Every model under every scheme, as often as there are runs."""
-    common = {name: getattr(settings, name) for name in ("subjects", "bystanders", "test")}
-    return [
-        FairFace(name=name, model=model, scheme=scheme, intervention=one, run=number, **common)
-        for number in range(settings.runs)
-        for name, model in settings.models.items()
-        for scheme, one in settings.schemes.items()
-    ]
+class FairFaceStudy(SubjectsStudy[FairFaces, FairFace]):
+    """A study of recognisers trained under interventions."""
 
+    def trials(self, settings: FairFaces) -> list[FairFace]:
+        """Every model under every scheme, as often as there are runs."""
+        common = {name: getattr(settings, name) for name in ("subjects", "bystanders", "test")}
+        return trials_of(FairFace, settings, settings.models, **common)
 
-def run(trial: FairFace, bench: Workbench) -> list[Measurement]:
-    """Train and score, unless another study has done the same already."""
-    subjects = trial.subjects
-    others = None if trial.bystanders is None else crops_of(trial.bystanders, bench, size=subjects.size)
-    splits = split_faces(crops_of(subjects, bench), subjects.column, test=trial.test, bystanders=others)
-    folder = bench.cache / "fair"
-    experiment = FaceExperiment(splits, subjects.column, trial.model, folder=folder, device=bench.device)
-    return measurements_of(measure_once(experiment, trial.intervention, seed=trial.run, folder=folder))
+    def run(self, trial: FairFace, bench: Workbench) -> list[Measurement]:
+        """Train and score, unless another study has done the same already."""
+        subjects = trial.subjects
+        others = None if trial.bystanders is None else crops_of(trial.bystanders, bench, size=subjects.size)
+        splits = split_faces(crops_of(subjects, bench), subjects.column, test=trial.test, bystanders=others)
+        folder = bench.cache / "fair"
+        experiment = FaceExperiment(splits, subjects.column, trial.model, folder=folder, device=bench.device)
+        return measurements_of(measure_once(experiment, trial.intervention, seed=trial.run, folder=folder))
 
+    def resolve(self, settings: FairFaces) -> FairFaces:
+        """Settings with hashes of their data, or with generated people where a pack is not here."""
+        found = super().resolve(settings)
+        others = found.bystanders
+        return found if others is None else found.model_copy(update={"bystanders": at_hand(others)})
 
-def check(settings: FairFaces) -> Iterator[str]:
-    """What was changed when labels were read; then whether they can be split into train, validation and test.
-
-    Raises:
-        FairveilError: the data have too few people or images of a group, or somebody is in both.
-    """
-    if settings.bystanders is not None:
-        others = table_at_hand(settings.bystanders)
-        if others is not None:
+    def check(self, settings: FairFaces) -> Iterator[str]:
+        """See `SubjectsStudy`; the bystanders' labels come first."""
+        others = None if settings.bystanders is None else table_at_hand(settings.bystanders)
+        if settings.bystanders is not None and others is not None:
             yield from others.notes
             groups_of(FaceCrops.without_pictures(others).groups, settings.bystanders.column)
-    table = table_at_hand(settings.subjects)
-    if table is not None:
-        yield from table.notes
-        split_faces(FaceCrops.without_pictures(table), settings.subjects.column, test=settings.test)
+        yield from super().check(settings)
+
+    def check_labels(self, settings: FairFaces, crops: FaceCrops) -> None:
+        """Whether crops can be split into train, validation and test."""
+        split_faces(crops, settings.subjects.column, test=settings.test)
+
+    def differences(self, settings: FairFaces) -> list[str]:
+        """What differs from sections 6.3.1 and 6.9.2."""
+        subjects, said = settings.subjects, []
+        if subjects.data == SYNTHETIC:
+            said.append(
+                f"Faces: {subjects.people} generated people with {subjects.photos} photos each instead of CelebA; the "
+                f"groups are shapes of heads, {subjects.focus} in the place of men and {subjects.other} in that of "
+                "women. Those in the place of women are made harder to tell apart, so that there is a gap to close."
+            )
+        first = next(iter(settings.models.values()))
+        if first.training.epochs != PAPER.epochs:
+            names = ", ".join(f"{name} ({model.backbone})" for name, model in settings.models.items())
+            said.append(
+                f"Networks: {names} at {subjects.size} pixels, {first.training.epochs} epochs of batches of "
+                f"{first.training.batch_size}, instead of 112 pixels, 120 epochs and 512. In batches that small the "
+                "mean losses of groups differ much by chance. Whether a penalty of the same α does more harm for that "
+                "was not tested."
+            )
+        margins = any(isinstance(one, GroupMargins) for one in settings.schemes.values())
+        if margins and first.training.epochs == SMALL.training.epochs:
+            said.append(
+                f"Larger margins were seen to change next to nothing in {first.training.epochs} epochs. Why was not "
+                "tested; fair-margins-angles trains longer."
+            )
+        said.append(
+            f"Runs: {settings.runs}, where the text has one; changes are run by run, and their intervals over runs say "
+            "nothing of other people."
+        )
+        said.append(
+            "Accuracy on the train set is of all images of the people trained on but those of validation, so with a "
+            "penalty on a holdout also of the tenth that it is taken of."
+        )
+        if first.stratified and subjects.data == SYNTHETIC:
+            said.append(
+                "Generated groups are equally large, so in every batch Min-Max is Eq. Loss Train with α = 0.5: "
+                "max{a, b} = (a + b) / 2 + |a − b| / 2. The two rows are the same figures."
+            )
+        if first.stratified:
+            said.append("Batches hold every group in proportion to its share; how the text draws them is not told.")
+        notes = () if settings.bystanders is None else settings.bystanders.notes
+        return [*said, *subjects.notes, *notes]
+
+    def rehearsal(self, settings: FairFaces) -> FairFaces:
+        """The same schemes on a few generated people, one epoch each."""
+        subjects = generated(settings.subjects).model_copy(update={"people": 48, "photos": 8, "size": 64})
+        first = next(iter(settings.models.values()))
+        training = Training(epochs=1, batch_size=64, learning_rate=0.02, nesterov=False)
+        removal = first.removal.model_copy(update={"epochs": 1})
+        names = {settings.subjects.focus: subjects.focus, settings.subjects.other: subjects.other}
+        tiny = first.model_copy(
+            update={
+                "backbone": "resnet-8",
+                "dimension": 16,
+                "training": training,
+                "stratified": True,
+                "removal": removal,
+            }
+        )
+        return settings.model_copy(
+            update={
+                "subjects": subjects, "bystanders": None, "untargeted": "tone", "models": {"ResNet-8": tiny}, "runs": 1,
+                "schemes": {name: one.regrouped(names) for name, one in settings.schemes.items()}, "test": 0.25,
+            }
+        )  # fmt: skip
 
 
 def comparisons(settings: FairFaces, results: Results[FairFace]) -> dict[str, Comparison]:
@@ -130,67 +188,6 @@ def comparisons(settings: FairFaces, results: Results[FairFace]) -> dict[str, Co
 def sexes(subjects: Subjects) -> dict[str, str]:
     """The groups by what the published tables call them."""
     return {"M": subjects.focus, "F": subjects.other}
-
-
-def differences(settings: FairFaces) -> list[str]:
-    """What differs from sections 6.3.1 and 6.9.2."""
-    subjects, said = settings.subjects, []
-    if subjects.data == SYNTHETIC:
-        said.append(
-            f"Faces: {subjects.people} generated people with {subjects.photos} photos each instead of CelebA; the "
-            f"groups are shapes of heads, {subjects.focus} in the place of men and {subjects.other} in that of women. "
-            "Those in the place of women are made harder to tell apart, so that there is a gap to close."
-        )
-    first = next(iter(settings.models.values()))
-    if first.training.epochs != PAPER.epochs:
-        names = ", ".join(f"{name} ({model.backbone})" for name, model in settings.models.items())
-        said.append(
-            f"Networks: {names} at {subjects.size} pixels, {first.training.epochs} epochs of batches of "
-            f"{first.training.batch_size}, instead of 112 pixels, 120 epochs and 512. In batches that small the mean "
-            "losses of groups differ much by chance. Whether a penalty of the same α does more harm for that was not "
-            "tested."
-        )
-    margins = any(isinstance(one, GroupMargins) for one in settings.schemes.values())
-    if margins and first.training.epochs == SMALL.training.epochs:
-        said.append(
-            f"Larger margins were seen to change next to nothing in {first.training.epochs} epochs. Why was not "
-            "tested; fair-margins-angles trains longer."
-        )
-    said.append(
-        f"Runs: {settings.runs}, where the text has one; changes are run by run, and their intervals over runs say "
-        "nothing of other people."
-    )
-    said.append(
-        "Accuracy on the train set is of all images of the people trained on but those of validation, so with a "
-        "penalty on a holdout also of the tenth that it is taken of."
-    )
-    if first.stratified and subjects.data == SYNTHETIC:
-        said.append(
-            "Generated groups are equally large, so in every batch Min-Max is Eq. Loss Train with α = 0.5: "
-            "max{a, b} = (a + b) / 2 + |a − b| / 2. The two rows are the same figures."
-        )
-    if first.stratified:
-        said.append("Batches hold every group in proportion to its share; how the text draws them is not told.")
-    notes = () if settings.bystanders is None else settings.bystanders.notes
-    return [*said, *subjects.notes, *notes]
-
-
-def rehearsal(settings: SettingsType) -> SettingsType:
-    """The same schemes on a few generated people, one epoch each."""
-    subjects = generated(settings.subjects).model_copy(update={"people": 48, "photos": 8, "size": 64})
-    first = next(iter(settings.models.values()))
-    training = Training(epochs=1, batch_size=64, learning_rate=0.02, nesterov=False)
-    removal = first.removal.model_copy(update={"epochs": 1})
-    names = {settings.subjects.focus: subjects.focus, settings.subjects.other: subjects.other}
-    tiny = first.model_copy(
-        update={"backbone": "resnet-8", "dimension": 16, "training": training, "stratified": True, "removal": removal}
-    )
-    return settings.model_copy(
-        update={
-            "subjects": subjects, "bystanders": None, "untargeted": "tone", "models": {"ResNet-8": tiny}, "runs": 1,
-            "schemes": {name: one.regrouped(names) for name, one in settings.schemes.items()}, "test": 0.25,
-        }
-    )  # fmt: skip
 
 
 def face_schemes(subjects: Subjects, *, penalties: Sequence[float], removals: Sequence[float] = (1, 2, 3)) -> Schemes:

@@ -1,12 +1,13 @@
 """Training schemes as the tables of chapter 6 call them, and what several runs under each came to."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any, TypeVar
 
 import polars as pl
+from pydantic import BaseModel, ConfigDict, Field
 
-from fairveil.experiment.study import Measurement
+from fairveil.experiment.study import Measurement, Results, Trial
 from fairveil.fair.comparing import Comparison, fitted_to
 from fairveil.fair.experiments import Measured
 from fairveil.fair.interventions import AnyIntervention, FairFeatures, Task
@@ -42,24 +43,65 @@ def measurements_of(measured: Measured) -> list[Measurement]:
     return [*kept, Measurement(labels={"measure": _SKIPPED}, value=measured.skipped_fraction)]
 
 
-class SchemeTrial(Protocol):
-    """One model under one scheme."""
+class SchemeSettings(BaseModel):
+    """Settings of a study of training schemes.
+
+    Attributes:
+        schemes: by the names of the published tables.
+        runs: how often, each with initial weights and an order of its own.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    schemes: Schemes
+    runs: int = Field(3, ge=1)
+
+
+class SchemeTrial(Trial):
+    """One model under one scheme.
+
+    Attributes:
+        name: of the model.
+        scheme: its name.
+        intervention: what the scheme is.
+        run: from 0; the seed.
+    """
+
+    name: str
+    scheme: str
+    intervention: AnyIntervention
+    run: int
 
     @property
-    def name(self) -> str:
-        """Of the model."""
+    def label(self) -> str:
+        """The model, the scheme and the run."""
+        return f"{self.name}, {self.scheme}, run {self.run + 1}"
 
-    @property
-    def scheme(self) -> str:
-        """Its name."""
 
-    @property
-    def run(self) -> int:
-        """From 0; the seed."""
+SchemeTrialType = TypeVar("SchemeTrialType", bound=SchemeTrial)
+
+
+def trials_of(
+    kind: Callable[..., SchemeTrialType], settings: SchemeSettings, models: Mapping[str, BaseModel], **common: Any
+) -> list[SchemeTrialType]:
+    """Every model under every scheme, as often as there are runs.
+
+    Args:
+        kind: of trial.
+        settings: with schemes and runs.
+        models: by name.
+        common: what all trials have.
+    """
+    return [
+        kind(name=name, model=model, scheme=scheme, intervention=one, run=number, **common)
+        for number in range(settings.runs)
+        for name, model in models.items()
+        for scheme, one in settings.schemes.items()
+    ]
 
 
 def comparisons_of(
-    results: Mapping[Any, Sequence[Measurement]],
+    results: Results[SchemeTrialType],
     schemes: Mapping[str, AnyIntervention],
     *,
     task: Task,
@@ -69,13 +111,13 @@ def comparisons_of(
     """What each model came to, as a `Comparison` whose interventions are called like the schemes.
 
     Args:
-        results: what was measured, by `SchemeTrial`.
+        results: what was measured.
         schemes: all there are; those without a run are left out.
         task: what was learned.
         column: of the groups.
         measures: what tells how well a model does, by split.
     """
-    models: dict[str, list[SchemeTrial]] = {}
+    models: dict[str, list[SchemeTrialType]] = {}
     for trial in results:
         models.setdefault(trial.name, []).append(trial)
     found = {}

@@ -1,23 +1,16 @@
 """The studies of chapter 3, each a name, settings and the dissertation's tables it stands beside."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
-from functools import partial
-from operator import attrgetter
+from collections.abc import Collection, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from fairveil.experiment.study import Study, no_figures
-from fairveil.faces.zoo import DEFAULT_ENSEMBLE, FAMILIES
+from fairveil.faces.zoo import DEFAULT_ENSEMBLE, without_family
 from fairveil.protection.lowkey import APART, PRESETS, LowKey
-from fairveil.protection.paper import transfer, variations
-from fairveil.protection.paper.fawkes import MODES, Fawkes
-from fairveil.protection.paper.people import People, resolve
-from fairveil.protection.paper.rows import Row, run_row
-from fairveil.protection.paper.transfer import CLEAN, FAST, Transfer, smoke, tiny
-from fairveil.protection.paper.variations import Variation, Variations
-
-LITERAL = LowKey(canvas="photo")
-"""The dissertation's algorithm as it was published, on the whole photo."""
+from fairveil.protection.paper.fawkes import MODES
+from fairveil.protection.paper.people import People
+from fairveil.protection.paper.setting import FAST, LITERAL, TWO_RECOGNIZERS, with_steps
+from fairveil.protection.paper.transfer import CLEAN, Transfer, TransferStudy
+from fairveil.protection.paper.variations import Variation, Variations, VariationStudy
 
 FACESCRUB = People(
     data="facescrub",
@@ -50,12 +43,7 @@ MANY = People(protected=12, gallery_photos=2, probe_photos=6)
 """More users with fewer photos of each: intervals take people for the sample."""
 
 
-def _without(family: str) -> tuple[str, ...]:
-    """The default ensemble without a family of recognizers."""
-    return tuple(name for name in DEFAULT_ENSEMBLE if name not in FAMILIES[family])
-
-
-_WITHOUT_DLIB = _without("dlib")
+_WITHOUT_DLIB = without_family("dlib")
 _SIGNED = LowKey(step_size=0.0018, alpha=0.03, smoothing="alternate", mirror=False)
 _STRENGTHS: dict[str, LowKey] = {
     **{name: PRESETS[name] for name in ("low", "medium", "high")},
@@ -72,99 +60,62 @@ _CELLS: dict[str, dict[str, Any]] = {
 }
 _ONE = DEFAULT_ENSEMBLE[:1]
 _OWN, _TIMES = 48, 100  # photos that a defender protects itself, to learn from; how many times that with GPUs
-_FEW: dict[str, Any] = {
-    "recognizers": ("mobilefacenet-192", "mobileface"),
-    "defenders": ("mobilefacenet-192", "mobileface"),
-}
 
 
 def _matrix(
-    name: str,
-    title: str,
-    question: str,
-    source: str,
-    published: Mapping[str, str],
-    people: People,
-    attack: LowKey,
-    paper: People,
-    *,
-    beside: LowKey | None = None,
-    fawkes: Mapping[str, Fawkes] = MappingProxyType({}),
-    **small: Any,
-) -> Study[Transfer, Row]:
+    name: str, title: str, question: str, source: str, published: Mapping[str, str], small: Transfer, paper: People
+) -> TransferStudy:
     """A study of attackers against defenders."""
-    literal = LITERAL.model_copy(update={"alpha": attack.alpha})
-    return Study(
+    few = TWO_RECOGNIZERS
+    return TransferStudy(
         name=name,
         title=title,
         question=question,
         source=source,
-        presets={
-            "smoke": smoke(attack, fawkes),
-            "small": Transfer(people=people, attack=attack, beside=beside, fawkes=dict(fawkes), **small),
-            "paper": Transfer(people=paper, attack=literal, beside=beside and LITERAL, fawkes=dict(fawkes)),
+        published=published,
+        small=small,
+        paper=Transfer(
+            people=paper,
+            attack=LITERAL.model_copy(update={"alpha": small.attack.alpha}),
+            beside=small.beside and LITERAL,
+            fawkes=small.fawkes,
+        ),
+        smoke={
+            "attackers": few[:1],
+            "ensembles": {"Ensemble": few},
+            "defenders": few,
+            "attack": with_steps(small.attack, 2),
+            "beside": None,
+            "fawkes": {name: with_steps(mode, 2) for name, mode in small.fawkes.items()},
+            "fawkes_on": few,
         },
-        trials=transfer.trials,
-        run=run_row,
-        tables=partial(transfer.tables, published=published),
-        figures=transfer.figures,
-        differences=transfer.differences,
-        rehearsal=transfer.rehearsal,
-        resolve=resolve,
-        data=attrgetter("people.data"),
     )
 
 
 def _rows(
-    name: str,
-    title: str,
-    question: str,
-    source: str,
     rows: Mapping[str, Variation],
     *,
-    published: Mapping[str, str] | None = None,
-    also: Sequence[str] = (),
-    figures: Callable[..., Any] = no_figures,
     small: Mapping[str, Any] = MappingProxyType({}),
     only_paper: Collection[str] = (),
-    **settings: Any,
-) -> Study[Variations, Row]:
+    settings: Mapping[str, Any] = MappingProxyType({}),
+    **about: Any,
+) -> VariationStudy:
     """A study of rows that differ in one thing.
 
     Args:
-        name: of the study, as are the others.
-        title: see `Study`.
-        question: see `Study`.
-        source: see `Study`.
         rows: what differs, by the names of rows.
-        published: the dissertation's tables by our metric.
-        also: its tables that no metric of ours corresponds to.
-        figures: see `Study`.
         small: settings that only two cores make necessary.
         only_paper: rows for which two cores have no time.
         settings: of all presets.
+        about: fields of the study.
     """
     literal = {row: _published_size(variation) for row, variation in rows.items()}
     fewer = {row: variation for row, variation in rows.items() if row not in only_paper}
-    at_hand = Variations(**{"rows": fewer, **settings, **small})
-    return Study(
-        name=name,
-        title=title,
-        question=question,
-        source=source,
-        presets={
-            "smoke": variations.rehearsal(at_hand).model_copy(update=_FEW | {"people": tiny()}),
-            "small": at_hand,
-            "paper": Variations(**{"people": FACESCRUB, "attack": LITERAL, "rows": literal, **settings}),
-        },
-        trials=variations.trials,
-        run=run_row,
-        tables=partial(variations.tables, published=dict(published or {}), also=tuple(also)),
-        figures=figures,
-        differences=variations.differences,
-        rehearsal=variations.rehearsal,
-        resolve=resolve,
-        data=attrgetter("people.data"),
+    return VariationStudy(
+        small=Variations(**{"rows": fewer, **settings, **small}),
+        paper=Variations(**{"people": FACESCRUB, "attack": LITERAL, "rows": literal, **settings}),
+        smoke={"recognizers": TWO_RECOGNIZERS, "defenders": TWO_RECOGNIZERS},
+        **about,
     )
 
 
@@ -182,18 +133,15 @@ def _fast(**changes: Any) -> LowKey:
     return FAST.model_copy(update=changes)
 
 
-CHAPTER_3: tuple[Study[Any, Any], ...] = (
+CHAPTER_3: tuple[TransferStudy | VariationStudy, ...] = (
     _matrix(
         "lowkey-transfer",
         "Does protection against one recogniser hold against others?",
         "How often does each recogniser still find people whose photos were protected against another?",
         "tables 3.2 and 3.5",
         {"rank-1": "3.5", "rank-50": "3.2"},
-        People(),
-        FAST,
+        Transfer(fawkes={"Fawkes, high": MODES["high"]}, fawkes_on=_ONE),
         FACESCRUB,
-        fawkes={"Fawkes, high": MODES["high"]},
-        fawkes_on=_ONE,
     ),
     _matrix(
         "lowkey-second-dataset",
@@ -201,11 +149,12 @@ CHAPTER_3: tuple[Study[Any, Any], ...] = (
         "Does what holds on one data set hold on another?",
         "tables 3.6 and 3.7",
         {"rank-1": "3.7", "rank-50": "3.6"},
-        CELEB18,
-        FAST,
+        Transfer(
+            people=CELEB18,
+            attackers=("mobilefacenet-512", "faceres", "dlib-resnet"),
+            ensembles={"Ensemble": DEFAULT_ENSEMBLE},
+        ),
         UMDFACES,
-        attackers=("mobilefacenet-512", "faceres", "dlib-resnet"),
-        ensembles={"Ensemble": DEFAULT_ENSEMBLE},
     ),
     _matrix(
         "lowkey-small",
@@ -213,20 +162,21 @@ CHAPTER_3: tuple[Study[Any, Any], ...] = (
         "What is left of the protection when LPIPS weighs 0.08 instead of 0.05?",
         "tables 3.8 and 3.9",
         {"rank-1": "3.9", "rank-50": "3.8"},
-        People(),
-        _fast(alpha=0.08),
+        Transfer(
+            attack=_fast(alpha=0.08),
+            beside=FAST,
+            attackers=("mobilefacenet-512",),
+            ensembles={"Ensemble": DEFAULT_ENSEMBLE},
+            gallery_photos=7,
+        ),
         FACESCRUB,
-        beside=FAST,
-        attackers=("mobilefacenet-512",),
-        ensembles={"Ensemble": DEFAULT_ENSEMBLE},
-        gallery_photos=7,
     ),
     _rows(
-        "lowkey-smoothing",
-        "Gaussian smoothing in the attack",
-        "Does an attack that sees smoothed photos survive a defender who smooths them?",
-        "tables 3.3 and 3.10",
-        {
+        name="lowkey-smoothing",
+        title="Gaussian smoothing in the attack",
+        question="Does an attack that sees smoothed photos survive a defender who smooths them?",
+        source="tables 3.3 and 3.10",
+        rows={
             CLEAN: Variation(protected=False, preprocessing="blur σ 2"),
             "Without GS": Variation(attack=_fast(smoothing="none"), preprocessing="blur σ 2"),
             "With GS": Variation(preprocessing="blur σ 2"),
@@ -237,11 +187,11 @@ CHAPTER_3: tuple[Study[Any, Any], ...] = (
         small={"people": SMALL_TOWN},
     ),
     _rows(
-        "lowkey-compression",
-        "Compression",
-        "Does the protection survive the formats in which photos are shared?",
-        "section 3.6.4",
-        {
+        name="lowkey-compression",
+        title="Compression",
+        question="Does the protection survive the formats in which photos are shared?",
+        source="section 3.6.4",
+        rows={
             CLEAN: Variation(protected=False),
             "PNG": Variation(),
             **{name: Variation(saved=name) for name in ("JPEG 95", "JPEG 90", "JPEG 75", "JPEG 50", "WebP 80")},
@@ -249,11 +199,11 @@ CHAPTER_3: tuple[Study[Any, Any], ...] = (
         also=("3.6.4",),
     ),
     _rows(
-        "lowkey-full-size",
-        "Strength by steps, size of the gallery, small probes",
-        "How many steps does protection take, and do fewer photos or smaller probes help?",
-        "table 3.4 and section 3.6.5",
-        {
+        name="lowkey-full-size",
+        title="Strength by steps, size of the gallery, small probes",
+        question="How many steps does protection take, and do fewer photos or smaller probes help?",
+        source="table 3.4 and section 3.6.5",
+        rows={
             "Clean": Variation(protected=False),
             **{f"LowKey {steps}": Variation(attack=_fast(steps=steps)) for steps in (10, 20, 30, 40, 50)},
             "Clean, 5 gallery photos": Variation(protected=False, gallery_photos=5),
@@ -262,15 +212,16 @@ CHAPTER_3: tuple[Study[Any, Any], ...] = (
             "LowKey 50, small probes": Variation(probes="quarter size and back"),
         },
         also=("3.4", "3.6.5"),
-        figures=variations.frontier_figures,
+        frontier="every row",
         only_paper=("LowKey 30", "LowKey 40"),
     ),
     _rows(
-        "lowkey-adversary",
-        "Defenders who fight back",
-        "Who still finds people by purifying photos, aligning otherwise, training on LowKey, or with protected probes?",
-        "beyond the dissertation",
-        {
+        name="lowkey-adversary",
+        title="Defenders who fight back",
+        question="Who still finds people by purifying photos, aligning otherwise, training on LowKey, or with "
+        "protected probes?",
+        source="beyond the dissertation",
+        rows={
             CLEAN: Variation(protected=False),
             "As it is": Variation(),
             **{
@@ -290,30 +241,30 @@ CHAPTER_3: tuple[Study[Any, Any], ...] = (
         small={"people": SMALL_TOWN, "attack": PRESETS["medium"]},
     ),
     _rows(
-        "lowkey-frontier",
-        "Protection against price",
-        "How much must a photo change before recognizers whose family was not attacked lose its owner?",
-        "beyond the dissertation",
-        {
+        name="lowkey-frontier",
+        title="Protection against price",
+        question="How much must a photo change before recognizers whose family was not attacked lose its owner?",
+        source="beyond the dissertation",
+        rows={
             CLEAN: Variation(protected=False),
             **{
-                f"{name}, without {family}": Variation(attack=attack, recognizers=_without(family))
+                f"{name}, without {family}": Variation(attack=attack, recognizers=without_family(family))
                 for family in ("dlib", "FaceRes", "MobileFaceNet")
                 for name, attack in _STRENGTHS.items()
             },
             "literal, α 0.08, without FaceRes": Variation(
-                attack=LITERAL.model_copy(update={"alpha": 0.08}), recognizers=_without("FaceRes")
+                attack=LITERAL.model_copy(update={"alpha": 0.08}), recognizers=without_family("FaceRes")
             ),
             "literal, α 0.2, without FaceRes": Variation(
-                attack=LITERAL.model_copy(update={"alpha": 0.2}), recognizers=_without("FaceRes")
+                attack=LITERAL.model_copy(update={"alpha": 0.2}), recognizers=without_family("FaceRes")
             ),
             **{
-                f"Fawkes, {name}, without {family}": Variation(attack=MODES[name], recognizers=_without(family))
+                f"Fawkes, {name}, without {family}": Variation(attack=MODES[name], recognizers=without_family(family))
                 for family in ("dlib", "FaceRes", "MobileFaceNet")
                 for name in ("mid", "high")
             },
         },
-        figures=partial(variations.frontier_figures, left_out=True),
+        frontier="left out",
         small={"people": MANY},
         only_paper=(
             *(f"literal, α {alpha}, without FaceRes" for alpha in ("0.08", "0.2")),
@@ -321,11 +272,11 @@ CHAPTER_3: tuple[Study[Any, Any], ...] = (
         ),
     ),
     _rows(
-        "lowkey-apart",
-        "Several photos of one person",
-        "Who finds people when the probe is protected too, with and without directions of their own?",
-        "beyond the dissertation",
-        {
+        name="lowkey-apart",
+        title="Several photos of one person",
+        question="Who finds people when the probe is protected too, with and without directions of their own?",
+        source="beyond the dissertation",
+        rows={
             CLEAN: Variation(protected=False),
             **{
                 f"{name}, {which}": Variation(attack=attack, **cell)
@@ -336,11 +287,11 @@ CHAPTER_3: tuple[Study[Any, Any], ...] = (
         small={"people": MANY},
     ),
     _rows(
-        "lowkey-ablation",
-        "What each part buys",
-        "What happens without LPIPS, smoothing or antialiasing, with fewer recognisers, with the whole photo?",
-        "beyond the dissertation",
-        {
+        name="lowkey-ablation",
+        title="What each part buys",
+        question="What happens without LPIPS, smoothing or antialiasing, with fewer recognisers, with the whole photo?",
+        source="beyond the dissertation",
+        rows={
             "All parts": Variation(),
             "1 recogniser": Variation(recognizers=_WITHOUT_DLIB[:1]),
             "2 recognisers": Variation(recognizers=_WITHOUT_DLIB[1:]),
@@ -351,8 +302,8 @@ CHAPTER_3: tuple[Study[Any, Any], ...] = (
             "With the mirrored face": Variation(attack=_fast(mirror=True)),
             "Whole photo": Variation(attack=_fast(canvas="photo")),
         },
-        figures=partial(variations.frontier_figures, left_out=True),
-        recognizers=_WITHOUT_DLIB,
+        frontier="left out",
+        settings={"recognizers": _WITHOUT_DLIB},
         small={"gallery_photos": 2},
         only_paper=("2 recognisers",),
     ),

@@ -1,61 +1,48 @@
 """Does everyday handling bring a recognizer back that protection had silenced?"""
 
 from collections.abc import Sequence
-from operator import attrgetter
 from statistics import fmean
 
 import polars as pl
 import torch
-from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 from fairveil.base.errors import FairveilError
 from fairveil.base.rates import rate
-from fairveil.experiment.study import Measurement, Results, Study, Trial
+from fairveil.experiment.study import Measurement, Results, Trial
 from fairveil.experiment.workbench import Workbench
 from fairveil.faces.embedding import Embeddings
-from fairveil.faces.zoo import DEFAULT_ENSEMBLE, ZOO, load_recognizer
-from fairveil.protection.lowkey import PRESETS, LowKey
+from fairveil.faces.zoo import ZOO, load_recognizer
 from fairveil.protection.paper.alterations import HANDLING
-from fairveil.protection.paper.people import People, altered, cast, embedded, resolve
+from fairveil.protection.paper.people import People, altered, cast, embedded
 from fairveil.protection.paper.protected import Attack, protected_photos
-from fairveil.protection.paper.transfer import RecognizerName, differences_of, tiny
+from fairveil.protection.paper.setting import (
+    HUNDRED_USERS,
+    LITERAL,
+    TWO_RECOGNIZERS,
+    AttackSettings,
+    AttackStudy,
+    RecognizerName,
+)
 from fairveil.report.tables import Table, pivot
 
 _ALL = "all of them"
 
 
-class Handling(BaseModel):
+class Handling(AttackSettings):
     """Settings.
 
     Attributes:
-        people: whose gallery photos are protected and handled.
-        recognizers: the ensemble that is attacked.
         defenders: recognizers that look at the photos; their thresholds must be known.
-        attack: settings of LowKey.
         handled: what happens to protected photos: names out of `HANDLING`.
-        seed: of the starting noise.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    people: People = People()
-    recognizers: tuple[RecognizerName, ...] = DEFAULT_ENSEMBLE
     defenders: tuple[RecognizerName, ...] = tuple(ZOO)
-    attack: LowKey = PRESETS["medium"]
     handled: tuple[str, ...] = tuple(HANDLING)
-    seed: int = 0
 
 
 class Handled(Trial):
-    """One thing that happens to photos.
-
-    Attributes:
-        people: see `Handling`, as are the others.
-        attack: how photos are protected.
-        defenders: recognizers that look at them.
-        handled: one of `HANDLING`.
-    """
+    """One thing that happens to photos, one of `HANDLING`; see `Handling`."""
 
     people: People
     attack: Attack
@@ -68,59 +55,104 @@ class Handled(Trial):
         return self.handled
 
 
-def trials(settings: Handling) -> list[Handled]:
-    """One thing that happens to photos a trial."""
-    attack = Attack(recognizers=settings.recognizers, settings=settings.attack, seed=settings.seed)
-    common = {"people": settings.people, "attack": attack, "defenders": settings.defenders}
-    return [Handled(handled=handled, **common) for handled in settings.handled]
+class HandlingStudy(AttackStudy[Handling, Handled]):
+    """A study of what happens to photos every day."""
 
+    def trials(self, settings: Handling) -> list[Handled]:
+        """One thing that happens to photos a trial."""
+        attack = Attack(recognizers=settings.recognizers, settings=settings.attack, seed=settings.seed)
+        common = {"people": settings.people, "attack": attack, "defenders": settings.defenders}
+        return [Handled(handled=handled, **common) for handled in settings.handled]
 
-def run(trial: Handled, bench: Workbench) -> list[Measurement]:
-    """Count the faces that a recognizer knew no more once they were protected, and knows again once they are handled.
+    def run(self, trial: Handled, bench: Workbench) -> list[Measurement]:
+        """Count the faces that protection hid from a recognizer and that it knows again once they are handled.
 
-    A recognizer knows a face if its similarity to the same face in the photo as it was reaches the threshold of the
-    zoo. A face that is not found is not known.
+        A recognizer knows a face if its similarity to the same face in the photo as it was reaches the threshold of the
+        zoo. A face that is not found is not known.
 
-    Returns:
-        By recognizer, and for all of them, the share of faces below the threshold that come back, how many there are,
-        and the mean similarity before and after.
+        Returns:
+            By recognizer, and for all of them, the share of faces below the threshold that come back, how many there
+            are, and the mean similarity before and after.
 
-    Raises:
-        FairveilError: a recognizer's threshold is not known.
-    """
-    people, cache = trial.people, bench.cache
-    recognizers = [load_recognizer(name).to(bench.device) for name in trial.defenders]
-    for one in recognizers:
-        if one.threshold is None:
-            raise FairveilError(f"{one.name} has no match threshold, so nobody can say whether it comes back.")
-    table = cast(people, cache).protected
-    with bench.timed("protect"):
-        photos = protected_photos(table, trial.attack, people.faces, bench)
-    with bench.timed("embed"):
-        clean, protected, handled = (
-            embedded(one, recognizers, people, cache) for one in (table, photos, altered(photos, (trial.handled,)))
+        Raises:
+            FairveilError: a recognizer's threshold is not known.
+        """
+        people, cache = trial.people, bench.cache
+        recognizers = [load_recognizer(name).to(bench.device) for name in trial.defenders]
+        for one in recognizers:
+            if one.threshold is None:
+                raise FairveilError(f"{one.name} has no match threshold, so nobody can say whether it comes back.")
+        table = cast(people, cache).protected
+        with bench.timed("protect"):
+            photos = protected_photos(table, trial.attack, people.faces, bench)
+        with bench.timed("embed"):
+            clean, protected, handled = (
+                embedded(one, recognizers, people, cache) for one in (table, photos, altered(photos, (trial.handled,)))
+            )
+        rows = pl.DataFrame({"photo": table.frame["image"], "protected": photos.frame["image"]}).with_row_index("row")
+        places = dict(zip(rows["photo"], rows["row"], strict=True)) | dict(
+            zip(rows["protected"], rows["row"], strict=True)
         )
-    rows = pl.DataFrame({"photo": table.frame["image"], "protected": photos.frame["image"]}).with_row_index("row")
-    places = dict(zip(rows["photo"], rows["row"], strict=True)) | dict(zip(rows["protected"], rows["row"], strict=True))
-    numbers = {name: number for number, name in enumerate(dict.fromkeys(table.identities))}
-    whose = torch.tensor([numbers[name] for name in table.identities])
-    silenced: list[Tensor] = []
-    returned: list[Tensor] = []
-    measurements = []
-    for one in recognizers:
-        assert one.threshold is not None
-        before, after = similarities(one.name, clean, (protected, handled), places, len(table))
-        known = one.threshold.similarity
-        silenced.append(before < known)
-        returned.append((before < known) & (after >= known))
-        for what, values in (("protected", before), ("handled", after)):
-            seen = values[values > -torch.inf].tolist()
-            labels = {"handled": trial.handled, "defender": one.name, "what": f"similarity, {what}"}
-            measurements += [Measurement(labels=labels, value=fmean(seen), count=len(seen))] if seen else []
-    names = [*trial.defenders, _ALL]
-    for name, low, back in zip(names, [*silenced, torch.cat(silenced)], [*returned, torch.cat(returned)], strict=True):
-        measurements += _comebacks(trial.handled, name, low, back, whose.repeat(len(low) // len(whose)))
-    return measurements
+        numbers = {name: number for number, name in enumerate(dict.fromkeys(table.identities))}
+        whose = torch.tensor([numbers[name] for name in table.identities])
+        silenced: list[Tensor] = []
+        returned: list[Tensor] = []
+        measurements = []
+        for one in recognizers:
+            assert one.threshold is not None
+            before, after = similarities(one.name, clean, (protected, handled), places, len(table))
+            known = one.threshold.similarity
+            silenced.append(before < known)
+            returned.append((before < known) & (after >= known))
+            for what, values in (("protected", before), ("handled", after)):
+                seen = values[values > -torch.inf].tolist()
+                labels = {"handled": trial.handled, "defender": one.name, "what": f"similarity, {what}"}
+                measurements += [Measurement(labels=labels, value=fmean(seen), count=len(seen))] if seen else []
+        names = [*trial.defenders, _ALL]
+        for name, low, back in zip(
+            names, [*silenced, torch.cat(silenced)], [*returned, torch.cat(returned)], strict=True
+        ):
+            measurements += _comebacks(trial.handled, name, low, back, whose.repeat(len(low) // len(whose)))
+        return measurements
+
+    def tables(self, settings: Handling, results: Results[Handled]) -> list[Table]:
+        """How many come back, of how many that were below their threshold, and by which similarities."""
+        measured = [one for some in results.values() for one in some]
+        columns = [*settings.defenders, _ALL]
+
+        def table(what: str, title: str, caption: str, **more: str) -> Table:
+            return pivot(
+                measured,
+                row="handled",
+                column="defender",
+                where={"what": what},
+                rows=list(settings.handled),
+                columns=columns if what in ("share", "back", "below") else list(settings.defenders),
+                title=title,
+                caption=caption,
+                **more,  # type: ignore[arg-type]
+            )
+
+        return [
+            table(
+                "share",
+                "Recognizers that come back, ours",
+                "Of the protected faces that a recognizer no longer takes for the person of the original photo, the "
+                "share that it does again after the photo was handled so. Each recognizer's threshold lets 0.1 % of "
+                "strangers through. Intervals: 95 %, with people, not photos, for the sample.",
+                shade="low is good",
+            ),
+            table("back", "How many come back, ours", "The same, counted.", unit="count"),
+            table(
+                "below", "Of how many, ours", "Faces below the threshold before the photo was handled.", unit="count"
+            ),
+            table(
+                "similarity, handled",
+                "Similarity to the original after handling, ours",
+                "Means over photos whose face is found.",
+                unit="cosine",
+            ),
+        ]
 
 
 def similarities(
@@ -163,82 +195,16 @@ def _comebacks(handled: str, defender: str, silenced: Tensor, returned: Tensor, 
     return [*counts, Measurement.of(labels | {"what": "share"}, rate(returned[silenced], people[silenced]))]
 
 
-def tables(settings: Handling, results: Results[Handled]) -> list[Table]:
-    """How many come back, of how many that were below their threshold, and by which similarities."""
-    measured = [one for some in results.values() for one in some]
-    columns = [*settings.defenders, _ALL]
-
-    def table(what: str, title: str, caption: str, **more: str) -> Table:
-        return pivot(
-            measured,
-            row="handled",
-            column="defender",
-            where={"what": what},
-            rows=list(settings.handled),
-            columns=columns if what in ("share", "back", "below") else list(settings.defenders),
-            title=title,
-            caption=caption,
-            **more,  # type: ignore[arg-type]
-        )
-
-    return [
-        table(
-            "share",
-            "Recognizers that come back, ours",
-            "Of the protected faces that a recognizer no longer takes for the person of the original photo, the share "
-            "that it does again after the photo was handled so. Each recognizer's threshold lets 0.1 % of "
-            "strangers through. Intervals: 95 %, with people, not photos, for the sample.",
-            shade="low is good",
-        ),
-        table("back", "How many come back, ours", "The same, counted.", unit="count"),
-        table("below", "Of how many, ours", "Faces below the threshold before the photo was handled.", unit="count"),
-        table(
-            "similarity, handled",
-            "Similarity to the original after handling, ours",
-            "Means over photos whose face is found.",
-            unit="cosine",
-        ),
-    ]
-
-
-def differences(settings: Handling) -> list[str]:
-    """What differs from section 3.4, which asks nothing of the kind."""
-    return differences_of(settings.people, settings.attack)
-
-
-def rehearsal(settings: Handling) -> Handling:
-    """The same on a few generated faces, one step each."""
-    return settings.model_copy(update={"people": tiny(), "attack": settings.attack.model_copy(update={"steps": 1})})
-
-
-_SMALL = Handling()
-
-HANDLED = Study(
+HANDLED = HandlingStudy(
     name="lowkey-handling",
     title="Everyday handling",
     question="Does a recognizer know a protected face again once its photo was compressed, resized, turned or cropped?",
     source="beyond the dissertation",
-    presets={
-        "smoke": rehearsal(_SMALL).model_copy(
-            update={
-                "recognizers": ("mobilefacenet-192", "mobileface"),
-                "defenders": ("mobilefacenet-192", "mobileface"),
-                "handled": ("JPEG 70", "rotated by 3°", "screenshot, JPEG"),
-            }
-        ),
-        "small": _SMALL,
-        "paper": _SMALL.model_copy(
-            update={
-                "people": People(data="facescrub", protected=100, drop_duplicates=True),
-                "attack": LowKey(canvas="photo"),
-            }
-        ),
+    small=Handling(),
+    paper=Handling(people=HUNDRED_USERS, attack=LITERAL),
+    smoke={
+        "recognizers": TWO_RECOGNIZERS,
+        "defenders": TWO_RECOGNIZERS,
+        "handled": ("JPEG 70", "rotated by 3°", "screenshot, JPEG"),
     },
-    trials=trials,
-    run=run,
-    tables=tables,
-    differences=differences,
-    rehearsal=rehearsal,
-    resolve=resolve,
-    data=attrgetter("people.data"),
 )

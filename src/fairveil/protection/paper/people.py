@@ -1,11 +1,9 @@
 """Who is protected, among whom, and what recognisers make of their photos as they were (section 3.4)."""
 
-import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Protocol, Self, TypeVar
 
 import numpy as np
 import polars as pl
@@ -14,18 +12,17 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from fairveil.base.errors import FairveilError
+from fairveil.base.keys import content_key
 from fairveil.base.sharing import make_files
 from fairveil.data import FaceTable, drop_near_duplicates, has_pack, open_table, perceptual_hashes, split_probes
 from fairveil.data.splits import draws
 from fairveil.data.synthetic import SyntheticFaces
+from fairveil.experiment.study import SYNTHETIC
 from fairveil.faces.detection import Detector
 from fairveil.faces.embedding import MINIMUM_FACE, Embeddings, WhichFace, embed_faces
 from fairveil.faces.recognizers import Recognizer
 from fairveil.protection.paper.aligners import Aligner, OtherAligner
 from fairveil.protection.paper.alterations import ALTERATIONS, HANDLING
-
-SYNTHETIC = "synthetic"
-"""The name that stands for generated faces where a data set is asked for."""
 
 PHOTOS_OF_CANDIDATE = 5
 """How many photos of a person stand for somebody whom Fawkes may imitate; its program fetches ten."""
@@ -77,21 +74,6 @@ def at_hand(people: People) -> People:
     data = str(path.absolute()) if path.exists() else people.data
     people = people.model_copy(update={"data": data})
     return people.model_copy(update={"content": _source(people).fingerprint()})
-
-
-class _Settings(Protocol):
-    @property
-    def people(self) -> People: ...
-
-    def model_copy(self, *, update: Mapping[str, Any]) -> Self: ...
-
-
-SettingsType = TypeVar("SettingsType", bound=_Settings)
-
-
-def resolve(settings: SettingsType) -> SettingsType:
-    """Settings of any study of this chapter with the people there are here."""
-    return settings.model_copy(update={"people": at_hand(settings.people)})
 
 
 @dataclass(frozen=True)
@@ -265,9 +247,7 @@ def _source(people: People) -> FaceTable:
 
 def _generated(people: People, identities: int, photos: int, seed: int) -> FaceTable:
     faces = SyntheticFaces(identities=identities, per_identity=photos, size=people.synthetic_size, seed=seed)
-    return replace(
-        faces.table(), name=f"{SYNTHETIC}-{hashlib.sha256(faces.model_dump_json().encode()).hexdigest()[:12]}"
-    )
+    return replace(faces.table(), name=f"{SYNTHETIC}-{content_key(faces.model_dump_json(), digits=12)}")
 
 
 def _hashes(table: FaceTable, cache: Path | None) -> NDArray[np.bool_]:
@@ -279,9 +259,8 @@ def _hashes(table: FaceTable, cache: Path | None) -> NDArray[np.bool_]:
         with target.open("wb") as file:
             np.save(file, perceptual_hashes(table))
 
-    content = "\n".join([table.name, *table.frame["image"]])
-    name = f"{hashlib.sha256(content.encode()).hexdigest()[:20]}.npy"
-    return np.asarray(np.load(make_files(cache / "hashes", {name: write})[0]))
+    key = content_key("\n".join([table.name, *table.frame["image"]]))
+    return np.asarray(np.load(make_files(cache / "hashes", {f"{key}.npy": write})[0]))
 
 
 def _shuffled(table: FaceTable, seed: int) -> pl.DataFrame:

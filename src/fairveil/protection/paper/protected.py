@@ -1,17 +1,16 @@
 """Protected photos, made once for every study that needs them."""
 
-import hashlib
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache, partial
 from pathlib import Path
-from typing import Self
+from typing import NamedTuple, Self
 
 import polars as pl
 import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 
+from fairveil.base.keys import content_key
 from fairveil.base.sharing import make_files
 from fairveil.data import FaceTable
 from fairveil.experiment.workbench import Workbench
@@ -26,6 +25,25 @@ from fairveil.protection.paper.people import People
 from fairveil.protection.paper.targets import Target, targets_of
 from fairveil.protection.protecting import perturb_faces, protect
 from fairveil.protection.verification import Quality, quality_of_face
+from fairveil.report.tables import Unit
+
+
+class Cost(NamedTuple):
+    """How a cost of protection is measured: a field of `Quality`, and its unit."""
+
+    field: str
+    unit: Unit
+
+
+COSTS: Mapping[str, Cost] = {
+    "LPIPS (VGG)": Cost("lpips_vgg", "LPIPS"),
+    "LPIPS (AlexNet)": Cost("lpips", "LPIPS"),
+    "SSIM": Cost("ssim", "ratio"),
+    "PSNR": Cost("psnr", "dB"),
+    "ΔE": Cost("delta_e", "ΔE"),
+    "ΔE, color": Cost("delta_chroma", "ΔE"),
+}
+"""What protection costs a photo, by what tables call it."""
 
 _FORMAT = 1  # raised when the same photo and attack would give another protected photo
 _NO_FACE = "null"  # in place of a quality
@@ -76,8 +94,8 @@ def protected_photos(table: FaceTable, attack: Attack, faces: WhichFace, bench: 
     """
     networks = [fingerprint(load_recognizer(name)) for name in attack.recognizers]
     targets = targets_for(table, attack, bench)
-    content = json.dumps([_FORMAT, attack.model_dump(mode="json"), networks, faces], sort_keys=True)
-    folder = bench.cache / "protected" / hashlib.sha256(content.encode()).hexdigest()[:16]
+    key = content_key([_FORMAT, attack.model_dump(mode="json"), networks, faces], digits=16)
+    folder = bench.cache / "protected" / key
     images = [f"{content_name(table, row, targets[row])}.png" for row in range(len(table))]
     make_files(
         folder,
@@ -101,6 +119,12 @@ def qualities(before: FaceTable, after: FaceTable, faces: WhichFace) -> list[Qua
     return [Quality.model_validate_json(text) for text in texts if text != _NO_FACE]
 
 
+def costs_of(measured: Sequence[Quality]) -> dict[str, list[float]]:
+    """Each of `COSTS` of every photo that has one."""
+    costs = {name: [getattr(quality, cost.field) for quality in measured] for name, cost in COSTS.items()}
+    return {name: [value for value in values if value is not None] for name, values in costs.items()}
+
+
 @cache
 def detector_for(faces: WhichFace) -> Detector | None:
     """Who finds the faces of a study's photos; nobody in aligned crops."""
@@ -118,10 +142,8 @@ def targets_for(table: FaceTable, attack: Attack, bench: Workbench) -> Sequence[
 def content_name(table: FaceTable, row: int, target: Target | None = None) -> str:
     """The name of a photo's protected version: by what it shows, since paths mean another photo tomorrow."""
     photo = table.photo(row)
-    content = f"{table.frame['image'][row]} {tuple(photo.shape)}".encode() + photo.contiguous().numpy().tobytes()
-    for features in target.features if target else ():
-        content += features.contiguous().numpy().tobytes()
-    return hashlib.sha256(content).hexdigest()[:20]
+    name = f"{table.frame['image'][row]} {tuple(photo.shape)}"
+    return content_key(name, photo, *(target.features if target else ()))
 
 
 def _protect(

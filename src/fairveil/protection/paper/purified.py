@@ -1,6 +1,5 @@
 """A defender who has LowKey too: it trains a network that gives protected faces back as they were."""
 
-import hashlib
 from collections.abc import Sequence
 from functools import partial
 from itertools import chain
@@ -12,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fairveil.base.errors import FairveilError
+from fairveil.base.keys import content_key
 from fairveil.base.sharing import make_files
 from fairveil.data import FaceTable
 from fairveil.faces.embedding import WhichFace, faces_that_count, fingerprint
@@ -75,14 +75,12 @@ def purifier(
     if not pairs.rows:
         raise FairveilError(f"{clean.name}: in none of {len(clean)} photos is a face to train a purifier on.")
     about = [fingerprint(one) for one in known], _EPOCHS, _RATE, _DECAY, _BATCH, _WIDTH, _CLEAN
-    digest = hashlib.sha256(repr(about).encode())
-    for tensor in (pairs.views, pairs.landmarks):
-        digest.update(tensor.contiguous().numpy().tobytes())
+    key = content_key(repr(about), pairs.views, pairs.landmarks)
 
     def write(target: Path) -> None:
         torch.save(train_purifier(pairs, known).state_dict(), target)
 
-    weights = make_files(cache / "purifiers", {f"{digest.hexdigest()[:20]}.pt": write})[0]
+    weights = make_files(cache / "purifiers", {f"{key}.pt": write})[0]
     network = Purifier()
     network.load_state_dict(torch.load(weights, weights_only=True))
     return network.eval().requires_grad_(False)
@@ -133,11 +131,8 @@ def train_purifier(
 
 def purified_photos(table: FaceTable, network: Purifier, faces: WhichFace, cache: Path) -> FaceTable:
     """The photos of a table with their faces purified, losslessly saved, in their old order, with their labels."""
-    digest = hashlib.sha256(faces.encode())
-    for tensor in network.state_dict().values():
-        digest.update(tensor.numpy().tobytes())
     images = [f"{content_name(table, row)}.png" for row in range(len(table))]
-    folder = cache / "purified" / digest.hexdigest()[:16]
+    folder = cache / "purified" / content_key(faces, *network.state_dict().values(), digits=16)
     makers = {
         image: partial(_purify, table=table, row=row, network=network, faces=faces) for row, image in enumerate(images)
     }

@@ -1,7 +1,6 @@
 """A defender who has LowKey too: it protects photos itself and trains its whole network to see through them."""
 
 import copy
-import hashlib
 from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
@@ -11,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fairveil.base.errors import FairveilError
+from fairveil.base.keys import content_key
 from fairveil.base.sharing import make_files
 from fairveil.data import FaceTable
 from fairveil.faces.canvas import view_of_face
@@ -47,14 +47,12 @@ def retrained(
     numbers = {identity: number for number, identity in enumerate(dict.fromkeys(identities))}
     people = torch.tensor([numbers[identity] for identity in identities])
     inputs = (pairs[:, 0], pairs[:, 1], people, torch.cat([pairs[:, 0], others[:, 0]]))
-    digest = hashlib.sha256(repr((fingerprint(recognizer), _EPOCHS, _RATE, _DECAY, _BATCH)).encode())
-    for tensor in inputs:
-        digest.update(tensor.contiguous().numpy().tobytes())
+    key = content_key(repr((fingerprint(recognizer), _EPOCHS, _RATE, _DECAY, _BATCH)), *inputs)
 
     def write(target: Path) -> None:
         torch.save(retrain(recognizer, *inputs).state_dict(), target)
 
-    weights = make_files(cache / "retrained", {f"{digest.hexdigest()[:20]}.pt": write})[0]
+    weights = make_files(cache / "retrained", {f"{key}.pt": write})[0]
     network = copy.deepcopy(recognizer)
     network.load_state_dict(torch.load(weights, weights_only=True))
     return network

@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from statistics import fmean
 
 import polars as pl
 import torch
-from pydantic import Field
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from fairveil.base.rates import rank_accuracy
@@ -20,10 +21,9 @@ from fairveil.protection.paper.adapted import undo
 from fairveil.protection.paper.aligners import Aligner
 from fairveil.protection.paper.defenders import find_defender
 from fairveil.protection.paper.people import People, altered, cast, embedded
-from fairveil.protection.paper.protected import Attack, protected_photos, qualities
+from fairveil.protection.paper.protected import Attack, costs_of, protected_photos, qualities
 from fairveil.protection.paper.purified import purified_photos, purifier
 from fairveil.protection.paper.retrained import HELD, retrained
-from fairveil.protection.verification import Quality
 
 RANKS = (1, 50)
 """The ranks of the dissertation's tables."""
@@ -34,13 +34,10 @@ GALLERY_SHARES = (0.01, 0.05)
 _CLEAN = " as it was"  # what follows a recogniser's name in the column of embeddings before protection
 
 
-class Row(Trial):
-    """One way to protect photos, and everything that decides who is still found.
+class Treatment(BaseModel):
+    """What happens to protected photos and others before somebody looks for their owners, and who looks how.
 
     Attributes:
-        name: of the row in its table.
-        people: who is protected, among whom.
-        attack: how; None for photos as they were.
         saved: what happens to the protected photos before they are in the gallery, one of `ALTERATIONS`.
         preprocessing: what the defender does to every photo, one of `ALTERATIONS`.
         probes: what happens to the probes, one of `ALTERATIONS`.
@@ -54,12 +51,10 @@ class Row(Trial):
         purified_on: on how many strangers' photos, which it protects itself, a defender trains a network that gives
             faces back as they were. Every photo then goes through it before it is looked at.
         aligner: how defenders align faces.
-        defenders: who looks for the users: names of recognisers, or of a `Defender` as `package.module:NAME`.
     """
 
-    name: str
-    people: People
-    attack: Attack | None
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
     saved: str = "none"
     preprocessing: str = "none"
     probes: str = "none"
@@ -72,6 +67,21 @@ class Row(Trial):
     old_photos: int = Field(0, ge=0, exclude_if=lambda count: count == 0)
     purified_on: int = Field(0, ge=0, exclude_if=lambda count: count == 0)
     aligner: Aligner = Field("landmarks", exclude_if=lambda aligner: aligner == "landmarks")
+
+
+class Row(Treatment, Trial):
+    """One way to protect photos, and everything that decides who is still found; see `Treatment`.
+
+    Attributes:
+        name: of the row in its table.
+        people: who is protected, among whom.
+        attack: how; None for photos as they were.
+        defenders: who looks for the users: names of recognisers, or of a `Defender` as `package.module:NAME`.
+    """
+
+    name: str
+    people: People
+    attack: Attack | None
     defenders: tuple[str, ...]
 
     @property
@@ -105,7 +115,11 @@ def run_row(row: Row, bench: Workbench) -> list[Measurement]:
             if row.probes_protected:
                 probes = protected_photos(chosen.probes, row.attack, people.faces, bench)
         with bench.timed("compare"):
-            costs = _costs(qualities(kept, after, people.faces))
+            costs = [
+                Measurement(labels={"cost": name}, value=fmean(values), count=len(values))
+                for name, values in costs_of(qualities(kept, after, people.faces)).items()
+                if values
+            ]
     others = chosen.strangers
     if row.old_photos:
         old = _at_most(kept, row.old_photos)
@@ -149,7 +163,7 @@ def _recognised(
     pairs = None
     if row.attack is not None and row.adapted_on:
         with bench.timed("protect for adapting"):
-            pairs = _pairs(row, row.attack, strangers, others, recognizers, bench)
+            pairs = _embeddings_to_adapt_on(row, row.attack, strangers, others, recognizers, bench)
     measurements: list[Measurement] = []
     for recognizer in recognizers:
         views = [faces.vectors(recognizer.name) for faces in (users, others, probes)]
@@ -188,7 +202,7 @@ def _without_first(table: FaceTable, count: int) -> FaceTable:
     return table.filter(pl.int_range(pl.len()).over("identity") >= count) if count else table
 
 
-def _pairs(
+def _embeddings_to_adapt_on(
     row: Row, attack: Attack, table: FaceTable, clean: Embeddings, recognizers: Sequence[Recognizer], bench: Workbench
 ) -> pl.DataFrame:
     """Embeddings of strangers as a defender who has LowKey too protected them, and beside them as they were."""
@@ -265,21 +279,3 @@ def _groups(probes: pl.DataFrame, columns: Sequence[str]) -> dict[str, Tensor]:
             members = (probes[column] == value).fill_null(False)
             groups[f"{column}: {value}"] = torch.tensor(members.to_list(), dtype=torch.bool)
     return groups
-
-
-def _costs(measured: Sequence[Quality]) -> list[Measurement]:
-    """How much the photos changed: means over photos."""
-    fields = {
-        "LPIPS (VGG)": "lpips_vgg",
-        "LPIPS (AlexNet)": "lpips",
-        "SSIM": "ssim",
-        "PSNR": "psnr",
-        "ΔE": "delta_e",
-        "ΔE, color": "delta_chroma",
-    }
-    costs = []
-    for name, field in fields.items():
-        values = [value for quality in measured if (value := getattr(quality, field)) is not None]
-        if values:
-            costs.append(Measurement(labels={"cost": name}, value=sum(values) / len(values), count=len(values)))
-    return costs

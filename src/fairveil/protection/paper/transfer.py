@@ -1,48 +1,40 @@
 """Attacker against defender: tables 3.2 and 3.5."""
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from statistics import mean
-from typing import Annotated
+from typing import TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from fairveil.base.errors import did_you_mean
 from fairveil.experiment.published import published_table
-from fairveil.experiment.study import Measurement, Results
-from fairveil.faces.frbench import PREFIX
-from fairveil.faces.zoo import DEFAULT_ENSEMBLE, OUTSIDE_JUDGE, ZOO
+from fairveil.experiment.study import SYNTHETIC, Measurement, Results
+from fairveil.experiment.workbench import Workbench
+from fairveil.faces.zoo import DEFAULT_ENSEMBLE, FAMILIES, ZOO, without_family
 from fairveil.protection.lowkey import LowKey
 from fairveil.protection.paper.fawkes import Fawkes
-from fairveil.protection.paper.people import SYNTHETIC, People
-from fairveil.protection.paper.protected import Attack
-from fairveil.protection.paper.rows import RANKS, Row, ranks_of
+from fairveil.protection.paper.people import People
+from fairveil.protection.paper.protected import COSTS, Attack
+from fairveil.protection.paper.rows import RANKS, Row, ranks_of, run_row
+from fairveil.protection.paper.setting import (
+    FAST,
+    DefenderName,
+    PeopleSettings,
+    PeopleStudy,
+    RecognizerName,
+    differences_of,
+    tiny,
+    with_steps,
+)
 from fairveil.report.plots import heat_map
 from fairveil.report.study import Figure
-from fairveil.report.tables import Cell, Table, Unit, pivot
-
-FAST = LowKey(smoothing="alternate", mirror=False)
-"""The dissertation's step, α and number of steps on the face alone, with smoothing in turns and without the mirrored
-face: what two cores can afford."""
+from fairveil.report.tables import Cell, Table, pivot
 
 
-def _known(name: str) -> str:
-    if name in ZOO or name.startswith(PREFIX):
-        return name
-    raise ValueError(f"the zoo has no recogniser {name!r}.{did_you_mean(name, ZOO)} It has {', '.join(ZOO)}")
-
-
-RecognizerName = Annotated[str, AfterValidator(_known)]
-"""A recogniser of the zoo or of frbench."""
-
-DefenderName = Annotated[str, AfterValidator(lambda name: name if ":" in name else _known(name))]
-"""The same, or a `Defender` as `package.module:NAME`."""
-
-
-class Transfer(BaseModel):
+class Transfer(PeopleSettings):
     """Settings of an attacker-defender matrix.
 
     Attributes:
-        people: who is protected, among whom.
         attackers: recognisers that are attacked alone.
         ensembles: recognisers that are attacked together, by the row's name.
         defenders: recognisers that look for the users.
@@ -52,60 +44,114 @@ class Transfer(BaseModel):
         fawkes_on: recognisers that Fawkes attacks together.
         gallery_photos: how many of each user's photos stay in the gallery; None for all that `people` chooses. Unlike
             fewer there, this changes neither the users nor their probes.
-        seed: of the starting noise.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    people: People
-    attackers: tuple[RecognizerName, ...] = tuple(name for name in ZOO if name != OUTSIDE_JUDGE)
-    ensembles: dict[str, tuple[RecognizerName, ...]] = {
-        "Ensemble": DEFAULT_ENSEMBLE,
-        "Ensemble without dlib": tuple(name for name in DEFAULT_ENSEMBLE if name != "dlib-resnet"),
-        "Ensemble without FaceRes": tuple(name for name in DEFAULT_ENSEMBLE if name != "faceres"),
-    }
+    attackers: tuple[RecognizerName, ...] = tuple(name for name in ZOO if name not in FAMILIES["FaceNet"])
+    ensembles: dict[str, tuple[RecognizerName, ...]] = Field(
+        {"Ensemble": DEFAULT_ENSEMBLE}
+        | {f"Ensemble without {family}": without_family(family) for family in ("dlib", "FaceRes")}
+    )
     defenders: tuple[DefenderName, ...] = tuple(ZOO)
     attack: LowKey = FAST
     beside: LowKey | None = None
-    fawkes: dict[str, Fawkes] = {}
+    fawkes: dict[str, Fawkes] = Field({})
     fawkes_on: tuple[RecognizerName, ...] = DEFAULT_ENSEMBLE
     gallery_photos: int | None = Field(None, ge=1)
-    seed: int = 0
 
 
 CLEAN = "Clean"
 """The row of photos as they were."""
 
 
+RowSettings = TypeVar("RowSettings", bound=PeopleSettings)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RowStudy(PeopleStudy[RowSettings, Row]):
+    """A study whose trials are rows of tables.
+
+    Attributes:
+        published: the dissertation's tables by our metric.
+    """
+
+    published: Mapping[str, str] = field(default_factory=dict)
+
+    def run(self, trial: Row, bench: Workbench) -> list[Measurement]:
+        """Protect the users' gallery photos, and let every defender look for the probes' owners."""
+        return run_row(trial, bench)
+
+
+class TransferStudy(RowStudy[Transfer]):
+    """A study of attackers against defenders."""
+
+    def trials(self, settings: Transfer) -> list[Row]:
+        """One row a trial: photos as they were, Fawkes, each recogniser attacked alone, each ensemble."""
+        people = settings.people
+        baselines = {
+            name: Attack.of(mode, settings.fawkes_on, people, settings.seed) for name, mode in settings.fawkes.items()
+        }
+        attacks: dict[str, Attack | None] = {CLEAN: None, **baselines} | {
+            name: Attack(recognizers=attacked, settings=settings.attack, seed=settings.seed)
+            for name, attacked in attackers_of(settings).items()
+        }
+        if settings.beside is not None and settings.ensembles:
+            first, attacked = next(iter(settings.ensembles.items()))
+            other = Attack(recognizers=attacked, settings=settings.beside, seed=settings.seed)
+            attacks |= {f"{first}, α {settings.beside.alpha:g}": other}
+        return [
+            Row(
+                name=name,
+                people=people,
+                attack=attack,
+                gallery_photos=settings.gallery_photos,
+                defenders=settings.defenders,
+            )
+            for name, attack in attacks.items()
+        ]
+
+    def tables(self, settings: Transfer, results: Results[Row]) -> list[Table]:
+        """The summary, then our matrices with the published below."""
+        return [summary(settings, results, self.published), *matrix_tables(results, self.published)]
+
+    def figures(self, settings: Transfer, results: Results[Row]) -> list[Figure]:
+        """The matrices of the dissertation's ranks as pictures."""
+        measured = by_row(results)
+        pictures = []
+        for metric in (f"rank-{k}" for k in RANKS):
+            table = _matrix(measured, metric)
+            svg = heat_map(
+                [[cell.value for cell in cells] for _, cells in table.rows],
+                rows=[name for name, _ in table.rows],
+                columns=table.columns,
+                row_name=table.row_name,
+                column_name=table.column_name,
+            )
+            pictures.append(
+                Figure(f"{metric} accuracy, ours: every defender (columns) against every attack (rows).", svg)
+            )
+        return pictures
+
+    def differences(self, settings: Transfer) -> list[str]:
+        """What differs from section 3.4."""
+        said = differences_of(settings.people, settings.attack, settings.gallery_photos)
+        return [*said, *(differences_of_fawkes(settings.people) if settings.fawkes else ())]
+
+    def rehearsal(self, settings: Transfer) -> Transfer:
+        """The same rows on a few generated faces, one step each."""
+        return settings.model_copy(
+            update={
+                "people": tiny(),
+                "attack": with_steps(settings.attack, 1),
+                "beside": settings.beside and with_steps(settings.beside, 1),
+                "fawkes": {name: with_steps(mode, 1) for name, mode in settings.fawkes.items()},
+                "gallery_photos": None,
+            }
+        )
+
+
 def attackers_of(settings: Transfer) -> dict[str, tuple[str, ...]]:
     """Who is attacked in each row of LowKey, by the row's name."""
     return {name: (name,) for name in settings.attackers} | settings.ensembles
-
-
-def trials(settings: Transfer) -> list[Row]:
-    """One row a trial: photos as they were, Fawkes, each recogniser attacked alone, each ensemble."""
-    people = settings.people
-    baselines = {
-        name: Attack.of(mode, settings.fawkes_on, people, settings.seed) for name, mode in settings.fawkes.items()
-    }
-    attacks: dict[str, Attack | None] = {CLEAN: None, **baselines} | {
-        name: Attack(recognizers=attacked, settings=settings.attack, seed=settings.seed)
-        for name, attacked in attackers_of(settings).items()
-    }
-    if settings.beside is not None and settings.ensembles:
-        first, attacked = next(iter(settings.ensembles.items()))
-        other = Attack(recognizers=attacked, settings=settings.beside, seed=settings.seed)
-        attacks |= {f"{first}, α {settings.beside.alpha:g}": other}
-    return [
-        Row(
-            name=name,
-            people=people,
-            attack=attack,
-            gallery_photos=settings.gallery_photos,
-            defenders=settings.defenders,
-        )
-        for name, attack in attacks.items()
-    ]
 
 
 def by_row(results: Results[Row]) -> list[Measurement]:
@@ -135,8 +181,15 @@ def matrix_tables(results: Results[Row], published: Mapping[str, str], also: Seq
         )
         if number:
             tables.append(published_table(number).table())
+    measured_costs = {one.labels.get("cost") for one in measured}
+    names = [name for name in COSTS if name in measured_costs]
     costs = pivot(
-        measured, row="attacker", column="cost", title="What the protection costs, ours", unit=_cost_units(measured)
+        measured,
+        row="attacker",
+        column="cost",
+        columns=names,
+        title="What the protection costs, ours",
+        unit=tuple(COSTS[name].unit for name in names),
     )
     return [*tables, *([costs] if costs.rows else []), *(published_table(number).table() for number in also)]
 
@@ -151,14 +204,6 @@ def _matrix(measured: Sequence[Measurement], metric: str, *, caption: str = "") 
         where={"metric": metric, "group": "all"},
         shade="low is good",
         caption=caption,
-    )
-
-
-def _cost_units(measured: Sequence[Measurement]) -> tuple[Unit, ...]:
-    units: Mapping[str, Unit] = {"PSNR": "dB", "SSIM": "ratio", "ΔE": "ΔE", "ΔE, color": "ΔE"}
-    return tuple(
-        units.get(name, "LPIPS")
-        for name in dict.fromkeys(one.labels["cost"] for one in measured if "cost" in one.labels)
     )
 
 
@@ -220,34 +265,6 @@ def _mean(values: Sequence[float] | None) -> Cell:
     return Cell.of(mean(values) if values else None)
 
 
-def tables(settings: Transfer, results: Results[Row], published: Mapping[str, str]) -> list[Table]:
-    """The summary, then our matrices with the published below (`published`: table by our metric)."""
-    return [summary(settings, results, published), *matrix_tables(results, published)]
-
-
-def figures(settings: Transfer, results: Results[Row]) -> list[Figure]:
-    """The matrices of the dissertation's ranks as pictures."""
-    measured = by_row(results)
-    pictures = []
-    for metric in (f"rank-{k}" for k in RANKS):
-        table = _matrix(measured, metric)
-        svg = heat_map(
-            [[cell.value for cell in cells] for _, cells in table.rows],
-            rows=[name for name, _ in table.rows],
-            columns=table.columns,
-            row_name=table.row_name,
-            column_name=table.column_name,
-        )
-        pictures.append(Figure(f"{metric} accuracy, ours: every defender (columns) against every attack (rows).", svg))
-    return pictures
-
-
-def differences(settings: Transfer) -> list[str]:
-    """What differs from section 3.4."""
-    said = differences_of(settings.people, settings.attack, settings.gallery_photos)
-    return [*said, *(differences_of_fawkes(settings.people) if settings.fawkes else ())]
-
-
 def differences_of_fawkes(people: People) -> list[str]:
     """What differs from the Fawkes of tables 3.2 and 3.5, for users among these people."""
     said = [
@@ -259,76 +276,3 @@ def differences_of_fawkes(people: People) -> list[str]:
             "Fawkes' targets: people whose photos are in the gallery too, since it holds everybody of the data."
         )
     return said
-
-
-def differences_of(people: People, attack: LowKey, gallery_photos: int | None = None) -> list[str]:
-    """What differs from section 3.4 in these people, of whose photos so many stay in the gallery, and this attack."""
-    gallery_photos = gallery_photos or people.gallery_photos
-    said = [
-        "Recognisers: pretrained ones of our zoo, small and made to run anywhere, instead of ResNet and IR networks of "
-        "50 and 152 layers trained on MS-Celeb-1M, which we do not have. Some are of one family, so one "
-        "that was left out of an ensemble may have a sibling in it.",
-    ]
-    if (people.protected, gallery_photos, people.probe_photos) != (100, None, None):
-        said.append(
-            f"People: {people.protected} users, {gallery_photos or 'all'} gallery photos and "
-            f"{people.probe_photos or 'a tenth as'} probes each; in section 3.4, which most tables are of, 100 users "
-            "and a tenth of their photos as probes."
-        )
-    if people.data == SYNTHETIC:
-        said.append("Data: generated faces, so the figures say nothing of real people.")
-    elif people.data not in ("facescrub", "umdfaces"):
-        said.append(
-            f"Data: {people.data} instead of FaceScrub or UMDFaces. Its gallery is far smaller than their 100,000 "
-            "photos and more, so rank 50 is a much larger share of it and the harder test for a protection."
-        )
-    if attack.step_rule != "sign":
-        said.append(
-            f"Attack: as `fairveil protect` does it: {attack.steps} steps along the gradient instead of its sign, on "
-            "the face alone, with little color."
-        )
-    elif attack.smoothing != "both" or not attack.mirror:
-        said.append("Attack: smoothing in turns and no mirrored face (a quarter of the work), on the face alone.")
-    said.append("The commercial services are not run; where published, their figures are shown.")
-    return said
-
-
-def tiny() -> People:
-    """A few generated people, for runs that take seconds."""
-    return People(
-        data=SYNTHETIC,
-        protected=2,
-        gallery_photos=1,
-        probe_photos=1,
-        strangers=4,
-        photos_of_stranger=1,
-        synthetic_size=128,
-    )
-
-
-def rehearsal(settings: Transfer) -> Transfer:
-    """The same rows on a few generated faces, one step each."""
-    one_step = {"steps": 1}
-    return settings.model_copy(
-        update={
-            "people": tiny(),
-            "attack": settings.attack.model_copy(update=one_step),
-            "beside": settings.beside and settings.beside.model_copy(update=one_step),
-            "fawkes": {name: mode.model_copy(update=one_step) for name, mode in settings.fawkes.items()},
-            "gallery_photos": None,
-        }
-    )
-
-
-def smoke(attack: LowKey, fawkes: Mapping[str, Fawkes]) -> Transfer:
-    """The smallest matrix: one recogniser and an ensemble of two, two steps."""
-    two_steps = {"steps": 2}
-    return Transfer(
-        people=tiny(),
-        attackers=("mobilefacenet-192",),
-        ensembles={"Ensemble": ("mobilefacenet-192", "mobileface")},
-        defenders=("mobilefacenet-192", "mobileface"),
-        attack=attack.model_copy(update=two_steps),
-        fawkes={name: mode.model_copy(update=two_steps) for name, mode in fawkes.items()},
-        fawkes_on=("mobilefacenet-192", "mobileface"),
-    )
