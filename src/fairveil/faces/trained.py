@@ -111,7 +111,7 @@ def save_trained(path: Path, recognizer: Recognizer, pedigree: Pedigree) -> None
     """Write a recogniser of `train_recognizer`, whole or not at all, as safetensors.
 
     Raises:
-        FairveilError: the file is there already or cannot be written.
+        FairveilError: the file already exists or cannot be written.
     """
     write_tensors(path, recognizer.state_dict(), {"pedigree": pedigree.model_dump_json()}, format=_KIND["format"])
 

@@ -152,7 +152,7 @@ class Xrays:
         """Write everything to one new safetensors file, whole or not at all.
 
         Raises:
-            FairveilError: the file is there already or cannot be written.
+            FairveilError: the file already exists or cannot be written.
         """
         words = {
             "classes": self.classes,
