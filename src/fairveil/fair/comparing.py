@@ -1,10 +1,10 @@
 """Interventions side by side: what each did to the gap, on the data it was trained on and off them (chapter 6)."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import polars as pl
@@ -15,6 +15,8 @@ from fairveil.base.errors import FairveilError
 from fairveil.fair.experiments import SILENT, Experiment, Told, measure_once
 from fairveil.fair.interventions import AnyIntervention, Task, baseline_of
 from fairveil.fair.scores import MEAN
+from fairveil.report.display import DisplayMixin
+from fairveil.report.tables import Table
 
 SPLITS = ("train", "validation", "test")
 """On which a model is judged: what it was trained on, what was held out of that, and people it knows nothing of."""
@@ -91,7 +93,7 @@ def estimate(values: Sequence[float], *, confidence: float = 0.95) -> Estimate:
 
 
 @dataclass(frozen=True, eq=False)
-class Comparison:
+class Comparison(DisplayMixin):
     """What several runs under several interventions came to.
 
     Attributes:
@@ -472,6 +474,19 @@ class Comparison:
         for *key, seed, value, low, high in self.scores.select(*keys, "seed", "value", "low", "high").iter_rows():
             found.setdefault(tuple(key), {})[seed] = value, low, high
         return found
+
+    def _sentences(self) -> list[str]:
+        from fairveil.fair.report import left_out, reading  # it is about comparisons, so it imports this file
+
+        return [*(reading(self, name) for name in self.interventions), *left_out(self)]
+
+    def _tables(self) -> tuple[Table]:
+        from fairveil.fair.report import gap_table
+
+        return (gap_table(self),)
+
+    def _rows(self) -> Iterator[dict[str, Any]]:
+        return self.scores.iter_rows(named=True)
 
     @property
     def _overall(self) -> str:

@@ -221,7 +221,7 @@ class XrayExperiment:
 
     splits: XraySplits
     column: str
-    settings: XraySettings
+    settings: XraySettings = SMALL
     pretrained: Path | None = None
     device: str | None = None
 

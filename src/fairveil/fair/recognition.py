@@ -125,7 +125,7 @@ class FaceExperiment:
 
     splits: FaceSplits
     column: str
-    settings: FaceSettings
+    settings: FaceSettings = SMALL
     folder: Path | None = None
     device: str | None = None
 
