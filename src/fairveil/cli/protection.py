@@ -186,7 +186,7 @@ def protect(
         with _told_to_end_as_by_ctrl_c(), closing(work):
             for job, outcome in work:
                 if isinstance(outcome, FairveilError):
-                    talk.print(Text(str(outcome), "red"), soft_wrap=True)
+                    talk.print(Text(as_options(str(outcome)), "red"), soft_wrap=True)
                     failed.append(job.source)
                     continue
                 results.print(Text(_summary(outcome, ensemble, saving)), soft_wrap=True)
