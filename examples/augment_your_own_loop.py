@@ -10,8 +10,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from fairveil.data.images import synthetic_images
-from fairveil.sanitize import Compose, CutMix, FlipAndCrop, as_collate
-from fairveil.training import build_network
+from fairveil.sanitize import Compose, CutMix, FlipAndCrop, as_collate, build_network
 
 CLASSES = 3
 AUGMENT = Compose((FlipAndCrop(padding=2), CutMix()))
@@ -24,7 +23,7 @@ def plain(images: torch.Tensor, labels: torch.Tensor, network: nn.Module, epochs
     loss = torch.zeros(())
     for _ in range(epochs):
         for batch, classes in DataLoader(TensorDataset(images, labels), 16, shuffle=True, drop_last=True):
-            mixed, soft = AUGMENT(batch, F.one_hot(classes, CLASSES).float(), generator)
+            mixed, soft = AUGMENT(batch, classes, generator, num_classes=CLASSES)
             loss = F.cross_entropy(network(mixed), soft)
             optimizer.zero_grad()
             loss.backward()

@@ -2,15 +2,28 @@
 
 >>> import fairveil
 >>> protected, record = fairveil.protect(photo, "medium")  # doctest: +SKIP
+>>> receipt = fairveil.verify(photo, protected)  # doctest: +SKIP
+
+The four chapters are `fairveil.protection`, `fairveil.sanitize`, `fairveil.audit` and `fairveil.fair`; `fairveil.faces`
+finds, aligns and embeds faces. Everything is imported when it is first asked for.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from fairveil.base.errors import FairveilError
-from fairveil.version import __version__
+from fairveil.base.errors import AlreadyExistsError as AlreadyExistsError
+from fairveil.base.errors import FairveilError as FairveilError
+from fairveil.base.errors import MissingExtraError as MissingExtraError
+from fairveil.base.errors import NoFaceError as NoFaceError
+from fairveil.base.errors import UnreadableFileError as UnreadableFileError
+from fairveil.base.lazy import lazy_exports
+from fairveil.version import __version__ as __version__
 
-if TYPE_CHECKING:  # the same as `_HOMES`, for tools that read the code without running it
+if TYPE_CHECKING:
+    from fairveil import audit as audit
+    from fairveil import faces as faces
+    from fairveil import fair as fair
+    from fairveil import protection as protection
+    from fairveil import sanitize as sanitize
     from fairveil.faces.detection import Detector as Detector
     from fairveil.faces.detection import Faces as Faces
     from fairveil.faces.recognizers import Framing as Framing
@@ -26,21 +39,17 @@ if TYPE_CHECKING:  # the same as `_HOMES`, for tools that read the code without 
     from fairveil.protection.verification import Receipt as Receipt
     from fairveil.protection.verification import verify as verify
 
-_HOMES = {
-    "fairveil.faces.detection": ("Detector", "Faces"),
-    "fairveil.faces.recognizers": ("Framing", "MatchThreshold", "Recognizer"),
-    "fairveil.faces.zoo": ("DEFAULT_ENSEMBLE", "ZOO", "load_recognizer"),
-    "fairveil.protection.lowkey": ("PRESETS", "LowKey"),
-    "fairveil.protection.protecting": ("ProtectionRecord", "protect"),
-    "fairveil.protection.verification": ("Receipt", "verify"),
-}
-_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
-
-__all__ = ["FairveilError", "__version__", *_HOME_OF]  # noqa: PLE0604 - all are names
-
-
-def __getattr__(name: str) -> Any:
-    """Import a public name when it is first asked for: importing torch takes seconds, `--help` should not."""
-    if name not in _HOME_OF:
-        raise AttributeError(f"module 'fairveil' has no attribute {name!r}")
-    return getattr(import_module(_HOME_OF[name]), name)
+__getattr__, __dir__, __all__ = lazy_exports(
+    __name__,
+    {
+        "base.errors": "AlreadyExistsError FairveilError MissingExtraError NoFaceError UnreadableFileError",
+        "faces.detection": "Detector Faces",
+        "faces.recognizers": "Framing MatchThreshold Recognizer",
+        "faces.zoo": "DEFAULT_ENSEMBLE ZOO load_recognizer",
+        "protection.lowkey": "LowKey PRESETS",
+        "protection.protecting": "ProtectionRecord protect",
+        "protection.verification": "Receipt verify",
+        "version": "__version__",
+    },
+    "audit faces fair protection sanitize",
+)

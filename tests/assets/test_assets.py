@@ -377,7 +377,7 @@ def test_an_own_folder_that_is_none_is_named_as_such(registry, tmp_path, monkeyp
 
 def test_copy_to_replaces_other_files_of_these_names_only_on_request(registry, tmp_path):
     (tmp_path / "net.pt").write_bytes(b"mine")
-    with pytest.raises(FairveilError, match=r"other files of these names: net\.pt.*--overwrite"):
+    with pytest.raises(FairveilError, match=r"other files of these names: net\.pt.*overwrite=True"):
         assets.copy_to(registry.artifacts.values(), tmp_path)
     assert (tmp_path / "net.pt").read_bytes() == b"mine" and not (tmp_path / "one.bin").exists()
     assets.copy_to(registry.artifacts.values(), tmp_path, overwrite=True)

@@ -42,7 +42,7 @@ def test_changing_a_tensor_leaves_its_file_as_it_is(file):
 
 def test_a_file_that_is_there_is_not_replaced_and_none_is_half_written(file):
     before = file.read_bytes()
-    with pytest.raises(FairveilError, match="is there already"):
+    with pytest.raises(FairveilError, match="already exists"):
         write_tensors(file, {}, {}, format=KIND["format"])
     assert file.read_bytes() == before
     with pytest.raises(FairveilError, match="cannot be written"):

@@ -44,7 +44,7 @@ def test_embeddings_are_audited_and_the_report_and_its_json_written(run_fairveil
     assert record["recognizers"][0]["versus"] == ["F", "M"]
     code, _, err = run_fairveil("audit", faces, "--report", page)
     assert code == 1
-    assert "is there already" in err
+    assert "already exists" in err
 
 
 def test_json_goes_to_stdout_alone(run_fairveil, faces):

@@ -54,7 +54,7 @@ def test_a_comparison_is_printed_kept_and_written_as_a_page_with_json_beside_it(
     again = _run("--interventions", "min-max,label-flipping", "--seeds", "2")
     assert again.exit_code == 0
     assert "min-max: the gap between" in " ".join(again.stdout.split())
-    with pytest.raises(FairveilError, match="is there already"):
+    with pytest.raises(FairveilError, match="already exists"):
         _run("--report", "card.html")
 
 
@@ -92,7 +92,7 @@ def test_a_network_for_xrays_is_trained_saved_and_read_again(tmp_path):
     xrays = SyntheticXrays(patients=20, size=16, seed=5).draw()
     assert classifier(xrays.images.float() / 255).shape == (40, 5)
     assert [path.name for path in tmp_path.iterdir()] == ["model.safetensors"]  # nothing is left lying about
-    with pytest.raises(FairveilError, match="is there already"):
+    with pytest.raises(FairveilError, match="already exists"):
         _train("--task", "findings", "--group", "sex", "-o", "model.safetensors")
 
 

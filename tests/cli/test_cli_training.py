@@ -173,7 +173,7 @@ def test_what_would_be_in_vain_is_refused_before_photos_are_looked_at(train, peo
     (tmp_path / "out.safetensors").write_text("mine")
     code, _, err = train(tmp_path / "not there")
     assert code == 1
-    assert "is there already" in err
+    assert "already exists" in err
     assert (tmp_path / "out.safetensors").read_text() == "mine"
 
 

@@ -301,7 +301,7 @@ def test_parquet_holds_everything(table, sought, tiny_recognizers, tmp_path):
     )
     assert read.provenance.thresholds == {"tiny-1": 0.9, "tiny-2": 0.9}
     assert read.provenance.data == "a test" and "faces from 40 px" in read.provenance.detector
-    with pytest.raises(FairveilError, match="--overwrite"):
+    with pytest.raises(FairveilError, match="overwrite=True"):
         written.write(tmp_path / "faces.parquet")
     with pytest.raises(FairveilError, match="cannot be written"):
         written.write(tmp_path / "nowhere" / "faces.parquet")

@@ -250,7 +250,7 @@ SWAPS = {
 @pytest.mark.parametrize("name", SWAPS)
 def test_swapped_channels_are_asked_about(name, tmp_path):
     network = read_onnx(export(tmp_path / "mine.onnx", *SWAPS[name]))
-    with pytest.raises(FairveilError, match=r"swaps red and blue first.*--channels RGB or --channels BGR"):
+    with pytest.raises(FairveilError, match=r"swaps red and blue first.*`channels=RGB` or `channels=BGR`"):
         framing_of(network)
     framing = framing_of(network, StatedFraming(channels="RGB"))
     assert torch.allclose(network(framing.normalize(CROPS)), behind(Framing().normalize(CROPS).flip(1)), atol=1e-4)
@@ -270,7 +270,7 @@ OPEN = {
 @pytest.mark.parametrize("name", OPEN)
 def test_arithmetic_that_leaves_the_numbers_open_is_asked_about(name, tmp_path):
     network = read_onnx(export(tmp_path / "mine.onnx", *OPEN[name]))
-    with pytest.raises(FairveilError, match=r"mine.onnx does arithmetic with the pixels first .*--mean 0 --scale 1,"):
+    with pytest.raises(FairveilError, match=r"mine.onnx does arithmetic with the pixels first .*`mean=0` `scale=1`,"):
         framing_of(network)
     assert framing_of(network, StatedFraming(mean=(0.0, 0.0, 0.0), scale=255.0)).span == (0, 1)
 

@@ -217,7 +217,10 @@ def test_a_norm_named_as_output_is_refused(tmp_path):
 def test_a_network_to_which_everybody_is_alike_is_refused_at_once(tmp_path):
     path = exported(tmp_path / "mine.onnx", [])
     fed_wrongly = StatedFraming(mean=(127.5, 127.5, 127.5), scale=128.0**2)
-    with pytest.raises(FairveilError, match=r"four people who look nothing alike .*cosine 0\.99.*0\.00778.*--mean"):
+    with pytest.raises(
+        FairveilError,
+        match=r"four people who look nothing alike .*cosine 0\.99.*0\.00778.*mean and scale",
+    ):
         Recognizer.from_onnx(path, framing=fed_wrongly)
 
 

@@ -277,3 +277,18 @@ def test_a_common_threshold_shows_which_group_finds_somebody_wrong_more_often():
     assert dict(table.rows)["group B"][0].value == high.value
     whose = {(one["group"], one["threshold_of"]) for one in search_record(search, (1,), "group", [0.1])["misses"]}
     assert whose == {(None, "all"), ("A", "all"), ("B", "all"), ("A", "the group"), ("B", "the group")}
+
+
+def test_a_search_prints_how_many_are_found_and_shows_the_nearest_faces(search):
+    found = [rank for _, rank, _ in _found(search) if rank]
+    first = sum(rank == 1 for rank in found) / len(found)
+    assert f"net: {len(search.probes)} probes, each looked for among {search.candidates} faces." in str(search)
+    assert f" {first:.1%} [" in str(search) and "at rank 20" in str(search)
+    assert search.to_frame().equals(search.neighbours(1))
+    assert search.probes.frame["image"][0] in search._repr_html_()
+
+
+def test_a_search_of_people_whom_nobody_knows_says_so():
+    side = _embeddings(6, seed=0)
+    unknown = Embeddings(side.frame.drop("identity"))
+    assert "Who is on them is not known" in str(Search("net", unknown, side))

@@ -85,7 +85,7 @@ def test_a_model_card_is_that_of_the_run():
 
 def test_a_file_that_is_there_is_not_replaced(file, trained):
     before = file.read_bytes()
-    with pytest.raises(FairveilError, match=r"mine.safetensors is there already"):
+    with pytest.raises(FairveilError, match=r"mine.safetensors already exists"):
         save_trained(file, trained, card())
     assert file.read_bytes() == before
 

@@ -495,3 +495,10 @@ def test_the_gap_of_one_model_is_that_of_two_named_groups_with_an_interval():
     assert train[-1].estimate.high - train[-1].value == pytest.approx(0.1 * 2**0.5)
     assert train[3].text == "too few"
     assert "Nothing is told of rare: there are fewer than 5 of these people." in table.caption
+
+
+def test_a_comparison_prints_what_its_card_says_and_becomes_a_table_of_its_scores():
+    found = compare(MadeUp(), MADE)
+    assert all(reading(found, name) in str(found) for name in found.interventions)
+    assert "min-max" in found._repr_html_() and gap_table(found).title in found._repr_html_()
+    assert found.to_frame().equals(found.scores)

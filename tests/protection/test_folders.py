@@ -255,11 +255,11 @@ def test_a_recogniser_whose_file_was_replaced_is_another(protect_photo, tiny_rec
 def test_what_was_protected_with_other_settings_is_said_to_be_so(protect_photo, job):
     protect_photo()
     with pytest.raises(
-        FairveilError, match=r"portrait\.jpg was protected with other settings.*--overwrite replaces it"
+        FairveilError, match=r"portrait\.jpg was protected with other settings.*replace it with `overwrite=True`"
     ):
         protect_photo(seed=1)
     job.target.write_bytes(b"a stranger's")
-    with pytest.raises(FairveilError, match="is there already"):
+    with pytest.raises(FairveilError, match="already exists"):
         protect_photo(seed=1)
 
 

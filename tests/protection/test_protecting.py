@@ -3,7 +3,7 @@ import pytest
 import torch
 from PIL import Image
 
-from fairveil.base.errors import FairveilError
+from fairveil.base.errors import FairveilError, UnreadableFileError
 from fairveil.faces.by_hand import FacesByHand
 from fairveil.faces.canvas import view_of_face
 from fairveil.faces.detection import Detector
@@ -283,3 +283,35 @@ def test_recognisers_need_names_of_their_own_and_one_is_needed(tiny_recognizers,
         protect(portrait, QUICK, recognizers=[tiny_recognizers[0]] * 2)
     with pytest.raises(FairveilError, match="no recogniser to attack"):
         protect(portrait, QUICK, recognizers=[])
+
+
+@pytest.mark.parametrize(("suffix", "mode"), [("jpg", "RGB"), ("png", "RGBA"), ("png", "L")])
+def test_the_path_of_a_photo_gives_a_pillow_image_as_the_photo_itself_does(
+    protect_quickly, portrait, tmp_path, suffix, mode
+):
+    file = tmp_path / f"portrait.{suffix}"
+    image = Image.fromarray(portrait).convert(mode)
+    image.save(file)
+    protected, record = protect_quickly(str(file))
+    expected, _ = protect_quickly(Image.open(file))
+    assert (protected.mode, protected.tobytes()) == (mode, expected.tobytes())
+    assert len(record.faces) == 1 and file.exists()
+
+
+def test_a_path_without_a_photo_is_a_sentence(tmp_path):
+    with pytest.raises(UnreadableFileError, match=r"nobody\.jpg is not there"):
+        protect(tmp_path / "nobody.jpg")
+
+
+def test_a_record_prints_shows_itself_and_becomes_a_table(protect_quickly, portrait):
+    record = protect_quickly(portrait)[1]
+    face = record.faces[0]
+    assert str(record).startswith("1 face was protected against tiny-1, tiny-2 in ")
+    row = [cell.strip() for cell in str(record).splitlines()[-1].split("|")]
+    assert row[1:4] == ["face 1", f"{face.change:.2f}", f"{face.lpips:.3f}"]
+    assert "1 is just noticeable" in record._repr_html_()
+    assert record.to_frame().select("face", "recognizer", "similarity").rows() == [
+        (1, name, face.similarity[name][-1]) for name in ("tiny-1", "tiny-2")
+    ]
+    nobody = record.model_copy(update={"faces": ()})
+    assert str(nobody) == "No face was protected, so nothing was changed." and nobody.to_frame().is_empty()

@@ -153,7 +153,7 @@ def test_names_are_escaped(receipt, photos, tmp_path):
 def test_a_page_that_is_there_is_not_replaced_unasked(receipt, photos, tmp_path):
     page = tmp_path / "receipt.html"
     page.write_text("mine")
-    with pytest.raises(FairveilError, match="is there already"):
+    with pytest.raises(FairveilError, match="already exists"):
         write_receipt(page, receipt, *photos, title="me")
     assert page.read_text() == "mine"
     write_receipt(page, receipt, *photos, title="me", overwrite=True)

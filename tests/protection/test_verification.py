@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from PIL import Image
 from rich.console import Console
 
-from fairveil.base.errors import FairveilError
+from fairveil.base.errors import FairveilError, NoFaceError
 from fairveil.faces.by_hand import with_frames
 from fairveil.faces.recognizers import Recognizer
 from fairveil.images import resaved
@@ -230,3 +230,27 @@ def test_a_probe_that_is_the_original_once_more_is_said_to_be(photo, changed, de
     other = {"other.png": F.interpolate(photo[None].float(), scale_factor=(1, 0.6))[0].byte()}
     remarks = verify(photo, changed, tiny_recognizers, probes=copies | other, detector=detector).remarks
     assert [remark.split()[0] for remark in remarks if "the original once more" in remark] == list(copies)
+
+
+def test_paths_are_read_and_the_receipt_prints_shows_itself_and_becomes_a_table(
+    photo, changed, detector, tiny_recognizers, tmp_path
+):
+    for name, pixels in (("before", photo), ("after", changed)):
+        Image.fromarray(pixels.permute(1, 2, 0).numpy()).save(tmp_path / f"{name}.png")
+    before, after = str(tmp_path / "before.png"), tmp_path / "after.png"
+    receipt = verify(before, after, tiny_recognizers, attacked=["tiny-1"], detector=detector, probes={"me": before})
+    assert receipt.faces == verify(photo, changed, tiny_recognizers, attacked=["tiny-1"], detector=detector,
+                                   probes={"me": photo}).faces  # fmt: skip
+    frame = receipt.to_frame()
+    assert frame.height == 2 * (len(CONDITIONS) + 1) and set(frame["probe"]) == {"", "me"}
+    now = {one.recognizer: one.similarity for one in receipt.faces[0].against_probes["me"]}
+    assert dict(frame.filter(frame["probe"] == "me").select("recognizer", "similarity").rows()) == now
+    lines = [line for line in str(receipt).splitlines() if line.startswith("| tiny-1 (attacked)")]
+    assert len(lines) == 2 and f"{now['tiny-1']:+.2f}" in lines[1]
+    assert "tiny-2 (held out)" in receipt._repr_html_() and receipt.caution in str(receipt)
+
+
+def test_a_photo_without_a_face_can_be_caught_apart(detector, tiny_recognizers):
+    wall = torch.full((3, 100, 100), 90, dtype=torch.uint8)
+    with pytest.raises(NoFaceError, match="No face was found in the original photo"):
+        verify(wall, wall, tiny_recognizers, detector=detector)

@@ -164,7 +164,7 @@ def test_wide_tables_scroll_in_their_own_box(tmp_path):
 
 def test_a_page_that_is_there_is_kept_unless_it_may_be_replaced(tmp_path):
     _page(tmp_path, _section())
-    with pytest.raises(FairveilError, match="is there already"):
+    with pytest.raises(FairveilError, match="already exists"):
         _page(tmp_path, _section())
     assert "Other" in _page(tmp_path, _section(title="Other"), overwrite=True).text
 

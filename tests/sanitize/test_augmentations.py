@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from fairveil.base.errors import FairveilError
 from fairveil.sanitize.augmentations import Compose, CutMix, Cutout, FlipAndCrop, Mixup
+from fairveil.sanitize.published import BatchCutMix, BatchCutout, BatchMixup, SubPixelCrop
 
 
 def generator(seed=0):
@@ -176,6 +177,18 @@ def test_gradients_reach_every_pixel_that_is_still_seen():
         assert torch.allclose(gradient.sum(), torch.tensor(float(images.numel()))) and bool((gradient > 0).all())
 
 
+PUBLISHED = [SubPixelCrop(), BatchMixup(), BatchCutMix(share=1.0), BatchCutout()]
+
+
+@pytest.mark.parametrize("augmentation", [*EVERY, *PUBLISHED], ids=str)
+def test_classes_and_torchs_own_generator_do_as_soft_labels_and_a_generator_do(augmentation):
+    images, targets = batch(8, classes=3)
+    soft = augmentation(images, targets, torch.default_generator.manual_seed(5))
+    torch.manual_seed(5)
+    hard = augmentation(images, torch.arange(8) % 3, num_classes=3)
+    assert torch.equal(soft[0], hard[0]) and torch.equal(soft[1], hard[1])
+
+
 @pytest.mark.parametrize(
     ("call", "complaint"),
     [
@@ -191,8 +204,10 @@ def test_gradients_reach_every_pixel_that_is_still_seen():
         (lambda: Cutout(11)(*batch(2), generator()), "larger than the pictures"),
         (lambda: Mixup()(batch(3)[0].byte(), batch(3)[1], generator()), "give floats"),
         (lambda: Mixup()(batch(3)[0][0], batch(3)[1], generator()), "give floats"),
-        (lambda: Mixup()(batch(3)[0], torch.arange(3), generator()), "one_hot"),
-        (lambda: Mixup()(batch(3)[0], batch(4)[1], generator()), "each of the 3 pictures"),
+        (lambda: Mixup()(batch(3)[0], torch.arange(3), generator()), "give num_classes as well"),
+        (lambda: Mixup()(batch(3)[0], torch.arange(3), num_classes=2), "from 0 to 2, but 2 classes"),
+        (lambda: Mixup()(batch(3)[0], torch.eye(3).long(), num_classes=3), "one_hot"),
+        (lambda: Mixup()(batch(3)[0], batch(4)[1], generator()), "for 3 pictures give 3 classes"),
     ],
 )
 def test_what_cannot_be_is_a_sentence(call, complaint):

@@ -7,6 +7,7 @@ from scipy import stats
 
 from fairveil.base.errors import FairveilError
 from fairveil.sanitize.judging import fewest_trials, is_settled, judge
+from fairveil.sanitize.rehearsal import Rehearsed
 from fairveil.sanitize.report import table_of
 from fairveil.sanitize.trials import Outcome
 
@@ -277,3 +278,13 @@ def test_defences_without_the_same_trials_are_a_sentence():
         judge("the attack", {"Baseline": outcomes([1, 1]), "mixup": outcomes([1])}, "Baseline")
     with pytest.raises(FairveilError, match="at least one"):
         judge("the attack", {"Baseline": []}, "Baseline")
+
+
+def test_a_verdict_prints_its_recommendation_and_its_table_and_becomes_a_frame():
+    verdict = judged([1] * 9 + [0], mixup=[0] * 8 + [1] * 2)
+    assert str(verdict).startswith(verdict.recommendation) and "| mixup" in str(verdict)
+    assert table_of(verdict).title in verdict._repr_html_()
+    rows = verdict.to_frame().select("defense", "success", "success_low", "clean_accuracy").rows()
+    assert [(name, value, clean) for name, value, _, clean in rows] == [("Baseline", 0.9, None), ("mixup", 0.2, None)]
+    assert rows[1][2] == verdict.standings[0].success.low
+    assert str(Rehearsed(verdict, {}, stopped_early=False)) == str(verdict)

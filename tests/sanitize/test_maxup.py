@@ -69,3 +69,10 @@ def test_no_copies_are_a_sentence(make):
 def test_a_pair_of_tensors_is_no_batch():
     with pytest.raises(FairveilError, match=r"give fairveil\.training\.Batch"):
         MaxUp(Cutout(4))(a_network(), (torch.rand(4, 3, 8, 8), torch.eye(3)[[0, 1, 2, 0]]), torch.Generator())
+
+
+def test_torchs_own_generator_draws_where_none_is_given():
+    batch, network = a_batch(), a_network()
+    torch.manual_seed(3)
+    own = MaxUp(Cutout(4))(network, batch)
+    assert float(own) == float(MaxUp(Cutout(4))(network, batch, torch.Generator().manual_seed(3)))

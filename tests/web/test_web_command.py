@@ -113,7 +113,7 @@ def test_without_its_libraries_the_command_says_what_to_install(run_fairveil, mo
         monkeypatch.delitem(sys.modules, module)
     monkeypatch.setitem(sys.modules, "starlette", None)
     code, _, err = run_fairveil("serve", "--no-browser")
-    assert code == 1 and "with its extra `web`" in err
+    assert code == 1 and 'pip install "fairveil[web]"' in err
 
 
 def test_no_chapter_depends_on_the_page():

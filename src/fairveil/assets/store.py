@@ -21,7 +21,7 @@ from fairveil.assets.archives import take_out
 from fairveil.assets.catalogue import Artifact, Package
 from fairveil.assets.clients import download
 from fairveil.assets.narration import Narration
-from fairveil.base.errors import FairveilError
+from fairveil.base.errors import AlreadyExistsError, FairveilError
 from fairveil.base.files import atomic_path, sha256_of
 
 
@@ -91,9 +91,9 @@ def copy_to(artifacts: Iterable[Artifact], target: Path, *, overwrite: bool = Fa
             a.filename for a in wanted if os.path.lexists(target / a.filename) and not _is(a, target / a.filename)
         ]
     if others and not overwrite:
-        raise FairveilError(
+        raise AlreadyExistsError(
             f"{target} holds other files of these names: {', '.join(others)}. Choose another folder, or replace them "
-            "with --overwrite."
+            "with `overwrite=True`."
         )
     cached = _into_cache(wanted)
     with _said_clearly(target):

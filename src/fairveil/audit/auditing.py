@@ -1,14 +1,17 @@
 """The audit of a face identification system: what it errs on, for whom, and how far that is the test set's doing."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from functools import cached_property, partial
+from typing import Any
 
 import numpy as np
 import polars as pl
 import torch
 from fairlearn.metrics import MetricFrame
+from numpy.typing import NDArray
+from torch import Tensor
 
 from fairveil.audit.bias import SEEDS, FairPoint, Response, respond, worst_and_best
 from fairveil.audit.imbalance import PARTS, Kind, Shares, check_names, largest, sweep
@@ -22,6 +25,8 @@ from fairveil.data.labels import padding_told, tidy_columns
 from fairveil.data.population import Population, one_group_each
 from fairveil.faces.searching import Search, searches
 from fairveil.faces.vectors import Embeddings
+from fairveil.report.display import DisplayMixin
+from fairveil.report.tables import Table
 
 RANKS = (1, 5, 20)
 """The k of rank-k that are reported unless others are asked for."""
@@ -134,7 +139,7 @@ class MaskedBias:
 
 
 @dataclass(frozen=True)
-class Audit:
+class Audit(DisplayMixin):
     """What was found of one recogniser.
 
     Attributes:
@@ -190,6 +195,21 @@ class Audit:
         """The smallest ratio that four of five audits like this one would tell from 1; see `ratio_visible`."""
         return ratio_visible(self.error_ratio, confidence=pairs_confidence(len(self.groups)))
 
+    def _sentences(self) -> tuple[str, ...]:
+        from fairveil.audit.report import reading  # it is about audits, so it imports this file
+
+        return (*self.left_out, *(f"{said[:1].upper()}{said[1:]}" for said in reading(self)))
+
+    def _tables(self) -> tuple[Table]:
+        from fairveil.audit.report import accuracy_table
+
+        return (accuracy_table(self),)
+
+    def _rows(self) -> Iterator[dict[str, Any]]:
+        for group in self.metrics.by_group.index:
+            for k in self.ranks:
+                yield {"group": group, "rank": k, **asdict(self.accuracy(group, k))}
+
 
 def rate_of(row: Mapping[str, float], k: int) -> Estimate:
     """Rank-k accuracy out of a row of `metric_frame`, of its `by_group`, say."""
@@ -226,6 +246,44 @@ def metric_frame(search: Search, column: str, ranks: Sequence[int] = RANKS) -> M
 
 
 def audit(
+    vectors: Tensor | NDArray[np.floating[Any]],
+    identities: Iterable[object],
+    groups: Iterable[object],
+    *,
+    column: str = "group",
+    recognizer: str = "vectors",
+    ranks: Sequence[int] = RANKS,
+    seeds: int = SEEDS,
+    train: Shares | None = None,
+) -> Audit:
+    """Audit a recognizer by the vectors that it gave: what the command `fairveil audit` does, without files.
+
+    Args:
+        vectors: one for each face, floating-point numbers, (N, D); they are brought to unit length.
+        identities: whose face each is, N names or numbers; None where that is not known.
+        groups: of which group the person is, N names or numbers; None where that is not known.
+        column: what the groups are of, such as "gender".
+        recognizer: what the recognizer is to be called.
+        ranks: the k of rank-k.
+        seeds: how many galleries are drawn of each make-up.
+        train: how the recognizer's train set is made up, where that is known.
+
+    Raises:
+        FairveilError: there are not as many labels as vectors, a vector is not finite or zero, or as
+            `audit_embeddings`.
+
+    >>> people = [f"person {number}" for number in range(8) for photo in range(3)]
+    >>> groups = ["left" if number % 2 else "right" for number in range(8) for photo in range(3)]
+    >>> vectors = torch.randn(24, 16, generator=torch.Generator().manual_seed(0))
+    >>> found = audit(vectors, people, groups, column="side", ranks=(1, 5), seeds=2)
+    >>> found.to_frame()["group"].to_list()
+    ['left', 'right']
+    """
+    faces = Embeddings.of_vectors(vectors, {"identity": identities, column: groups}, recognizer=recognizer)
+    return audit_embeddings(faces, column, ranks=ranks, seeds=seeds, train=train)
+
+
+def audit_embeddings(
     embeddings: Embeddings,
     column: str,
     *,
@@ -235,7 +293,7 @@ def audit(
     train: Shares | None = None,
     without_face: Mapping[str, int] | None = None,
 ) -> Audit:
-    """Audit a recogniser on labelled faces.
+    """Audit a recognizer on a table of labeled faces, such as `fairveil.faces.embed_faces` makes.
 
     Args:
         embeddings: of faces with `identity` and the column of groups.
@@ -368,8 +426,8 @@ def _masked(
     shares = train or shares_of(population)
     if train is None and shares == Shares.balanced(population.groups):
         return None, (
-            "whether a test set made up like the train set would hide bias cannot be told: no train set was named (say "
-            "how that is made up with --train-set), and these data are balanced."
+            "whether a test set made up like the train set would hide bias cannot be told: no train set was named, "
+            "and these data are balanced."
         )
     try:
         make_ups = largest(population, [Shares.balanced(population.groups), shares])
@@ -378,8 +436,8 @@ def _masked(
         if train is not None:  # asked for, so its absence has to be explained
             raise
         return None, (
-            "whether a test set made up like the train set would hide bias cannot be told: no train set was named (say "
-            "how that is made up with --train-set), and there are too few people to draw galleries like these data."
+            "whether a test set made up like the train set would hide bias cannot be told: no train set was named, "
+            "and there are too few people to draw galleries like these data."
         )
     return MaskedBias(shares, train is not None, response, versus), None
 

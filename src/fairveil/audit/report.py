@@ -51,10 +51,10 @@ def write_audit(
         title: of the page.
         date: when it was made, as readers see it.
         about: what is known of each recogniser, in a sentence.
-        overwrite: replace a page that is there already.
+        overwrite: replace a page that already exists.
 
     Raises:
-        FairveilError: the page is there already, or cannot be written.
+        FairveilError: the page already exists, or cannot be written.
     """
     write_sections(
         page,

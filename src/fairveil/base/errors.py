@@ -1,4 +1,4 @@
-"""The one exception a user of fairveil needs to know, and what its sentences share."""
+"""The exceptions a user of fairveil needs to know, and what their sentences share."""
 
 import difflib
 from collections.abc import Iterable
@@ -9,12 +9,60 @@ _LONGEST_NAME = 80
 _LONGEST_PATH = 4096  # characters, more than a file system takes
 
 
-class FairveilError(Exception):
+class FairveilError(ValueError):
     """Something the person who called us can put right.
 
     The message is one sentence or two: what was wrong, where, and what to do about it. Commands print it without a
     traceback.
     """
+
+
+class UnreadableFileError(FairveilError):
+    """A file is missing, is damaged, or is of a kind that cannot be read."""
+
+
+class AlreadyExistsError(FairveilError):
+    """A file would be replaced, and nobody allowed that."""
+
+
+class NoFaceError(FairveilError):
+    """A photo shows no face where one is needed."""
+
+
+class MissingExtraError(FairveilError, ImportError):
+    """A package is not installed that only a part of fairveil needs."""
+
+
+_EXTRA_OF = {
+    "polars": "audit",
+    "scipy": "audit",
+    "fairlearn": "audit",
+    "matplotlib": "audit",
+    "imagehash": "audit",
+    "accelerate": "train",
+    "opacus": "private",
+    "starlette": "web",
+    "uvicorn": "web",
+    "ray": "cluster",
+    "frbench": "zoo",
+}
+"""By the name of a module, the extra of fairveil that installs it."""
+
+
+def missing_extra(error: ImportError) -> ImportError:
+    """The sentence for a module that could not be imported, if one of our extras has it; else the error as it is.
+
+    >>> raise missing_extra(ModuleNotFoundError("No module named 'opacus'", name="opacus"))
+    Traceback (most recent call last):
+    fairveil.base.errors.MissingExtraError: opacus is not installed, ... pip install "fairveil[private]" ...
+    """
+    module = (error.name or "").split(".", maxsplit=1)[0]
+    if module not in _EXTRA_OF:
+        return error
+    return MissingExtraError(
+        f"{module} is not installed, and this part of fairveil needs it: run "
+        f'pip install "fairveil[{_EXTRA_OF[module]}]" (or "fairveil[all]" for every part).'
+    )
 
 
 def clipped(text: str, longest: int = _LONGEST_NAME) -> str:

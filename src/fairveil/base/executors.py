@@ -24,7 +24,7 @@ from urllib.parse import urlsplit
 
 import psutil
 
-from fairveil.base.errors import FairveilError
+from fairveil.base.errors import FairveilError, missing_extra
 from fairveil.version import code_version
 
 Submit = Callable[..., "Future[Any]"]
@@ -157,7 +157,7 @@ def _in_processes(workers: int, threads: int) -> Iterator[Executor]:
             except OSError as error:
                 raise FairveilError(
                     f"{folder}, through which processes get their models, cannot be written to "
-                    f"({error.strerror or error}): make room there, or say --workers 1."
+                    f"({error.strerror or error}): make room there, or take one process (`workers=1`)."
                 ) from error
             return _Shared(name)
 
@@ -213,10 +213,8 @@ def _begin_worker(parent: int, folder: str) -> None:
 def _on_ray(address: str, threads: int) -> Iterator[Executor]:
     try:
         import ray
-    except ImportError:
-        raise FairveilError(
-            "Ray is not installed: install fairveil with its extra `cluster`, or leave --ray out."
-        ) from None
+    except ImportError as error:
+        raise missing_extra(error) from None
     ours = not ray.is_initialized()
     if ours:
         # Without it, what takes too much memory would be begun anew for ever. Ray has no argument for it.
@@ -229,8 +227,8 @@ def _on_ray(address: str, threads: int) -> Iterator[Executor]:
         except (OSError, ValueError, RuntimeError) as error:
             reason = getattr(error, "strerror", None) or error
             raise FairveilError(
-                f"No Ray cluster was found at {address!r} ({reason}): start one with `ray start --head`, or say "
-                "--ray-address local."
+                f"No Ray cluster was found at {address!r} ({reason}): start one with `ray start --head`, or "
+                "take the address local."
             ) from error
 
     task = ray.remote(num_cpus=threads, max_retries=_RETRIES)(_as_here)
@@ -252,7 +250,7 @@ def _on_ray(address: str, threads: int) -> Iterator[Executor]:
         if max(cores, default=0) < threads:
             raise FairveilError(
                 f"No machine of the Ray cluster has the {threads} cores that are asked for: ask for fewer "
-                "(--threads, or the environment variable OMP_NUM_THREADS)."
+                "threads (also by the environment variable OMP_NUM_THREADS)."
             )
         yield Executor(submit, sum(count // threads for count in cores), ray.put)
     finally:

@@ -8,7 +8,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from fairveil.base.errors import FairveilError, shown
+from fairveil.base.errors import AlreadyExistsError, FairveilError, UnreadableFileError, shown
 from fairveil.base.files import atomic_path
 
 
@@ -22,7 +22,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
         format: what kind of file this is, and in which version; `read_tensors` asks for it.
 
     Raises:
-        FairveilError: the file is there already or cannot be written.
+        FairveilError: the file already exists or cannot be written.
     """
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     try:
@@ -31,7 +31,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
             save_file(plain, temporary, {"format": format, **metadata})
             temporary.chmod(mode)  # safetensors leaves it to be read by nobody else
     except FileExistsError as error:
-        raise FairveilError(f"{shown(path)} is there already: choose another name.") from error
+        raise AlreadyExistsError(f"{shown(path)} already exists: choose another name.") from error
     except (OSError, SafetensorError) as error:
         raise FairveilError(f"{shown(path)} cannot be written: {error}.") from error
 
@@ -61,8 +61,10 @@ def read_tensors(
                 raise FairveilError(f"{shown(path)} holds no {what} that this version of fairveil reads.")
             tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         yield tensors, metadata
+    except FairveilError:
+        raise
     except (SafetensorError, OSError, KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
-        raise FairveilError(f"{shown(path)} is not there or is damaged: give a file of {maker}.") from error
+        raise UnreadableFileError(f"{shown(path)} is not there or is damaged: give a file of {maker}.") from error
 
 
 def load_copies(network: nn.Module, tensors: Mapping[str, Tensor]) -> None:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from fairveil.base.errors import FairveilError
+from fairveil.base.errors import FairveilError, missing_extra
 from fairveil.cli.audit import audit, audit_power, audit_questions
 from fairveil.cli.faces import embed, identify
 from fairveil.cli.fair import fair_app
@@ -19,7 +19,7 @@ from fairveil.cli.sanitize import sanitize_app
 from fairveil.cli.serve import serve
 from fairveil.cli.studies import study_app
 from fairveil.cli.synthetic import generate
-from fairveil.cli.terminal import talk
+from fairveil.cli.terminal import as_options, talk
 from fairveil.cli.training import train
 from fairveil.version import __version__
 
@@ -49,11 +49,13 @@ def main() -> None:
     try:
         try:
             app()
+        except ModuleNotFoundError as error:
+            raise missing_extra(error) from error
         finally:
             if sys.stdout:
                 sys.stdout.flush()  # here, where a full disk can still be told of
     except FairveilError as error:
-        _say(str(error))
+        _say(as_options(str(error)))
         sys.exit(1)
     except OSError as error:
         if error.filename is not None:  # about a file, so not about where the results go

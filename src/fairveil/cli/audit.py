@@ -88,7 +88,7 @@ def audit(
 
     Example: fairveil audit faces.parquet --group gender --report audit.html
     """
-    from fairveil.audit.auditing import audit as audit_one
+    from fairveil.audit.auditing import audit_embeddings
     from fairveil.audit.report import audit_record, write_audit
 
     if (embeddings is None) == (images is None):
@@ -117,7 +117,7 @@ def audit(
         for name in names:
             progress.update(task, description=escape(name))
             audits.append(
-                audit_one(
+                audit_embeddings(
                     faces, column, recognizer=name, ranks=ranks, seeds=draws, train=shares[name],
                     without_face=without_face,
                 )
@@ -315,6 +315,8 @@ def _train_shares(text: str | None, name: str, names: list[str] | None, groups: 
             if len(parts) < len(pairs) or not all(0 <= value < 1e9 for value in parts.values()):
                 raise ValueError(text)
             return Shares.of("identities", in_percent(parts))
+        except FairveilError:
+            raise
         except (ValueError, ZeroDivisionError):
             raise typer.BadParameter(
                 f"{text!r} are no shares: write them like F=30,M=70.", param_hint="--train-set"

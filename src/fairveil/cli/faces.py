@@ -236,7 +236,7 @@ def check_target(out: Path, *, overwrite: bool) -> None:
     if not replaceable(out):
         raise FairveilError(f"{shown(out)} is not an ordinary file and is never replaced: choose another name.")
     if out.exists() and not overwrite:
-        raise FairveilError(f"{shown(out)} is there already: allow overwriting (--overwrite), or choose another name.")
+        raise FairveilError(f"{shown(out)} already exists: allow --overwrite, or choose another name.")
     if not out.parent.is_dir():
         raise FairveilError(f"{shown(out)} cannot be written: there is no folder {shown(out.parent)}.")
 

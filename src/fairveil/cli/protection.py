@@ -16,7 +16,7 @@ from rich.text import Text
 from fairveil.base.errors import FairveilError
 from fairveil.cli.cluster import OnRay, RayAddress, cluster_address
 from fairveil.cli.recognizers import Channels, Mean, OnnxOptions, Output, Scale, Size, load_recognizers
-from fairveil.cli.terminal import named_path, progress_bar, results, talk
+from fairveil.cli.terminal import as_options, named_path, progress_bar, results, talk
 
 if TYPE_CHECKING:  # torch takes seconds to import: --help should not wait for it
     from torch import Tensor
@@ -186,7 +186,7 @@ def protect(
         with _told_to_end_as_by_ctrl_c(), closing(work):
             for job, outcome in work:
                 if isinstance(outcome, FairveilError):
-                    talk.print(Text(str(outcome), "red"), soft_wrap=True)
+                    talk.print(Text(as_options(str(outcome)), "red"), soft_wrap=True)
                     failed.append(job.source)
                     continue
                 results.print(Text(_summary(outcome, ensemble, saving)), soft_wrap=True)
@@ -328,7 +328,7 @@ def _write_report_of(job: "Job", ensemble: list["Recognizer"], detector: "Detect
         judges = _all_with(ensemble)
         _report(page, job.source, job.target, judges, [], overwrite=True, detector=detector, max_pixels=job.max_pixels)
     except FairveilError as error:
-        talk.print(Text(str(error), "red"), soft_wrap=True)
+        talk.print(Text(as_options(str(error)), "red"), soft_wrap=True)
         return False
     return True
 

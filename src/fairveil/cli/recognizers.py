@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.text import Text
 
 from fairveil.base.errors import FairveilError
-from fairveil.cli.terminal import talk
+from fairveil.cli.terminal import as_options, talk
 
 if TYPE_CHECKING:  # torch takes seconds to import: --help should not wait for it
     from fairveil.faces.recognizers import Recognizer, StatedFraming
@@ -81,7 +81,7 @@ class OnnxOptions:
                 channels=None if channels is None else cast(Any, channels.upper()),
             )
         except FairveilError as error:
-            raise typer.BadParameter(str(error), param_hint="--mean, --scale, --channels, --size") from None
+            raise typer.BadParameter(as_options(str(error)), param_hint="--mean, --scale, --channels, --size") from None
         return stated, said("output")
 
 
@@ -167,4 +167,4 @@ def _load_one(name: str) -> "Recognizer":
     except FairveilError as error:
         if name in zoo.ZOO:  # its weights cannot be had
             raise
-        raise typer.BadParameter(str(error), param_hint="--recognizer") from None
+        raise typer.BadParameter(as_options(str(error)), param_hint="--recognizer") from None

@@ -123,7 +123,7 @@ def rehearse(
     from fairveil.sanitize.verdict import Conclusion
 
     if page.exists() and not overwrite:
-        raise FairveilError(f"{page} is there already: allow --overwrite, or choose another --page.")
+        raise FairveilError(f"{page} already exists: allow --overwrite, or choose another --page.")
     _check_parent(page)
     check_device(device)
     entries = ATTACKS.values() if attack == _EVERY_ATTACK else [attack_entry(attack)]
@@ -239,7 +239,7 @@ def train(
     from fairveil.training.saved_networks import save_network
 
     if out.exists():
-        raise FairveilError(f"{out} is there already: choose another name.")
+        raise FairveilError(f"{out} already exists: choose another name.")
     _check_parent(out)
     check_device(device)
     pictures, test = _read(data, size)

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from fairveil.base.errors import FairveilError
+from fairveil.base.errors import missing_extra
 from fairveil.cli.terminal import results, talk
 
 USUAL_PORT = 7447
@@ -37,7 +37,7 @@ def serve(
         from fairveil.web.serving import listen, run
         from fairveil.web.studio import Tools
     except ImportError as error:
-        raise FairveilError(f"The page needs {error.name}: install fairveil with its extra `web`.") from error
+        raise missing_extra(error) from error
 
     sock = listen(host, port, USUAL_PORT)
     endpoint = Endpoint.at(host, sock.getsockname()[1])

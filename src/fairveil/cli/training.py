@@ -185,7 +185,7 @@ def new_model_file(out: Path) -> None:
     """Refuse a file that weights cannot be written to, or that commands would not know for weights.
 
     Raises:
-        FairveilError: it is there already, or its folder is not.
+        FairveilError: it already exists, or its folder is not.
     """
     from fairveil.base.errors import shown
 
@@ -194,7 +194,7 @@ def new_model_file(out: Path) -> None:
             f"{shown(out)} does not end in .safetensors: name a file that does.", param_hint="--out"
         )
     if out.exists():
-        raise FairveilError(f"{shown(out)} is there already: choose another name.")
+        raise FairveilError(f"{shown(out)} already exists: choose another name.")
     if not out.parent.is_dir():
         raise FairveilError(f"{shown(out)} cannot be written: there is no folder {shown(out.parent)}.")
 

@@ -312,7 +312,7 @@ def _columns_of(data: bytes) -> int:
 
 
 def _twice(names: Sequence[str]) -> str | None:
-    """The first name that is there already, if any is."""
+    """The first name that already exists, if any is."""
     seen: set[str] = set()
     for name in names:
         if name in seen:

@@ -148,7 +148,7 @@ def framing_of(network: GraphModule, stated: StatedFraming | Framing | None = No
     if stated.channels is None and declared.swapped and declared.channels is None:
         raise FairveilError(
             f"{network.source} swaps red and blue first, which does not tell which of them it takes first: "
-            "say so with channels (--channels RGB or --channels BGR)."
+            "say so with `channels=RGB` or `channels=BGR`."
         )
     if stated.mean is not None or stated.scale is not None:  # one without the other is half a sentence
         mean, scale = stated.mean or _MEAN, stated.scale or _UNSCALED

@@ -69,6 +69,6 @@ def check_tells_apart(recognizer: Embeds) -> None:
             f"The recogniser {recognizer.name} gives faces of four people who look nothing alike vectors that are as "
             f"good as the same (cosine {least:.3f} and more), so nothing it says would mean anything. It is fed "
             f"crops of {recognizer.framing.size} pixels, {recognizer.framing.channels}, {low:.3g} to {high:.3g}. "
-            "If it was trained on others, say so with size, channels, mean and scale (--size, --channels, --mean, "
-            "--scale); if its vectors are another output, with output (--output)."
+            "If it was trained on others, say so with size, channels, mean and scale; if its vectors are "
+            "another output, with `output=NAME`."
         )

@@ -150,12 +150,12 @@ class Recognizer(nn.Module):
         if features.dim() != 2 or len(features) != len(crops):
             raise FairveilError(
                 f"The recogniser {self.name} gives numbers of shape {tuple(features.shape)} for {len(crops)} faces "
-                "instead of one vector for each: choose another output of its network (--output)."
+                "instead of one vector for each: choose another output of its network (`output=NAME`)."
             )
         if features.shape[1] < 2:
             raise FairveilError(
                 f"The recogniser {self.name} gives one number for each face, such as the length of a vector, and any "
-                "two of them would match: choose another output of its network (--output)."
+                "two of them would match: choose another output of its network (`output=NAME`)."
             )
         lengths = features.detach().norm(dim=1)
         if not bool((lengths.isfinite() & (lengths > 0)).all()):

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from html import escape
 
 import polars as pl
 import torch
@@ -15,6 +16,8 @@ from fairveil.base.rates import MissRate, comparable_rates, match_curve, miss_ra
 from fairveil.data.labels import padding_told, tidy_labels
 from fairveil.faces.identification import TIE, Neighbours, Outcome, identify, nearest, nearest_labels
 from fairveil.faces.vectors import Embeddings
+
+_RANKS = (1, 5, 20)  # of which a search tells when it is printed
 
 _COPY = 0.9999  # the similarity above which two pictures are one
 
@@ -41,6 +44,22 @@ class Search:
     def candidates(self) -> int:
         """With how many faces a probe is compared."""
         return len(self.gallery) - self.leave_one_out
+
+    def __str__(self) -> str:
+        """How many probes there are, among how many faces, and how many find their person."""
+        told = f"{self.recognizer}: {len(self.probes):,} probes, each looked for among {self.candidates:,} faces."
+        if not self.labelled or not (found := self.accuracy(_RANKS).get(None)):
+            return f"{told} Who is on them is not known on both sides, so nothing is said of right and wrong."
+        rates = (f"{rate.value:.1%} [{rate.low:.1%}–{rate.high:.1%}] at rank {k}" for k, rate in found.items())
+        return f"{told} The right person is found for {', '.join(rates)}."
+
+    def _repr_html_(self) -> str:
+        """The same as notebooks show it, above `to_frame`."""
+        return f"<div><p>{escape(str(self))}</p>{self.to_frame()._repr_html_()}</div>"
+
+    def to_frame(self) -> pl.DataFrame:
+        """A row for each probe, with the face of the gallery that is nearest to it; see `neighbours`."""
+        return self.neighbours(1)
 
     def neighbours(self, k: int) -> pl.DataFrame:
         """The k faces of the gallery nearest to each probe; all of them if there are fewer.

@@ -114,7 +114,7 @@ def save_trained(path: Path, recognizer: Recognizer, card: ModelCard) -> None:
     """Write a recogniser of `train_recognizer`, whole or not at all, as safetensors.
 
     Raises:
-        FairveilError: the file is there already or cannot be written.
+        FairveilError: the file already exists or cannot be written.
     """
     write_tensors(path, recognizer.state_dict(), {"pedigree": card.model_dump_json()}, format=_KIND["format"])
 

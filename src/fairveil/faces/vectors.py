@@ -1,8 +1,10 @@
 """Embedded faces as a table: who, in which photo and where, and one column of unit vectors a recogniser."""
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -11,7 +13,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor
 
-from fairveil.base.errors import FairveilError, clipped, listed, shown
+from fairveil.base.errors import AlreadyExistsError, FairveilError, UnreadableFileError, clipped, listed, shown
 from fairveil.base.files import atomic_path
 from fairveil.data.folders import people_of
 from fairveil.data.labels import tidy_columns, tidy_labels
@@ -138,15 +140,15 @@ class Embeddings:
         """Write all of it to a Parquet file.
 
         Raises:
-            FairveilError: the file is there already and is not to be replaced, or it cannot be written.
+            FairveilError: the file already exists and is not to be replaced, or it cannot be written.
         """
         about = _About(without_face=self.without_face, unreadable=self.unreadable, provenance=self.provenance)
         try:
             with atomic_path(path, overwrite=overwrite) as temporary:
                 write_parquet(self.frame, temporary, {_METADATA: about.model_dump_json()})
         except FileExistsError:
-            raise FairveilError(
-                f"{shown(path)} is there already: allow overwriting (--overwrite), or choose another name."
+            raise AlreadyExistsError(
+                f"{shown(path)} already exists: allow `overwrite=True`, or choose another name."
             ) from None
         except OSError as error:
             raise FairveilError(f"{shown(path)} cannot be written: {error.strerror or error}.") from error
@@ -170,9 +172,9 @@ class Embeddings:
             frame = pl.read_parquet(path, glob=False)
             metadata = pl.read_parquet_metadata(path)
         except FileNotFoundError:
-            raise FairveilError(f"{name} is not there.") from None
+            raise UnreadableFileError(f"{name} is not there.") from None
         except (Exception, pl.exceptions.PanicException) as error:  # a damaged file can make Polars panic
-            raise FairveilError(f"{name} cannot be read as a Parquet file: {_first_line(error)}.") from error
+            raise UnreadableFileError(f"{name} cannot be read as a Parquet file: {_first_line(error)}.") from error
         frame, columns, notes = vector_columns(frame, metadata, tuple(FACE_SCHEMA))
         if not columns:
             raise FairveilError(
@@ -216,18 +218,52 @@ class Embeddings:
             # Mapped, a file that claims more than it holds is refused before any memory is taken for it.
             vectors = np.load(path, mmap_mode="r", allow_pickle=False)
         except FileNotFoundError:
-            raise FairveilError(f"{name} is not there.") from None
+            raise UnreadableFileError(f"{name} is not there.") from None
         except Exception as error:  # NumPy's readers raise whatever a damaged file leads them to
-            raise FairveilError(f"{name} cannot be read as an array of numbers: {_first_line(error)}.") from error
+            raise UnreadableFileError(f"{name} cannot be read as an array of numbers: {_first_line(error)}.") from error
+        return cls._labeled(vectors, labels, recognizer=path.stem, name=name)
+
+    @classmethod
+    def of_vectors(
+        cls,
+        vectors: Tensor | NDArray[np.floating[Any]],
+        labels: Mapping[str, Iterable[object]],
+        *,
+        recognizer: str = "vectors",
+    ) -> "Embeddings":
+        """Vectors and what is known of them, both in memory.
+
+        Args:
+            vectors: one for each face, floating-point numbers, (N, D).
+            labels: `identity`, `image` and groups, as far as they are known: N names or numbers each, None for unknown.
+            recognizer: what the column of vectors is to be called.
+
+        Raises:
+            FairveilError: there are no rows of numbers or not as many labels, or a vector is not finite or zero.
+
+        >>> Embeddings.of_vectors(torch.eye(2), {"identity": ["Ada", "Bo"]}).recognizers
+        ('vectors',)
+        """
+        rows = vectors.detach().cpu().float().numpy() if isinstance(vectors, Tensor) else np.asarray(vectors)
+        lists = {name: values.tolist() if hasattr(values, "tolist") else [*values] for name, values in labels.items()}
+        for name, values in lists.items():
+            if len(values) != len(rows):
+                raise FairveilError(f"There are {len(rows):,} vectors and {len(values):,} of {name}: give one each.")
+        frame = pl.DataFrame([pl.Series(name, values, strict=False) for name, values in lists.items()])
+        return cls._labeled(rows, frame, recognizer=recognizer, name=f"The array {recognizer!r}")
+
+    @classmethod
+    def _labeled(cls, vectors: Any, labels: pl.DataFrame, *, recognizer: str, name: str) -> "Embeddings":
+        """Vectors (N, D) beside the labels of their rows; complaints call them by the name."""
         if not isinstance(vectors, np.ndarray) or vectors.ndim != 2 or vectors.dtype.kind != "f":
-            raise FairveilError(f"{name} holds no rows of floating-point numbers: save an array of shape (N, D).")
+            raise FairveilError(f"{name} holds no rows of floating-point numbers: give an array of shape (N, D).")
         if len(vectors) != len(labels):
             raise FairveilError(
                 f"{name} has {len(vectors):,} rows and there are {len(labels):,} labels: give one each."
             )
         if not len(vectors):
             raise FairveilError(f"{name} has no rows.")
-        column = _checked(vector_column(path.stem, vectors.astype(np.float32)), name)
+        column = _checked(vector_column(recognizer, vectors.astype(np.float32)), name)
         if "image" not in labels.columns:
             labels = labels.insert_column(0, pl.Series("image", [f"row {row}" for row in range(len(labels))]))
         labels = tidy_columns(labels, [name for name in labels.columns if name != "image"])

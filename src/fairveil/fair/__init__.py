@@ -7,24 +7,50 @@ In any training loop:
     loss = losses.mean() + 1.0 * equal_loss(losses, groups)
 """
 
-from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING
 
-_HOMES = {
-    "adversarial": ("Removal", "remove_sensitive"),
-    "comparing": ("Comparison", "compare"),
-    "interventions": ("KINDS", "everything", "intervention"),
-    "label_flipping": ("flip_identities", "flip_labels"),
-    "margins": ("angles",),
-    "penalties": ("disparate_impact", "equal_loss", "equalized_odds", "worst_group_loss"),
-}
-_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+from fairveil.base.lazy import lazy_exports
 
-__all__ = [*_HOME_OF]  # noqa: PLE0604 - all are names
+if TYPE_CHECKING:
+    from fairveil.data.xrays import SyntheticXrays as SyntheticXrays
+    from fairveil.data.xrays import read_xrays as read_xrays
+    from fairveil.fair.adversarial import Removal as Removal
+    from fairveil.fair.adversarial import remove_sensitive as remove_sensitive
+    from fairveil.fair.comparing import Comparison as Comparison
+    from fairveil.fair.comparing import compare as compare
+    from fairveil.fair.face_splits import FaceSplits as FaceSplits
+    from fairveil.fair.face_splits import split_faces as split_faces
+    from fairveil.fair.findings import XrayExperiment as XrayExperiment
+    from fairveil.fair.findings import XraySplits as XraySplits
+    from fairveil.fair.findings import split_xrays as split_xrays
+    from fairveil.fair.interventions import KINDS as KINDS
+    from fairveil.fair.interventions import everything as everything
+    from fairveil.fair.interventions import intervention as intervention
+    from fairveil.fair.label_flipping import flip_identities as flip_identities
+    from fairveil.fair.label_flipping import flip_labels as flip_labels
+    from fairveil.fair.margins import angles as angles
+    from fairveil.fair.penalties import disparate_impact as disparate_impact
+    from fairveil.fair.penalties import equal_loss as equal_loss
+    from fairveil.fair.penalties import equalized_odds as equalized_odds
+    from fairveil.fair.penalties import worst_group_loss as worst_group_loss
+    from fairveil.fair.recognition import FaceExperiment as FaceExperiment
+    from fairveil.fair.recognition import FaceSettings as FaceSettings
+    from fairveil.fair.xray_classifier import XraySettings as XraySettings
+    from fairveil.fair.xray_classifier import load_xray_classifier as load_xray_classifier
 
-
-def __getattr__(name: str) -> Any:
-    """Import a public name when it is first asked for: importing torch takes seconds, `--help` should not."""
-    if name not in _HOME_OF:
-        raise AttributeError(f"module 'fairveil.fair' has no attribute {name!r}")
-    return getattr(import_module(f"fairveil.fair.{_HOME_OF[name]}"), name)
+__getattr__, __dir__, __all__ = lazy_exports(
+    __name__,
+    {
+        "fairveil.data.xrays": "SyntheticXrays read_xrays",
+        "adversarial": "Removal remove_sensitive",
+        "comparing": "Comparison compare",
+        "face_splits": "FaceSplits split_faces",
+        "findings": "XrayExperiment XraySplits split_xrays",
+        "interventions": "KINDS everything intervention",
+        "label_flipping": "flip_identities flip_labels",
+        "margins": "angles",
+        "penalties": "disparate_impact equal_loss equalized_odds worst_group_loss",
+        "recognition": "FaceExperiment FaceSettings",
+        "xray_classifier": "XraySettings load_xray_classifier",
+    },
+)

@@ -1,10 +1,10 @@
 """Interventions side by side: what each did to the gap, on the data it was trained on and off them (chapter 6)."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Literal, TypedDict, Unpack
+from typing import Any, Literal, TypedDict, Unpack
 
 import numpy as np
 import polars as pl
@@ -16,6 +16,8 @@ from fairveil.base.estimate import RESOLUTION, Estimate
 from fairveil.fair.experiments import NO_CALLBACKS, Callbacks, Experiment, measure_once
 from fairveil.fair.interventions import Intervention, Task
 from fairveil.fair.scores import MEAN, figure_of
+from fairveil.report.display import DisplayMixin
+from fairveil.report.tables import Table
 
 SPLITS = ("train", "validation", "test")
 """On which a model is judged: what it was trained on, what was held out of that, and people it knows nothing of."""
@@ -54,7 +56,7 @@ class Which(TypedDict, total=False):
 
 
 @dataclass(frozen=True, eq=False)
-class Comparison:
+class Comparison(DisplayMixin):
     """What several runs under several interventions came to.
 
     Attributes:
@@ -402,6 +404,19 @@ class Comparison:
         for row in self.scores.iter_rows(named=True):
             found.setdefault(tuple(row[key] for key in keys), {})[row["seed"]] = figure_of(row)
         return found
+
+    def _sentences(self) -> list[str]:
+        from fairveil.fair.report import left_out, reading  # it is about comparisons, so it imports this file
+
+        return [*(reading(self, name) for name in self.interventions), *left_out(self)]
+
+    def _tables(self) -> tuple[Table]:
+        from fairveil.fair.report import gap_table
+
+        return (gap_table(self),)
+
+    def _rows(self) -> Iterator[dict[str, Any]]:
+        return self.scores.iter_rows(named=True)
 
     @property
     def _overall(self) -> str:

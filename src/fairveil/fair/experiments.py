@@ -156,7 +156,7 @@ class TrainingExperiment(Experiment):
         """Write a model as one portable file, with how it was trained and how good it is.
 
         Raises:
-            FairveilError: the file is there already or cannot be written.
+            FairveilError: the file already exists or cannot be written.
         """
 
     @abstractmethod

@@ -17,7 +17,7 @@ from fairveil.data.xrays import DenseNet121, Preparation, Xrays, load_imagenet, 
 from fairveil.fair.experiments import Callbacks, TrainingExperiment
 from fairveil.fair.interventions import KINDS, Intervention, Outputs, Penalty, Task
 from fairveil.fair.scores import MEAN, RESAMPLES, auc_scores, positive_scores, shared_labels, single_score
-from fairveil.fair.xray_classifier import XraySettings, build_xray_network, save_xray_classifier
+from fairveil.fair.xray_classifier import SMALL, XraySettings, build_xray_network, save_xray_classifier
 from fairveil.training import Batch
 from fairveil.training.batches import Batches, in_sequence
 from fairveil.training.checkpoints import weights_fingerprint
@@ -150,7 +150,7 @@ class XrayExperiment(TrainingExperiment):
     """
 
     splits: XraySplits
-    settings: XraySettings
+    settings: XraySettings = SMALL
     pretrained: Path | None = None
 
     def __post_init__(self) -> None:

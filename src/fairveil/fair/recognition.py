@@ -108,7 +108,7 @@ class FaceExperiment(TrainingExperiment):
     """
 
     splits: FaceSplits
-    settings: FaceSettings
+    settings: FaceSettings = SMALL
     folder: Path | None = None
 
     @property

@@ -50,10 +50,10 @@ def write_card(
         title: of the page.
         date: when it was made, as readers see it.
         data: what was trained on, in a sentence.
-        overwrite: replace a page that is there already.
+        overwrite: replace a page that already exists.
 
     Raises:
-        FairveilError: the page is there already, or cannot be written.
+        FairveilError: the page already exists, or cannot be written.
     """
     note = f"What was made fairer: {comparison.column}. {data}"
     write_sections(page, sections_of(comparison), title=title, date=date, note=note, overwrite=overwrite)

@@ -130,7 +130,7 @@ def save_xray_classifier(
         about: what JSON can hold of how it was trained and how good it is.
 
     Raises:
-        FairveilError: the file is there already or cannot be written.
+        FairveilError: the file already exists or cannot be written.
     """
     metadata = {
         "settings": settings.model_dump_json(),

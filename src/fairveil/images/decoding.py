@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms
 from torch import Tensor
 
-from fairveil.base.errors import FairveilError
+from fairveil.base.errors import FairveilError, UnreadableFileError
 from fairveil.images.bombs import refuse_bombs
 from fairveil.images.colors import ADOBE_RGB, ColorSpace, code_points_of_avif, space_of_code_points, space_of_png
 from fairveil.images.exif import Exif, parse_exif
@@ -132,7 +132,7 @@ def decode_photo(data: bytes, name: str, *, max_pixels: int, grey_bits: GreyBits
     except MemoryError as error:
         raise FairveilError(f"{name} needs more memory than there is: make it smaller first.") from error
     except Exception as error:  # decoders raise whatever a damaged file leads them to
-        raise FairveilError(f"{name} begins like a {format} but is damaged or cut short: get it anew.") from error
+        raise UnreadableFileError(f"{name} begins like a {format} but is damaged or cut short: get it anew.") from error
 
 
 def _decode(data: bytes, format: Format, name: str, max_pixels: int, grey_bits: GreyBits) -> Photo:
@@ -414,11 +414,11 @@ def _too_large(name: str, pixels: int | None, max_pixels: int) -> str:
     has = f"has more than {max_pixels / 1e6:g} million pixels, the limit here"
     if pixels is None:
         each = f"about {BYTES_PER_PIXEL} MB of memory for each million"
-        return f"{name} {has}: make it smaller first; protect and check allow more (--max-megapixels), {each}."
+        return f"{name} {has}: make it smaller first, or allow more pixels, {each}."
     needed = math.ceil(pixels / 1e6)
     return (
-        f"{name} {has}: it has {pixels / 1e6:.0f} million. Make it smaller first; protect and check allow more "
-        f"with --max-megapixels {needed}, which takes up to {pixels * BYTES_PER_PIXEL / 1e9:.0f} GB of memory."
+        f"{name} {has}: it has {pixels / 1e6:.0f} million. Make it smaller first, or allow more with "
+        f"`max_pixels={needed}_000_000`, which takes up to {pixels * BYTES_PER_PIXEL / 1e9:.0f} GB of memory."
     )
 
 

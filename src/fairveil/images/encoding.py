@@ -36,7 +36,7 @@ class Saving(BaseModel):
         quality: of formats that lose something, 1 to 100.
         max_size: bytes a file may have at the most; the quality is lowered to keep to it.
         keep_metadata: keep location, serial numbers and the like; thumbnails are left out all the same.
-        overwrite: replace files that are there already (never the photo itself).
+        overwrite: replace files that already exist (never the photo itself).
     """
 
     model_config = ConfigDict(frozen=True)

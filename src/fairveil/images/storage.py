@@ -13,7 +13,7 @@ from typing import BinaryIO
 
 import torch
 
-from fairveil.base.errors import FairveilError, shown
+from fairveil.base.errors import AlreadyExistsError, FairveilError, UnreadableFileError, shown
 from fairveil.base.files import atomic_path, read_ordinary_file, replaceable
 from fairveil.images.decoding import GreyBits, Photo, decode_photo
 from fairveil.images.encoding import Saving, check_encodable, encode_photo, format_for
@@ -49,9 +49,9 @@ def read_photo(source: Path | bytes | BinaryIO, *, max_pixels: int = MAX_PIXELS,
     try:
         data = read_ordinary_file(source, max_bytes)
     except FileNotFoundError as error:
-        raise FairveilError(f"{name} is not there.") from error
+        raise UnreadableFileError(f"{name} is not there.") from error
     except (OSError, ValueError) as error:
-        raise FairveilError(f"{name} cannot be read: {_reason(error)}.") from error
+        raise UnreadableFileError(f"{name} cannot be read: {_reason(error)}.") from error
     return replace(decode_photo(data, name, max_pixels=max_pixels, grey_bits=grey_bits), source=source.absolute())
 
 
@@ -81,8 +81,10 @@ def check_target(photo: Photo, path: Path, saving: Saving) -> None:
             raise FairveilError(f"{name} is not an ordinary file and is never replaced: choose another name or folder.")
         if not path.parent.is_dir():
             raise FileNotFoundError
+    except FairveilError:
+        raise
     except (OSError, ValueError) as error:
-        raise FairveilError(_not_written(path, error)) from error
+        raise _not_written(path, error) from error
 
 
 def write_photo(photo: Photo, path: Path, saving: Saving | None = None) -> tuple[str, ...]:
@@ -233,7 +235,7 @@ def _put(data: bytes, path: Path, saving: Saving) -> None:
         with atomic_path(path, overwrite=saving.overwrite) as temporary:
             temporary.write_bytes(data)
     except (OSError, ValueError) as error:
-        raise FairveilError(_not_written(path, error)) from error
+        raise _not_written(path, error) from error
 
 
 def _limited(file: BinaryIO, max_bytes: int, name: str) -> bytes:
@@ -250,13 +252,13 @@ def _same_file(path: Path, source: Path) -> bool:
         return path.resolve() == source.resolve()
 
 
-def _not_written(path: Path, error: OSError | ValueError) -> str:
+def _not_written(path: Path, error: OSError | ValueError) -> FairveilError:
     name = shown(path)
     if isinstance(error, FileExistsError):
-        return f"{name} is there already: allow overwriting (--overwrite), or choose another name or folder."
+        return AlreadyExistsError(f"{name} already exists: allow `overwrite=True`, or choose another name or folder.")
     if isinstance(error, FileNotFoundError):
-        return f"{name} cannot be written: there is no folder {shown(path.parent)}."
-    return f"{name} cannot be written: {_reason(error)}."
+        return FairveilError(f"{name} cannot be written: there is no folder {shown(path.parent)}.")
+    return FairveilError(f"{name} cannot be written: {_reason(error)}.")
 
 
 def _reason(error: OSError | ValueError) -> str:

@@ -10,7 +10,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from fairveil.base.errors import FairveilError, shown
+from fairveil.base.errors import AlreadyExistsError, FairveilError, shown
 from fairveil.base.files import atomic_path, move_into_place, sha256_of
 from fairveil.base.keys import content_key
 from fairveil.base.sharing import claimed
@@ -298,9 +298,9 @@ def _check_place(photo: Photo, job: Job, saving: Saving) -> None:
     """Refuse to write where something is in the way, and say so if that is an earlier protected photo."""
     target = job.target
     if not saving.overwrite and target.is_file() and entry_of(target):
-        raise FairveilError(
+        raise AlreadyExistsError(
             f"{shown(target)} was protected with other settings, or from another state of {shown(job.source.name)}: "
-            "--overwrite replaces it, or choose another place with -o."
+            "replace it with `overwrite=True`, or choose another place."
         )
     check_target(photo, target, saving)
 
@@ -332,8 +332,6 @@ def _told_of(path: Path) -> Iterator[None]:
     try:
         yield
     except FileExistsError:
-        raise FairveilError(
-            f"{shown(path)} is there already and is not replaced: choose another place with -o."
-        ) from None
+        raise AlreadyExistsError(f"{shown(path)} already exists and is not replaced: choose another place.") from None
     except OSError as error:
         raise FairveilError(f"{shown(path)} could not be written: {error.strerror or error}.") from error

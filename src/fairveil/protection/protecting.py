@@ -1,11 +1,13 @@
 """From a picture to a protected picture: find the faces, attack each on its canvas, put the results back."""
 
+import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
-from typing import Any, Literal, Protocol, TypeVar
+from pathlib import Path
+from typing import Any, Literal, Protocol, TypeVar, overload
 
 import numpy as np
 import torch
@@ -22,9 +24,11 @@ from fairveil.faces.canvas import Canvas, view_of_face
 from fairveil.faces.detection import Detector, Faces
 from fairveil.faces.recognizers import Recognizer, check_names
 from fairveil.faces.zoo import DEFAULT_ENSEMBLE, load_recognizer
-from fairveil.images import as_image
+from fairveil.images import as_image, read_photo
 from fairveil.protection.dispersion import generator_of
 from fairveil.protection.lowkey import LowKey, Trace, attack, preset
+from fairveil.report.display import DisplayMixin
+from fairveil.report.tables import Cell, Table, Unit
 from fairveil.version import __version__
 
 FACES_AT_ONCE = 4
@@ -37,6 +41,9 @@ FaceChoice = Literal["all", "largest"] | FacesByHand
 """Which faces of a photo to protect: every face found, only the largest, or faces framed by hand."""
 
 Picture = TypeVar("Picture", Image.Image, NDArray[np.uint8], Tensor)
+
+PictureOrPath = Image.Image | NDArray[np.uint8] | Tensor | str | os.PathLike[str]
+"""A picture in memory, or where a photo is."""
 
 
 class FaceRecord(BaseModel):
@@ -67,7 +74,7 @@ class FaceRecord(BaseModel):
     similarity: dict[str, list[float]]
 
 
-class ProtectionRecord(BaseModel):
+class ProtectionRecord(DisplayMixin, BaseModel):
     """What was done to a picture, enough to do it again.
 
     Attributes:
@@ -90,7 +97,59 @@ class ProtectionRecord(BaseModel):
     faces_found: int
     seconds: float
 
+    def _sentences(self) -> Iterator[str]:
+        count = len(self.faces)
+        if not count:
+            yield "No face was protected, so nothing was changed."
+            return
+        faces = "1 face was" if count == 1 else f"{count} faces were"
+        yield f"{faces} protected against {', '.join(self.recognizers)} in {self.seconds:.1f} s."
 
+    def _tables(self) -> Iterator[Table]:
+        if not self.faces:
+            return
+        rows = []
+        for number, face in enumerate(self.faces, start=1):
+            seen = [Cell.of(face.similarity[name][-1]) for name in self.recognizers]
+            rows.append((f"face {number}", (Cell.of(face.change), Cell.of(face.lpips), *seen)))
+        cosine: Unit = "cosine"
+        yield Table(
+            title="What was changed, and how alike each recognizer still finds the face",
+            columns=("ΔE", "LPIPS", *self.recognizers),
+            rows=tuple(rows),
+            unit=("ΔE", "LPIPS", *(cosine,) * len(self.recognizers)),
+            caption="ΔE: mean color difference of the face, of which 1 is just noticeable. The others are cosines "
+            "between the face before and after; these recognizers were attacked, so ask others as well, with verify.",
+            row_name="face",
+        )
+
+    def _rows(self) -> Iterator[dict[str, Any]]:
+        for number, face in enumerate(self.faces, start=1):
+            for name in self.recognizers:
+                yield {
+                    "face": number,
+                    "recognizer": name,
+                    "similarity": face.similarity[name][-1],
+                    "delta_e": face.change,
+                    "lpips": face.lpips,
+                    "steps": face.steps,
+                }
+
+
+@overload
+def protect(
+    picture: str | os.PathLike[str],
+    strength: str | LowKey = "medium",
+    *,
+    recognizers: Sequence[Recognizer] | None = None,
+    faces: FaceChoice | Sequence[Frame] | Faces = "all",
+    detector: Detector | None = None,
+    seed: int = 0,
+    on_step: Callable[[int, int], None] = ...,
+) -> tuple[Image.Image, ProtectionRecord]: ...
+
+
+@overload
 def protect(
     picture: Picture,
     strength: str | LowKey = "medium",
@@ -99,13 +158,25 @@ def protect(
     faces: FaceChoice | Sequence[Frame] | Faces = "all",
     detector: Detector | None = None,
     seed: int = 0,
+    on_step: Callable[[int, int], None] = ...,
+) -> tuple[Picture, ProtectionRecord]: ...
+
+
+def protect(
+    picture: Any,
+    strength: str | LowKey = "medium",
+    *,
+    recognizers: Sequence[Recognizer] | None = None,
+    faces: FaceChoice | Sequence[Frame] | Faces = "all",
+    detector: Detector | None = None,
+    seed: int = 0,
     on_step: Callable[[int, int], None] = lambda done, total: None,
-) -> tuple[Picture, ProtectionRecord]:
+) -> tuple[Any, ProtectionRecord]:
     """Change the faces of a picture so that face recognition no longer matches them (LowKey, equation 3.1).
 
     Args:
-        picture: a Pillow image with 8 bits a channel, a uint8 array (H, W, 3), or a uint8 tensor (3, H, W). It is
-            not changed.
+        picture: a Pillow image with 8 bits a channel, a uint8 array (H, W, 3), a uint8 tensor (3, H, W), or the path of
+            a photo. It is not changed.
         strength: the name of a preset (see `PRESETS`), or settings of your own.
         recognizers: the ensemble to attack; by default `DEFAULT_ENSEMBLE` of the zoo.
         faces: every face found, only the largest, or faces that were found before; or frames (left, top, width, height)
@@ -116,14 +187,16 @@ def protect(
         on_step: called with (steps done, steps in all) as the work goes on.
 
     Returns:
-        The protected picture, of the kind and size that was given, and the record of what was done. A Pillow image
-        of a mode other than RGB, L and these with alpha comes back as RGB or RGBA. A picture without a face comes
-        back unchanged, with a record that has no faces.
+        The protected picture, of the kind and size that was given, and the record of what was done. A path comes back
+        as a Pillow image, upright and without metadata. A Pillow image of a mode other than RGB, L and these with
+        alpha comes back as RGB or RGBA. A picture without a face comes back unchanged, with a record that has no faces.
 
     Raises:
         FairveilError: an unknown strength or choice of faces, a frame outside of the picture or too small, a picture of
             another kind, recognisers of one name, or one that gives no usable vectors.
+        UnreadableFileError: there is no photo at the path that can be read.
     """
+    picture = opened(picture)
     photo = pixels_of(picture, "protect")
     work = protect_pixels(
         photo, strength, recognizers=recognizers, faces=faces, detector=detector, seed=seed, on_step=on_step
@@ -389,6 +462,23 @@ def _records(faces: Faces, trace: Trace) -> list[FaceRecord]:
     ]
 
 
+def opened(picture: Any) -> Any:
+    """A picture in memory as it is; of a path the photo there, as a Pillow image, upright.
+
+    Raises:
+        UnreadableFileError: there is no photo that can be read.
+    """
+    if not isinstance(picture, str | os.PathLike):
+        return picture
+    photo = read_photo(Path(picture))
+    image = as_image(photo.pixels)
+    if photo.grey:
+        image = image.convert("L")
+    if photo.alpha is not None:
+        image.putalpha(Image.fromarray(photo.alpha[0].numpy()))
+    return image
+
+
 def pixels_of(picture: Any, function: str) -> Tensor:
     """A picture as a uint8 tensor (3, H, W).
 
@@ -406,8 +496,8 @@ def pixels_of(picture: Any, function: str) -> Tensor:
     if isinstance(picture, Tensor) and picture.dtype == torch.uint8 and picture.dim() == 3 and len(picture) == 3:
         return picture
     raise FairveilError(
-        f"{function}() takes a Pillow image with 8 bits a channel, a uint8 array of shape (height, width, 3), or a "
-        f"uint8 tensor of shape (3, height, width), not {_describe(picture)}."
+        f"{function}() takes a Pillow image with 8 bits a channel, a uint8 array of shape (height, width, 3), a uint8 "
+        f"tensor of shape (3, height, width), or the path of a photo, not {_describe(picture)}."
     )
 
 

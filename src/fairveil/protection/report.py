@@ -2,14 +2,14 @@
 
 import base64
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from itertools import groupby
 from pathlib import Path
 
 from rich import box
 from rich.console import RenderableType
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Table as TerminalTable
 from rich.text import Text
 from torch import Tensor
 
@@ -17,6 +17,7 @@ from fairveil.faces.canvas import CONTEXT
 from fairveil.images import as_image
 from fairveil.protection.verification import Comparison, FaceReceipt, Receipt
 from fairveil.report.rendering import environment, write_page
+from fairveil.report.tables import Cell, Table
 
 AMPLIFICATION = 10
 """By how much the page multiplies the difference between before and after, to make it visible."""
@@ -47,9 +48,28 @@ def receipt_tables(receipt: Receipt) -> Iterable[RenderableType]:
     yield Text("* still taken for the same person")
 
 
-def _table(columns: Iterable[str], rows: Iterable[tuple[Comparison, list[str]]]) -> Table:
+def tables_of(receipt: Receipt) -> Iterator[Table]:
+    """For each face the same as tables of the report, for notebooks and plain text."""
+    for number, face in enumerate(receipt.faces, start=1):
+        note = "still taken for the same person"
+        against = [(f"Face {number} against its original", face.conditions, face.against_itself)]
+        against += [
+            (f"Face {number} against the closest face of {probe}", ("before", "after"), closest)
+            for probe, closest in face.against_probes.items()
+        ]
+        for title, columns, comparisons in against:
+            rows = []
+            for name, same in _by_recognizer(comparisons).items():
+                cells = [Cell.of(one.similarity, note=note if one.matches else None) for one in same]
+                if columns == ("before", "after"):
+                    cells.insert(0, Cell.of(same[0].before, note=note if same[0].matched_before else None))
+                rows.append((f"{name} ({'attacked' if same[0].attacked else 'held out'})", tuple(cells)))
+            yield Table(title, columns, tuple(rows), unit="cosine", row_name="recognizer")
+
+
+def _table(columns: Iterable[str], rows: Iterable[tuple[Comparison, list[str]]]) -> TerminalTable:
     """Recognisers in rows, those attacked first, under the columns given."""
-    table = Table("recogniser", box=box.SIMPLE, pad_edge=False)
+    table = TerminalTable("recogniser", box=box.SIMPLE, pad_edge=False)
     for column in ("from", *columns):
         table.add_column(column, justify="right")
     attacked_first = sorted(rows, key=lambda row: not row[0].attacked)
@@ -72,10 +92,10 @@ def write_receipt(
         original: the photo as it was, uint8, (3, H, W).
         protected: the photo as it is now, of the same shape.
         title: what the page calls the photo.
-        overwrite: replace a page that is there already.
+        overwrite: replace a page that already exists.
 
     Raises:
-        FairveilError: the page is there already, or cannot be written.
+        FairveilError: the page already exists, or cannot be written.
     """
     html = (
         environment()

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -12,7 +12,7 @@ from kornia.filters import gaussian_blur2d
 from pydantic import BaseModel, ConfigDict, Field, computed_field
 from torch import Tensor
 
-from fairveil.base.errors import FairveilError
+from fairveil.base.errors import FairveilError, NoFaceError
 from fairveil.base.threads import one_thread
 from fairveil.faces.by_hand import FramedFaces
 from fairveil.faces.canvas import CONTEXT, Canvas, view_of_face
@@ -21,7 +21,9 @@ from fairveil.faces.recognizers import Framing, Recognizer, check_names
 from fairveil.faces.zoo import ZOO, load_recognizer
 from fairveil.images import resaved
 from fairveil.protection.perceptual import LPIPS, delta_chroma, delta_e, psnr, ssim
-from fairveil.protection.protecting import Picture, landmarks_now, pixels_of
+from fairveil.protection.protecting import PictureOrPath, landmarks_now, opened, pixels_of
+from fairveil.report.display import DisplayMixin
+from fairveil.report.tables import Table
 from fairveil.version import __version__
 
 CAUTION = (
@@ -131,7 +133,7 @@ class ReceiptFile(BaseModel):
     sha256: str
 
 
-class Receipt(BaseModel):
+class Receipt(DisplayMixin, BaseModel):
     """Everything `verify` measured.
 
     Attributes:
@@ -156,15 +158,31 @@ class Receipt(BaseModel):
     files: tuple[ReceiptFile, ...] = ()
     caution: str = CAUTION
 
+    def _sentences(self) -> tuple[str, ...]:
+        without = ", ".join(self.probes_without_face)
+        return (*self.remarks, *([f"No face was found in {without}."] if without else []), self.caution)
+
+    def _tables(self) -> Iterator[Table]:
+        from fairveil.protection.report import tables_of  # it is about receipts, so it imports this file
+
+        return tables_of(self)
+
+    def _rows(self) -> Iterator[dict[str, Any]]:
+        for number, face in enumerate(self.faces, start=1):
+            compared = [("", face.against_itself), *face.against_probes.items()]
+            for probe, comparisons in compared:
+                for one in comparisons:
+                    yield {"face": number, "probe": probe, **one.model_dump()}
+
 
 @one_thread()
 def verify(
-    original: Picture,
-    protected: Picture,
+    original: PictureOrPath,
+    protected: PictureOrPath,
     recognizers: Sequence[Recognizer] | None = None,
     *,
     attacked: Collection[str] = (),
-    probes: Mapping[str, Picture] | None = None,
+    probes: Mapping[str, PictureOrPath] | None = None,
     detector: Detector | None = None,
     faces: Faces | FramedFaces | None = None,
     on_look: Callable[[int, int], None] = lambda done, total: None,
@@ -172,8 +190,8 @@ def verify(
     """Measure what a protection achieved and what it cost; networks have one thread, as where photos are protected.
 
     Args:
-        original: the photo as it was: a Pillow image with 8 bits a channel, a uint8 array (H, W, 3), or a uint8 tensor
-            (3, H, W).
+        original: the photo as it was: a Pillow image with 8 bits a channel, a uint8 array (H, W, 3), a uint8 tensor
+            (3, H, W), or the path of a photo.
         protected: the photo as it is now, likewise, of the same size.
         recognizers: who looks at it; by default all of the zoo.
         attacked: names of those the attack used; all others count as held out.
@@ -184,13 +202,15 @@ def verify(
         on_look: called with (looks done, looks in all) as the work goes on; each recogniser has one at each face.
 
     Raises:
-        FairveilError: a picture is of another kind, the photos differ in size, the original shows no face, two
-            recognisers have one name, or one gives no usable vectors.
+        FairveilError: a picture is of another kind, the photos differ in size, two recognisers have one name, or one
+            gives no usable vectors.
+        NoFaceError: the original shows no face.
+        UnreadableFileError: there is no photo at a path that can be read.
     """
     recognizers = [load_recognizer(name) for name in ZOO] if recognizers is None else recognizers
     check_names(recognizers)
-    was, now = pixels_of(original, "verify"), pixels_of(protected, "verify")
-    others = {name: pixels_of(photo, "verify") for name, photo in (probes or {}).items()}
+    was, now = (pixels_of(opened(photo), "verify") for photo in (original, protected))
+    others = {name: pixels_of(opened(photo), "verify") for name, photo in (probes or {}).items()}
     if was.shape != now.shape:
         raise FairveilError(
             f"The original is {was.shape[2]}×{was.shape[1]} pixels and the protected photo "
@@ -202,7 +222,7 @@ def verify(
     before = choice.faces
     after = detector.detect([now])[0]
     if not len(before):
-        raise FairveilError("No face was found in the original photo, so there is nothing to recognise in it.")
+        raise NoFaceError("No face was found in the original photo, so there is nothing to recognise in it.")
     found = {name: detector.detect([photo])[0] for name, photo in others.items()}
     probe_embeddings = _embed_probes(others, found, recognizers)
 

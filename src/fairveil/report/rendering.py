@@ -18,7 +18,7 @@ from rich.console import Console, RenderableType
 from rich.table import Table as TerminalTable
 from rich.text import Text
 
-from fairveil.base.errors import FairveilError, shown
+from fairveil.base.errors import AlreadyExistsError, FairveilError, shown
 from fairveil.base.files import atomic_path, replaceable
 from fairveil.report.tables import Cell, Table, Unit, figure, interval_shown, value_shown
 from fairveil.version import __version__
@@ -186,7 +186,7 @@ def write_page(page: Path, html: str, *, overwrite: bool) -> None:
     """Write an HTML page, whole or not at all.
 
     Raises:
-        FairveilError: the page is there already and is not to be replaced, is no ordinary file, or cannot be written.
+        FairveilError: the page already exists and is not to be replaced, is no ordinary file, or cannot be written.
     """
     if not replaceable(page):
         raise FairveilError(f"{shown(page)} is not an ordinary file and is never replaced: choose another name.")
@@ -194,7 +194,7 @@ def write_page(page: Path, html: str, *, overwrite: bool) -> None:
         with atomic_path(page, overwrite=overwrite) as temporary:
             temporary.write_text(html, encoding="utf-8")
     except FileExistsError:
-        raise FairveilError(f"{page} is there already: give --overwrite to replace it, or another name.") from None
+        raise AlreadyExistsError(f"{page} already exists: allow `overwrite=True`, or choose another name.") from None
     except OSError as error:
         raise FairveilError(f"{page} could not be written: {error.strerror or error}.") from error
 

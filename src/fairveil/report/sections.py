@@ -41,9 +41,9 @@ def write_sections(
         title: of the page.
         date: when it was made, as readers see it.
         note: a sentence below the title.
-        overwrite: replace a page that is there already.
+        overwrite: replace a page that already exists.
 
     Raises:
-        FairveilError: the page is there already, or cannot be written.
+        FairveilError: the page already exists, or cannot be written.
     """
     write_sheet(page, "sections.html", overwrite=overwrite, sections=sections, title=title, date=date, note=note)

@@ -89,10 +89,10 @@ def write_report(
         title: of the page.
         date: when the report was made, as readers see it.
         introduction: a paragraph at the top.
-        overwrite: replace a page that is there already.
+        overwrite: replace a page that already exists.
 
     Raises:
-        FairveilError: the page is there already, or cannot be written.
+        FairveilError: the page already exists, or cannot be written.
     """
     write_sheet(
         page,

@@ -1,8 +1,11 @@
 """Augmentations that defuse poisoned training data, a batch at a time and without a loop over its pictures (chapter 4).
 
-Each is a small frozen object that is called with pictures, soft labels and a generator, and gives others of the same
-shapes: in the loop of `fairveil.training`, in anybody's own, or where a `DataLoader` puts batches together
+Each is a small frozen object that is called with pictures and labels, and gives other pictures and soft labels: in the
+loop of `fairveil.training`, in anybody's own, or where a `DataLoader` puts batches together
 (`fairveil.sanitize.as_collate`). Every picture of a batch has draws of its own.
+
+    mixed, soft = CutMix()(images, labels, num_classes=10)
+    loss = torch.nn.functional.cross_entropy(network(mixed), soft)
 """
 
 from collections.abc import Sequence
@@ -47,9 +50,16 @@ class Mixup:
                 f"Mixup takes 2 or more pictures and an alpha above 0, not {self.width} and {self.alpha}."
             )
 
-    def __call__(self, images: Tensor, targets: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Mix a batch: images float (B, C, H, W), soft targets float (B, K)."""
-        check_batch(images, targets)
+    def __call__(
+        self,
+        images: Tensor,
+        targets: Tensor,
+        generator: torch.Generator | None = None,
+        *,
+        num_classes: int | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Mix a batch: images float (B, C, H, W), targets as `check_batch` takes them."""
+        targets, generator = check_batch(images, targets, generator, num_classes)
         members = _members(len(images), self.width, generator).to(images.device)  # (B, width), first of all itself
         concentration = torch.full(members.shape, self.alpha, dtype=torch.float64, device=generator.device)
         weights = torch._sample_dirichlet(concentration, generator).to(images)
@@ -86,9 +96,16 @@ class CutMix:
         if self.draws not in ("image", "batch"):
             raise FairveilError(f"CutMix draws a box for each 'image' or for the 'batch', not {self.draws!r}.")
 
-    def __call__(self, images: Tensor, targets: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Mix a batch: images float (B, C, H, W), soft targets float (B, K)."""
-        check_batch(images, targets)
+    def __call__(
+        self,
+        images: Tensor,
+        targets: Tensor,
+        generator: torch.Generator | None = None,
+        *,
+        num_classes: int | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Mix a batch: images float (B, C, H, W), targets as `check_batch` takes them."""
+        targets, generator = check_batch(images, targets, generator, num_classes)
         other = _members(len(images), 2, generator)[:, 1].to(images.device)
         count = len(images) if self.draws == "image" else 1
         sides = (1 - _uniform((count,), generator)).sqrt()  # λ ~ Dir[1, 1] is uniform
@@ -116,9 +133,16 @@ class Cutout:
         if self.size is not None and self.size < 1:
             raise FairveilError(f"Cutout takes boxes of 1 pixel or more, not {self.size}.")
 
-    def __call__(self, images: Tensor, targets: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Blacken a box of each picture: images float (B, C, H, W); the targets are given back as they are."""
-        check_batch(images, targets)
+    def __call__(
+        self,
+        images: Tensor,
+        targets: Tensor,
+        generator: torch.Generator | None = None,
+        *,
+        num_classes: int | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Blacken a box of each picture: images float (B, C, H, W); labels stay, but become soft."""
+        targets, generator = check_batch(images, targets, generator, num_classes)
         height, width = images.shape[2:]
         if self.size is None:
             sides = (1 - _uniform((len(images),), generator)).sqrt()
@@ -153,9 +177,16 @@ class FlipAndCrop:
         if self.padding < 0:
             raise FairveilError(f"Pictures are shifted by 0 pixels or more, not by {self.padding}.")
 
-    def __call__(self, images: Tensor, targets: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Shift and mirror each picture: images float (B, C, H, W); the targets are given back as they are."""
-        check_batch(images, targets)
+    def __call__(
+        self,
+        images: Tensor,
+        targets: Tensor,
+        generator: torch.Generator | None = None,
+        *,
+        num_classes: int | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Shift and mirror each picture: images float (B, C, H, W); labels stay, but become soft."""
+        targets, generator = check_batch(images, targets, generator, num_classes)
         count, _, height, width = images.shape
         start = torch.randint(2 * self.padding + 1, (2, count, 1), generator=generator, device=generator.device)
         rows, columns = (
@@ -183,8 +214,16 @@ class Compose:
 
     parts: Sequence[Augmentation]
 
-    def __call__(self, images: Tensor, targets: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Do all of them: images float (B, C, H, W), soft targets float (B, K)."""
+    def __call__(
+        self,
+        images: Tensor,
+        targets: Tensor,
+        generator: torch.Generator | None = None,
+        *,
+        num_classes: int | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Do all of them: images float (B, C, H, W), targets as `check_batch` takes them."""
+        targets, generator = check_batch(images, targets, generator, num_classes)
         for part in self.parts:
             images, targets = part(images, targets, generator)
         return images, targets
@@ -224,19 +263,58 @@ def _uniform(shape: Sequence[int], generator: torch.Generator) -> Tensor:
     return torch.rand(tuple(shape), generator=generator, device=generator.device)
 
 
-def check_batch(images: Tensor, targets: Tensor) -> None:
-    """Refuse what cannot be augmented.
+def check_batch(
+    images: Tensor, targets: Tensor, generator: torch.Generator | None = None, num_classes: int | None = None
+) -> tuple[Tensor, torch.Generator]:
+    """Refuse what cannot be augmented, and bring labels and generator into the form that augmentations work with.
+
+    Args:
+        images: float (B, C, H, W).
+        targets: soft labels, float (B, K); or the classes, int (B,), with their number.
+        generator: draws; by default that of torch, which `torch.manual_seed` seeds.
+        num_classes: K, where targets are classes.
+
+    Returns:
+        Soft targets, float (B, K), and the generator.
 
     Raises:
-        FairveilError: images are not float (B, C, H, W), or targets not float (B, K).
+        FairveilError: images are not float (B, C, H, W), targets are neither float (B, K) nor int (B,), or there is no
+            such class.
+
+    >>> check_batch(torch.rand(2, 3, 8, 8), torch.tensor([2, 0]), num_classes=3)[0]
+    tensor([[0., 0., 1.],
+            [1., 0., 0.]])
     """
     if images.ndim != 4 or not images.is_floating_point() or not len(images):
         raise FairveilError(
             f"Pictures of shape {tuple(images.shape)} and type {images.dtype} cannot be augmented: give floats, "
             "(B, C, H, W)."
         )
-    if targets.ndim != 2 or len(targets) != len(images) or not targets.is_floating_point():
+    generator = torch.default_generator if generator is None else generator
+    soft = targets.is_floating_point()
+    if len(targets) != len(images) or targets.ndim != (2 if soft else 1) or targets.is_complex():
         raise FairveilError(
-            f"Labels of shape {tuple(targets.shape)} and type {targets.dtype} cannot be mixed: give a row of floats "
-            f"for each of the {len(images)} pictures, such as torch.nn.functional.one_hot(labels, classes).float()."
+            f"Labels of shape {tuple(targets.shape)} and type {targets.dtype} cannot be mixed: for {len(images)} "
+            f"pictures give {len(images)} classes, or a row of floats each, such as "
+            "torch.nn.functional.one_hot(labels, num_classes).float()."
         )
+    if soft:
+        return targets, generator
+    if num_classes is None:
+        raise FairveilError("Classes become soft labels, for which their number is needed: give num_classes as well.")
+    return one_hot(targets, num_classes).to(images), generator
+
+
+def one_hot(labels: Tensor, num_classes: int) -> Tensor:
+    """Classes, int (B,), as rows with a one, int64 (B, K).
+
+    Raises:
+        FairveilError: there is no such class.
+    """
+    labels = labels.long()
+    if labels.min() < 0 or labels.max() >= num_classes:
+        raise FairveilError(
+            f"Labels go from {int(labels.min())} to {int(labels.max())}, but {num_classes} classes have labels "
+            f"from 0 to {num_classes - 1}: give as many classes as there are."
+        )
+    return F.one_hot(labels, num_classes)

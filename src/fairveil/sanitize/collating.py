@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from fairveil.base.errors import FairveilError
+from fairveil.sanitize.augmentations import one_hot
 from fairveil.sanitize.maxup import MaxUp
 from fairveil.training.objectives import Augmentation, Classification
 
@@ -56,7 +56,7 @@ class Collate:
         return int(os.environ.get("RANK", "0")) if self._rank is None else self._rank
 
 
-def as_collate(augmentation: Augmentation, classes: int, *, seed: int = 0) -> Collate:
+def as_collate(augmentation: Augmentation, num_classes: int, *, seed: int = 0) -> Collate:
     """An augmentation as the `collate_fn` of a PyTorch `DataLoader` over pairs of picture and label.
 
     Each process that trains, each of its workers and each epoch has draws of its own, whatever was drawn before; with a
@@ -65,7 +65,7 @@ def as_collate(augmentation: Augmentation, classes: int, *, seed: int = 0) -> Co
 
     Args:
         augmentation: what is done to each batch.
-        classes: how many there are.
+        num_classes: how many there are.
         seed: of the draws.
 
     Raises:
@@ -73,7 +73,7 @@ def as_collate(augmentation: Augmentation, classes: int, *, seed: int = 0) -> Co
 
     >>> from fairveil.sanitize import Mixup
     >>> pairs = [(torch.rand(3, 8, 8), number % 3) for number in range(6)]
-    >>> images, soft = next(iter(torch.utils.data.DataLoader(pairs, 6, collate_fn=as_collate(Mixup(), classes=3))))
+    >>> images, soft = next(iter(torch.utils.data.DataLoader(pairs, 6, collate_fn=as_collate(Mixup(), num_classes=3))))
     >>> images.shape, soft.shape
     (torch.Size([6, 3, 8, 8]), torch.Size([6, 3]))
     """
@@ -82,9 +82,9 @@ def as_collate(augmentation: Augmentation, classes: int, *, seed: int = 0) -> Co
             f"{augmentation!r} cannot put batches together: give an augmentation such as CutMix(). A loss such as "
             "MaxUp asks the network, so it belongs into the training loop: objective(network, batch, generator)."
         )
-    if classes < 1:
-        raise FairveilError(f"There cannot be {classes} classes: give as many as the data have.")
-    return Collate(augmentation, classes, seed)
+    if num_classes < 1:
+        raise FairveilError(f"There cannot be {num_classes} classes: give as many as the data have.")
+    return Collate(augmentation, num_classes, seed)
 
 
 _PAIRS = "give pairs of a tensor (C, H, W) and a label, as torchvision's ToTensor makes them"
@@ -139,10 +139,4 @@ def _soft(labels: Sequence[Any], classes: int) -> Tensor:
             f"Labels of shape {tuple(together.shape[1:])} and type {together.dtype} are neither numbers of classes nor "
             f"rows of {classes} floats: give one of these."
         )
-    together = together.long()
-    if together.min() < 0 or together.max() >= classes:
-        raise FairveilError(
-            f"Labels go from {int(together.min())} to {int(together.max())}, but {classes} classes have labels "
-            f"from 0 to {classes - 1}: give as many classes as there are."
-        )
-    return F.one_hot(together, classes)
+    return one_hot(together, classes)

@@ -36,8 +36,8 @@ class MaxUp:
         if self.m < 1:
             raise FairveilError(f"MaxUp needs 1 or more copies of each picture, not {self.m}.")
 
-    def __call__(self, network: nn.Module, batch: Batch, generator: torch.Generator) -> Tensor:
-        """The loss of a batch.
+    def __call__(self, network: nn.Module, batch: Batch, generator: torch.Generator | None = None) -> Tensor:
+        """The loss of a batch; without a generator that of torch draws.
 
         Raises:
             FairveilError: it is no `Batch`, which tells pictures, targets and classes apart.
@@ -47,6 +47,7 @@ class MaxUp:
                 f"MaxUp cannot train on a {type(batch).__name__}: give fairveil.training.Batch(images, targets, rows, "
                 "classes)."
             )
+        generator = torch.default_generator if generator is None else generator
         images, targets = batch.images, batch.soft_targets()
         if self.first is not None:
             images, targets = self.first(images, targets, generator)

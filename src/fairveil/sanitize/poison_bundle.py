@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from fairveil.base.errors import FairveilError
+from fairveil.base.errors import AlreadyExistsError, FairveilError
 from fairveil.base.files import atomic_path
 from fairveil.data.images import LabelledImages
 from fairveil.sanitize.gradient_matching import Brew, Brewing
@@ -80,10 +80,10 @@ class PoisonBundle:
         """Write the bundle, whole or not at all, as safetensors.
 
         Raises:
-            FairveilError: the file is there already.
+            FairveilError: the file already exists.
         """
         if path.exists() and not overwrite:
-            raise FairveilError(f"{path} is there already: allow overwriting, or choose another name.")
+            raise AlreadyExistsError(f"{path} already exists: allow `overwrite=True`, or choose another name.")
         tensors = {"rows": self.plan.rows, "target": self.plan.target, "perturbation": self.perturbation}
         tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
         about = {

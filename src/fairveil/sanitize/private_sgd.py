@@ -1,6 +1,7 @@
 """Training with a guarantee of privacy, which bounds what any one picture can do to a network, and so any one poison.
 
-`gradients=` of `fairveil.training.train`; `noised_gradients` has the plain form that the literature tried.
+It is for `gradients=` of `fairveil.training.train`, and needs Opacus, which the extra `private` installs.
+`noised_gradients` has the plain form that the literature tried.
 """
 
 import warnings

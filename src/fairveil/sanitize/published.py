@@ -53,9 +53,16 @@ class SubPixelCrop:
         if not self.padding >= 0:
             raise FairveilError(f"Pictures are shifted by 0 pixels or more, not by {self.padding}.")
 
-    def __call__(self, images: Tensor, targets: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Shift and mirror each picture: images float (B, C, H, W); the targets are given back as they are."""
-        check_batch(images, targets)
+    def __call__(
+        self,
+        images: Tensor,
+        targets: Tensor,
+        generator: torch.Generator | None = None,
+        *,
+        num_classes: int | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Shift and mirror each picture: images float (B, C, H, W); labels stay, but become soft."""
+        targets, generator = check_batch(images, targets, generator, num_classes)
         count, _, height, width = images.shape
         drawn = torch.rand(count, 3, generator=generator, device=generator.device).to(images)
         # from -1 to 1 are length - 1 steps from the middle of the first pixel to that of the last
@@ -78,9 +85,16 @@ class BatchMixup(Mixup):
     A picture may meet itself, and none keeps its place. Settings are those of `Mixup`.
     """
 
-    def __call__(self, images: Tensor, targets: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Mix a batch: images float (B, C, H, W), soft targets float (B, K)."""
-        check_batch(images, targets)
+    def __call__(
+        self,
+        images: Tensor,
+        targets: Tensor,
+        generator: torch.Generator | None = None,
+        *,
+        num_classes: int | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Mix a batch: images float (B, C, H, W), targets as `check_batch` takes them."""
+        targets, generator = check_batch(images, targets, generator, num_classes)
         concentration = torch.full((1, self.width), self.alpha, dtype=torch.float64, device=generator.device)
         weights = torch._sample_dirichlet(concentration, generator)[0].to(images)
         mixed, soft = torch.zeros_like(images), torch.zeros_like(targets)
@@ -106,9 +120,16 @@ class BatchCutMix:
         if not 0 <= self.share <= 1:
             raise FairveilError(f"The share of batches that CutMix mixes is between 0 and 1, not {self.share}.")
 
-    def __call__(self, images: Tensor, targets: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Mix a batch: images float (B, C, H, W), soft targets float (B, K)."""
-        check_batch(images, targets)
+    def __call__(
+        self,
+        images: Tensor,
+        targets: Tensor,
+        generator: torch.Generator | None = None,
+        *,
+        num_classes: int | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Mix a batch: images float (B, C, H, W), targets as `check_batch` takes them."""
+        targets, generator = check_batch(images, targets, generator, num_classes)
         mixes, kept = torch.rand(2, generator=generator, device=generator.device).tolist()
         if mixes >= self.share:
             return images, targets
@@ -139,9 +160,16 @@ class BatchCutout:
                 f"The share of a picture that cutout covers is above 0 and at most 1, not {self.share}."
             )
 
-    def __call__(self, images: Tensor, targets: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Cover a box of each picture: images float (B, C, H, W); the targets are given back as they are."""
-        check_batch(images, targets)
+    def __call__(
+        self,
+        images: Tensor,
+        targets: Tensor,
+        generator: torch.Generator | None = None,
+        *,
+        num_classes: int | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Cover a box of each picture: images float (B, C, H, W); labels stay, but become soft."""
+        targets, generator = check_batch(images, targets, generator, num_classes)
         rows, columns = _box(images, self.share, generator)
         covered = images.clone()
         covered[:, :, rows, columns] = _color(self.fill, images)

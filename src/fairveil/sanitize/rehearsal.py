@@ -1,17 +1,20 @@
 """The fire drill: attack one's own set-up, time and again, under every defense, and see which of them holds."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import torch
 from torch import nn
 
 from fairveil.base.errors import FairveilError
 from fairveil.data.images import LabelledImages
+from fairveil.report.display import DisplayMixin
+from fairveil.report.tables import Table
 from fairveil.sanitize.attacks import Attack, Attacker
 from fairveil.sanitize.defenses import DEFENSES, Defense, defense
 from fairveil.sanitize.judging import bounds_the_price, check_limits, fewest_trials, is_settled, judge
@@ -42,7 +45,7 @@ class Cost:
 
 
 @dataclass(frozen=True)
-class Rehearsed:
+class Rehearsed(DisplayMixin):
     """What came of a rehearsal.
 
     Attributes:
@@ -60,13 +63,22 @@ class Rehearsed:
         """The versions of fairveil that made the outcomes, in order: more than one where kept outcomes are older."""
         return tuple(sorted({one.version for found in self.outcomes.values() for one in found}))
 
+    def _sentences(self) -> tuple[str]:
+        return self.verdict._sentences()
+
+    def _tables(self) -> tuple[Table]:
+        return self.verdict._tables()
+
+    def _rows(self) -> Iterator[dict[str, Any]]:
+        return self.verdict._rows()
+
 
 class Rehearsal:
     """One attack on one set-up, under none and each of some defenses.
 
         rehearsal = Rehearsal(partial(ResidualNetwork, NETWORKS["resnet-8-fast"], 10), data, BackdoorAttack())
         print(rehearsal.cost())
-        print(rehearsal.run().verdict.recommendation)
+        print(rehearsal.run())
 
     Trials are paired: each has an aim and seeds of its own, the same under every defense.
 
@@ -112,7 +124,7 @@ class Rehearsal:
             least: after so many it stops as soon as the best defense is clearly apart from none; see `is_settled`.
             seed: of everything drawn.
             padding: by how many pixels the usual crops of named defenses, and of none, shift pictures.
-            folder: for networks, poisons and outcomes. What is there already is not made again, several processes
+            folder: for networks, poisons and outcomes. What already exists is not made again, several processes
                 may share it, and it may be removed at any time. By default nothing is kept.
             device: where models are trained; a `Learner` knows.
             least_effect: by how much success must fall, lower end of the interval, before a defense is recommended.

@@ -1,10 +1,12 @@
 """What a rehearsal says: which defense holds, what it costs in accuracy, and whether that can be told at all."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from fairveil.base.estimate import Estimate
+from fairveil.report.display import DisplayMixin
+from fairveil.report.tables import Table
 
 LEVEL = 0.05
 """The chance of naming a defense that is none, over all defenses of a rehearsal together."""
@@ -65,7 +67,7 @@ class Standing:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Verdict(DisplayMixin):
     """What a rehearsal of one attack came to.
 
     Attributes:
@@ -109,6 +111,29 @@ class Verdict:
     def recommendation(self) -> str:
         """What to do, in a few plain sentences that follow from the numbers."""
         return _in_words(self)
+
+    def _sentences(self) -> tuple[str]:
+        return (self.recommendation,)
+
+    def _tables(self) -> tuple[Table]:
+        from fairveil.sanitize.report import table_of  # it is about verdicts, so it imports this file
+
+        return (table_of(self),)
+
+    def _rows(self) -> Iterator[dict[str, Any]]:
+        for one in (self.undefended, *self.standings):
+            figures = {
+                "success": one.success,
+                "without_poison": one.base_rate,
+                "clean_accuracy": one.clean_accuracy,
+                "accuracy_lost": one.price,
+                "accuracy_with_poison": one.poisoned_accuracy,
+            }
+            row: dict[str, Any] = {"attack": self.attack, "defense": one.name}
+            for name, rate in figures.items():
+                for end, suffix in (("value", ""), ("low", "_low"), ("high", "_high")):
+                    row[name + suffix] = None if rate is None else getattr(rate, end)
+            yield row | {"p_value": one.p_value}
 
     def obstacle(self, one: Standing) -> Obstacle | None:
         """What speaks against recommending a defense of this rehearsal, if anything does."""

@@ -97,7 +97,7 @@ def train(
         validation: labelled data whose accuracy is the score of each epoch, or a function that gives a score.
         order: which rows come together in batches, and when.
         gradients: what to do with each step's gradient before it is used.
-        checkpoint: a file that is written after each epoch. If it is there already, the run goes on from it, and ends
+        checkpoint: a file that is written after each epoch. If it already exists, the run goes on from it, and ends
             as if it had never been interrupted: on processors, bit for bit.
         on_epoch: told of each epoch.
         on_step: told of each step how many epochs are done, in fractions, and the loss.

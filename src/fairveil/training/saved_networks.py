@@ -23,7 +23,7 @@ def save_network(
         about: how it was trained and how good it is: what JSON can hold.
 
     Raises:
-        FairveilError: the file is there already or cannot be written.
+        FairveilError: the file already exists or cannot be written.
     """
     metadata = {"network": name, "classes": json.dumps(classes), "about": json.dumps(about)}
     write_tensors(path, network.state_dict(), metadata, format=_KIND["format"])

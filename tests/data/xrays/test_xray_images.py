@@ -70,7 +70,7 @@ def test_what_is_written_is_read_again_and_lies_in_the_file(tmp_path):
     assert (read.name, read.classes, read.left_out) == (xrays.name, xrays.classes, xrays.left_out)
     with open("/proc/self/maps") as maps:  # noqa: PTH123
         assert "some.xrays" in maps.read()
-    with pytest.raises(FairveilError, match="is there already"):
+    with pytest.raises(FairveilError, match="already exists"):
         xrays.write(path)
 
 

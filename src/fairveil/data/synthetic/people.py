@@ -7,11 +7,10 @@ size, one value in a million may be brighter or darker by one.)
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import polars as pl
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
@@ -20,7 +19,11 @@ from fairveil.base.errors import FairveilError
 from fairveil.base.keyed_random import deviates_of, evenly, mixed
 from fairveil.data.synthetic.heads import Conditions, Head, Traits, from_deviates, numbers
 from fairveil.data.synthetic.pictures import Placement, draw, landmarks_of
-from fairveil.data.table import FaceTable
+
+if TYPE_CHECKING:  # `--apart` draws people and needs no tables
+    import polars as pl
+
+    from fairveil.data.table import FaceTable
 
 Group = Literal["warm", "cool", "long", "round"]
 
@@ -88,8 +91,10 @@ class SyntheticFaces(BaseModel):
         return self.identities * self.per_identity
 
     @property
-    def labels(self) -> pl.DataFrame:
+    def labels(self) -> "pl.DataFrame":
         """One row a photo: image, identity, tone, shape."""
+        import polars as pl
+
         tone, shape = (groups.repeat_interleave(self.per_identity) for groups in self._groups())
         numbered = pl.DataFrame(
             {"index": torch.arange(len(self)).numpy(), "tone": tone.numpy(), "shape": shape.numpy()}
@@ -145,9 +150,11 @@ class SyntheticFaces(BaseModel):
             found.append(placement.to_picture(landmarks_of(head)))
         return torch.cat(found)
 
-    def table(self) -> FaceTable:
+    def table(self) -> "FaceTable":
         """The photos as a table that draws each when it is asked for: nothing is written."""
-        return _DrawnTable(self.labels, Path(), "synthetic faces", tuple(GROUPS), faces=self)
+        from fairveil.data.synthetic.drawn_table import DrawnTable
+
+        return DrawnTable(self.labels, Path(), "synthetic faces", tuple(GROUPS), faces=self)
 
     def _batches(self, indices: Sequence[int] | Tensor, size: int) -> list[Tensor]:
         chosen = torch.as_tensor(indices, dtype=torch.int64)
@@ -199,19 +206,6 @@ class SyntheticFaces(BaseModel):
             for values in GROUPS.values()
         )
         return by_tone[tone] * by_shape[shape]
-
-
-@dataclass(frozen=True)
-class _DrawnTable(FaceTable):
-    """A table of photos that are drawn when asked for."""
-
-    faces: SyntheticFaces = field(kw_only=True)
-
-    def photo(self, row: int) -> Tensor:
-        """The photo of a row: RGB, uint8, (3, size, size)."""
-        identity, photo = self.frame["image"][row].split("/")
-        position = int(identity.split("-")[1]) * self.faces.per_identity + int(photo.split(".")[0])
-        return self.faces.render([position])[0]
 
 
 def _grain(keys: Tensor, size: int) -> Tensor:

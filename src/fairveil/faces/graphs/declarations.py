@@ -87,8 +87,8 @@ def _question(found: "_Arithmetic | None", but: str) -> str:
     what = f"({found})" if found else ""
     return (
         f"does arithmetic with the pixels first {what}{but}, so it is open whether it takes numbers of 0 to 255, 0 to "
-        "1, or -1 to 1: say so with mean and scale (--mean 0 --scale 1, --mean 0 --scale 255, or --mean 127.5 --scale "
-        "127.5)."
+        "1, or -1 to 1: say so with `mean=0` `scale=1`, with `mean=0` `scale=255`, or with `mean=127.5` "
+        "`scale=127.5`."
     )
 
 

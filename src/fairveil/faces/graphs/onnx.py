@@ -72,7 +72,8 @@ def _read_vector(model: onnx.ModelProto, source: str) -> GraphModule:
     names = [entry.name for entry in model.graph.output]
     if len(names) > _MOST_OUTPUTS:
         raise FairveilError(
-            f"{source} has {len(names)} outputs, such as {listed(names[:3])}: say which is the vector (--output)."
+            f"{source} has {len(names)} outputs, such as {listed(names[:3])}: say which is the vector with "
+            "`output=NAME`."
         )
     found: dict[str, tuple[int, GraphModule]] = {}
     unusable: list[FairveilError] = []
@@ -95,8 +96,8 @@ def _read_vector(model: onnx.ModelProto, source: str) -> GraphModule:
         vectors = listed(f"{name} ({length} numbers)" for name, (length, _) in found.items())
         which = f"several are vectors, {vectors}" if found else "none is a vector for each picture"
         raise FairveilError(
-            f"{source} has the outputs {listed(names)}, of which {which}: say which is the embedding with output "
-            "(--output)."
+            f"{source} has the outputs {listed(names)}, of which {which}: say which is the embedding with "
+            "`output=NAME`."
         )
     return next(iter(found.values()))[1]
 
