@@ -1,4 +1,4 @@
-"""The commands `fairveil audit` and `fairveil audit-power` as a person runs them."""
+"""The commands `fairveil audit` and `fairveil audit power` as a person runs them."""
 
 import json
 
@@ -132,12 +132,12 @@ def test_what_cannot_be_audited_is_a_sentence(run_fairveil, faces, monkeypatch, 
 
 
 def test_the_power_calculator_says_how_many_people_it_takes(run_fairveil):
-    code, out, _ = run_fairveil("audit-power", "--ratio", "1.5", "--error", "0.04", "--json")
+    code, out, _ = run_fairveil("audit", "power", "--ratio", "1.5", "--error", "0.04", "--json")
     assert code == 0
     assert json.loads(out)["identities"] == 1042
-    code, out, _ = run_fairveil("audit-power", "--ratio", "3", "--error", "0.04")
+    code, out, _ = run_fairveil("audit", "power", "--ratio", "3", "--error", "0.04")
     assert out.startswith("113 people of each group")
-    code, _, err = run_fairveil("audit-power", "--ratio", "0.5")
+    code, _, err = run_fairveil("audit", "power", "--ratio", "0.5")
     assert code == 1
     assert "above 1" in err
 
@@ -155,14 +155,14 @@ def test_questions_that_people_answered_are_set_beside_the_recogniser(run_fairve
         )  # fmt: skip
     survey = tmp_path / "survey.csv"
     pl.DataFrame(rows).write_csv(survey)
-    code, out, _ = run_fairveil("audit-questions", survey, faces)
+    code, out, _ = run_fairveil("audit", "questions", survey, faces)
     assert code == 0
     assert all(name in out for name in ("all questions", "gender F", "gender M", "within gender"))
-    code, out, _ = run_fairveil("audit-questions", survey, faces, "--json")
+    code, out, _ = run_fairveil("audit", "questions", survey, faces, "--json")
     record = json.loads(out)[0]
     assert len(record["by_question"]) == 40
     assert -1 <= record["overall"]["low"] <= record["overall"]["value"] <= record["overall"]["high"] <= 1
-    code, _, err = run_fairveil("audit-questions", tmp_path / "none.csv", faces)
+    code, _, err = run_fairveil("audit", "questions", tmp_path / "none.csv", faces)
     assert code == 1
     assert "is not there" in err
 

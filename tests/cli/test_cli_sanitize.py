@@ -41,7 +41,7 @@ def test_the_list_tells_of_every_attack_and_defense():
 @pytest.mark.slow
 def test_a_rehearsal_tells_its_cost_its_figures_and_what_follows_and_goes_on(pictures, tmp_path):
     words = ("rehearse", "--data", pictures, "--preset", "smoke", "--defense", "cutmix", "-o", tmp_path / "kept")
-    first = run(*words, "--page", tmp_path / "one.html")
+    first = run(*words, "--report", tmp_path / "one.html")
     assert first.exit_code == 0, first.output
     told = " ".join(first.stderr.split())
     assert "4 victims, 3 clean networks, 2 poisons: at most about" in told
@@ -55,7 +55,7 @@ def test_a_rehearsal_tells_its_cost_its_figures_and_what_follows_and_goes_on(pic
     assert page.count("<figure>") == 3 and "a white box" in page and "Without a defense" in page
 
     kept = {file: file.stat().st_mtime_ns for file in (tmp_path / "kept").glob("[!.]*")}
-    second = run(*words, "--page", tmp_path / "two.html", "--json")
+    second = run(*words, "--report", tmp_path / "two.html", "--json")
     whole = json.loads(second.stdout)
     assert whole["best"] is None and whole["recommendation"].startswith("All together: ")
     verdicts = whole["attacks"]
@@ -80,7 +80,7 @@ def test_a_rehearsal_tells_its_cost_its_figures_and_what_follows_and_goes_on(pic
 def test_a_bad_name_is_refused_before_anything_is_trained(pictures, tmp_path, monkeypatch, words, said):
     monkeypatch.setattr("fairveil.sanitize.learners.train", lambda *_, **__: pytest.fail("something was trained"))
     monkeypatch.setattr("fairveil.cli.sanitize._read", lambda *_: pytest.fail("pictures were read"))
-    outcome = run("rehearse", "--data", pictures, *words, "-o", tmp_path / "kept", "--page", tmp_path / "page.html")
+    outcome = run("rehearse", "--data", pictures, *words, "-o", tmp_path / "kept", "--report", tmp_path / "page.html")
     assert isinstance(outcome.exception, FairveilError) and said in str(outcome.exception)
     assert not list(tmp_path.iterdir())
 
@@ -114,7 +114,7 @@ def test_stopped_training_says_what_is_kept(pictures, tmp_path, monkeypatch, epo
 
 def test_a_report_that_is_there_is_kept_and_told_before_anything_is_trained(pictures, tmp_path):
     (tmp_path / "there.html").write_text("mine")
-    outcome = run("rehearse", "--data", pictures, "-o", tmp_path / "kept", "--page", tmp_path / "there.html")
+    outcome = run("rehearse", "--data", pictures, "-o", tmp_path / "kept", "--report", tmp_path / "there.html")
     assert isinstance(outcome.exception, FairveilError) and "--overwrite" in str(outcome.exception)
     assert (tmp_path / "there.html").read_text() == "mine" and not (tmp_path / "kept").exists()
 

@@ -10,7 +10,7 @@ import typer
 from rich.text import Text
 
 from fairveil.base.errors import FairveilError, missing_extra
-from fairveil.cli.audit import audit, audit_power, audit_questions
+from fairveil.cli.audit import audit_app
 from fairveil.cli.faces import embed, identify
 from fairveil.cli.fair import fair_app
 from fairveil.cli.models import models_app
@@ -26,17 +26,17 @@ from fairveil.version import __version__
 app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
     help="Photos that face recognition can no longer match, and honest tests of what it does to whom.",
 )
-for command in (protect, check, serve, embed, identify, audit, train):
+for command in (protect, check, serve, embed, identify, train):
     app.command()(command)
-app.command("audit-power")(audit_power)
-app.command("audit-questions")(audit_questions)
+app.add_typer(audit_app, name="audit")
 app.add_typer(models_app, name="models")
 app.add_typer(sanitize_app, name="sanitize")
 app.add_typer(study_app, name="study")
 app.add_typer(fair_app, name="fair")
-faces_app = typer.Typer(no_args_is_help=True, help="Faces to work with when no photos of people are to be used.")
+faces_app = typer.Typer(no_args_is_help=True, help="Generate faces of people who do not exist.")
 faces_app.command()(generate)
 app.add_typer(faces_app, name="faces")
 

@@ -1,4 +1,4 @@
-"""The commands `fairveil audit`, `fairveil audit-power` and `fairveil audit-questions`."""
+"""The commands `fairveil audit`, `fairveil audit power` and `fairveil audit questions`."""
 
 import json
 from dataclasses import replace
@@ -11,18 +11,24 @@ from rich.markup import escape
 from rich.text import Text
 
 from fairveil.base.errors import FairveilError
-from fairveil.cli.faces import (
-    DEFAULT_RECOGNIZER,
+from fairveil.cli.faces import DEFAULT_RECOGNIZER, embed_with_progress, left_out_lines, photos_of, ranks_of
+from fairveil.cli.option_groups import with_option_groups
+from fairveil.cli.options import (
+    AsJson,
+    Bins,
     Face,
+    FaceChoice,
+    Groups,
+    MinimumFace,
+    Overwrite,
     PersonFolder,
-    embed_with_progress,
-    left_out_lines,
-    photos_of,
-    ranks_of,
+    Report,
+    recognizer_option,
 )
-from fairveil.cli.recognizers import Channels, Mean, OnnxOptions, Output, Scale, Size, load_recognizers
-from fairveil.cli.reports import json_beside, write_json
-from fairveil.cli.terminal import named_path, progress_bar, results, talk
+from fairveil.cli.outputs import json_beside, write_json
+from fairveil.cli.recognizers import OnnxOptions, load_recognizers
+from fairveil.cli.subcommands import CommandWithSubcommands
+from fairveil.cli.terminal import named_path, print_sentence, print_table, progress_bar, results, say
 
 if TYPE_CHECKING:  # torch takes seconds to import: --help should not wait for it
     import polars as pl
@@ -33,58 +39,55 @@ if TYPE_CHECKING:  # torch takes seconds to import: --help should not wait for i
     from fairveil.faces.vectors import Embeddings
 
 
+audit_app = typer.Typer(cls=CommandWithSubcommands, invoke_without_command=True)
+
+
+@audit_app.callback()
+@with_option_groups
 def audit(
+    *,
     embeddings: Annotated[
-        str | None, typer.Argument(metavar="FILE", help="Embeddings: a Parquet file, or .npy with --labels.")
+        str | None,
+        typer.Argument(metavar="FILE", help="Embeddings: a Parquet file, or .npy with --labels.", show_default=False),
     ] = None,
     images: Annotated[
-        str | None, typer.Option(metavar="FOLDER|CSV|PACK", help="Photos instead of embeddings, to be embedded.")
+        str | None,
+        typer.Option(metavar="FOLDER|CSV|PACK", help="Photos to embed first, instead of a file of embeddings."),
     ] = None,
     labels: Annotated[
         Path | None,
-        typer.Option(metavar="CSV", parser=named_path, help="Labels: columns image, identity and groups."),
-    ] = None,
-    recognizer: Annotated[
-        list[str] | None,
-        typer.Option(help="A name of the zoo, an ONNX file, or a model of `fairveil train`; repeatable."),
-    ] = None,
-    group: Annotated[
-        list[str] | None,
         typer.Option(
-            metavar="COLUMN",
-            help="The column of groups to compare, by default the only one; several (repeated, or with commas between "
-            "them) are crossed with each other.",
+            metavar="CSV", parser=named_path, help="Labels of the images: columns image, identity, and groups."
         ),
     ] = None,
-    bins: Annotated[
-        list[str] | None,
-        typer.Option(metavar="COLUMN=NUMBERS", help="Where bins of a number such as age begin, like age=18,30,60."),
+    recognizer: Annotated[
+        list[str] | None, recognizer_option(default=f"all that a file holds, or {DEFAULT_RECOGNIZER} for photos")
     ] = None,
-    k: Annotated[str, typer.Option(metavar="RANKS", help="How many of the nearest count.")] = "1,5,20",
+    group: Groups = None,
+    bins: Bins = None,
+    k: Annotated[
+        str, typer.Option(metavar="RANKS", help="Ranks to report, that is, how many of the nearest faces count.")
+    ] = "1,5,20",
     train_set: Annotated[
         str | None,
-        typer.Option(metavar="CSV|SHARES", help="How the train set is made up: its labels, or people as F=30,M=70."),
+        typer.Option(
+            metavar="CSV|SHARES", help="Make-up of the train set: its labels, or the shares of its people as F=30,M=70."
+        ),
     ] = None,
-    draws: Annotated[int, typer.Option(min=2, help="Galleries drawn of each make-up.")] = 5,
-    face: Annotated[Face, typer.Option(help="Which face of a photo counts.")] = Face.central,
-    minimum_face: Annotated[float, typer.Option(min=12, help="Side in pixels of the smallest face looked for.")] = 40,
+    draws: Annotated[int, typer.Option(min=2, help="Number of galleries drawn of each make-up.")] = 5,
+    face: FaceChoice = Face.central,
+    minimum_face: MinimumFace = 40,
     person_folder: PersonFolder = None,
-    report: Annotated[
-        Path | None,
-        typer.Option(metavar="HTML", parser=named_path, help="Write the report here, and JSON of all of it beside it."),
-    ] = None,
-    overwrite: Annotated[bool, typer.Option(help="Replace reports that are there already.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print all of it as JSON.")] = False,
-    mean: Mean = None,
-    scale: Scale = None,
-    channels: Channels = None,
-    size: Size = None,
-    output: Output = None,
+    report: Report = None,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+    onnx: OnnxOptions,
 ) -> None:
     """Audit a face identification system: who is missed how often, and what the make-up of gallery and test set does.
 
     Every face is looked for among all the others. Galleries of other make-ups are drawn to see what imbalance does, and
-    whether a test set made up like the train set would have hidden bias.
+    whether a test set made up like the train set would have hidden bias. Where labels have a single column of groups,
+    it need not be named.
 
     Example: fairveil audit faces.parquet --group gender --report audit.html
     """
@@ -96,7 +99,6 @@ def audit(
     machines = None if report is None else json_beside(report, overwrite=overwrite)
     ranks = ranks_of(k)
     without_face: dict[str, int] | None = None
-    onnx = OnnxOptions(mean, scale, channels, size, output)
     if images is not None:
         faces, groups, without_face = _embedded(
             images, labels, recognizer, onnx, group, bins, face, minimum_face, person_folder
@@ -108,7 +110,7 @@ def audit(
         faces = replace(faces, frame=groups.frames[0])
     column = groups.column
     for note in groups.notes:
-        talk.print(Text(note), soft_wrap=True)
+        say(note)
     names = _chosen(faces, recognizer)
     shares = {name: _train_shares(train_set, name, recognizer, groups) for name in names}
     audits: list[Audit] = []
@@ -137,23 +139,30 @@ def audit(
     for one in audits:
         _print(one)
     if report is not None:
-        results.print(f"{escape(str(report))}, {escape(str(machines))}", soft_wrap=True)
+        print_sentence(f"{report}, {machines}")
 
 
+@audit_app.command("power")
 def audit_power(
-    ratio: Annotated[float, typer.Option(help="How many times as often one group is missed.")] = 1.5,
-    error: Annotated[float, typer.Option(help="The error rate of the other group.")] = 0.05,
-    images: Annotated[float, typer.Option(help="Images of each person.")] = 10,
+    ratio: Annotated[
+        float, typer.Option(help="Error ratio to detect, the error rate of one group over the other's.")
+    ] = 1.5,
+    error: Annotated[float, typer.Option(help="Error rate of the other group.")] = 0.05,
+    images: Annotated[float, typer.Option(help="Number of images of each person.")] = 10,
     correlation: Annotated[
-        float | None, typer.Option(help="How alike the images of one person fare, 0 to 1; an audit measures it.")
+        float | None,
+        typer.Option(
+            help="Correlation between the errors on images of one person, 0 to 1, as an audit measures it; by default "
+            "0.5."
+        ),
     ] = None,
-    power: Annotated[float, typer.Option(help="How probable it shall be that the difference is seen.")] = 0.8,
-    confidence: Annotated[float, typer.Option(help="Of the interval that shall not hold 1.")] = 0.95,
-    as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
+    power: Annotated[float, typer.Option(help="Statistical power: the probability of detecting it.")] = 0.8,
+    confidence: Annotated[float, typer.Option(help="Confidence level of the interval of the error ratio.")] = 0.95,
+    as_json: AsJson = False,
 ) -> None:
-    """How many people of each group an audit needs, to see that one group is missed so much more often.
+    """Compute how many people of each group an audit needs to detect that one group is missed more often.
 
-    Example: fairveil audit-power --ratio 1.5 --error 0.04 --images 17
+    Example: fairveil audit power --ratio 1.5 --error 0.04 --images 17
     """
     from fairveil.audit.power import CORRELATION, identities_needed
 
@@ -163,37 +172,43 @@ def audit_power(
         asked = {"ratio": ratio, "error": error, "images": images, "correlation": within, "power": power}
         typer.echo(json.dumps({"identities": needed, **asked, "confidence": confidence}))
         return
-    results.print(
+    print_sentence(
         f"{needed:,} people of each group, with {images:g} images each, show with a probability of {power:.0%} that "
-        f"one group is missed {ratio:g} times as often as another with an error of {error:.1%} "
-        f"(images of one person faring alike with a correlation of {within:g}).",
-        soft_wrap=True,
+        f"one group is missed {ratio:g} times as often as another whose error rate is {error:.1%}, if the errors on "
+        f"images of one person have a correlation of {within:g}."
     )
 
 
+@audit_app.command("questions")
 def audit_questions(
     questions: Annotated[
         Path,
         typer.Argument(
             metavar="CSV",
             parser=named_path,
-            help="Columns question, probe, true, false (several between ;), human_accuracy, and groups.",
+            help="Questions: columns question, probe, true, false (several with ; between them), human_accuracy, and "
+            "groups.",
+            show_default=False,
         ),
     ],
     embeddings: Annotated[
-        Path, typer.Argument(metavar="PARQUET", parser=named_path, help="Embeddings of the images they are about.")
+        Path,
+        typer.Argument(
+            metavar="PARQUET", parser=named_path, help="Embeddings of the images in the questions.", show_default=False
+        ),
     ],
-    recognizer: Annotated[list[str] | None, typer.Option(help="Whose embeddings; all by default; repeatable.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
+    recognizer: Annotated[list[str] | None, recognizer_option(default="all that the file of embeddings holds")] = None,
+    as_json: AsJson = False,
 ) -> None:
-    """Does a recogniser find hard what people find hard? Its L2 ratios against the share of people who were right.
+    """Compare what is hard for a recognizer with what is hard for people.
 
-    Example: fairveil audit-questions survey.csv faces.parquet
+    The recognizer's L2 ratio of each question is set beside the share of people who answered it correctly.
+
+    Example: fairveil audit questions survey.csv faces.parquet
     """
     from fairveil.audit.human import agreement, read_questions
     from fairveil.audit.report import agreement_table
     from fairveil.base.estimate import recorded
-    from fairveil.report.rendering import to_terminal
 
     asked, faces = read_questions(questions), _read(embeddings, None)
     found = [agreement(faces, asked, recognizer=name) for name in _chosen(faces, recognizer)]
@@ -204,8 +219,7 @@ def audit_questions(
         typer.echo(json.dumps(records, indent=1))
         return
     for one in found:
-        for part in to_terminal(agreement_table(one), width=results.width):
-            results.print(part)
+        print_table(agreement_table(one))
 
 
 def _print(audit: "Audit") -> None:
@@ -217,14 +231,12 @@ def _print(audit: "Audit") -> None:
         reading,
         sensitivity_reading,
     )
-    from fairveil.report.rendering import to_terminal
 
     for table in filter(None, (accuracy_table(audit), open_set_table(audit))):
-        for part in to_terminal(table, width=results.width):
-            results.print(part)
+        print_table(table)
     before = (*audit.left_out, *copies_told(audit))
     for sentence in (*before, *reading(audit), *sensitivity_reading(audit), *curves_missing(audit)):
-        results.print(Text(f"- {sentence}"), soft_wrap=True)
+        print_sentence(f"- {sentence}")
     if audit.masked is not None and audit.masked.warning:
         results.print(Text("Warning: ", "bold red"), Text(audit.masked.warning), sep="", soft_wrap=True)
 
@@ -245,7 +257,7 @@ def _read(file: Path, labels: Path | None) -> "Embeddings":
         )
     faces = Embeddings.read(file)
     for note in faces.notes:
-        talk.print(Text(note), soft_wrap=True)
+        say(note)
     return faces if labels is None else faces.with_labels(read_strings(labels), shown(labels))
 
 
@@ -271,7 +283,7 @@ def _embedded(
     recognizers = load_recognizers(names or [DEFAULT_RECOGNIZER], everything=False, onnx=onnx)
     faces = embed_with_progress(table, recognizers, face, minimum_face, None)
     for line in left_out_lines(faces):
-        talk.print(Text(line), soft_wrap=True)
+        say(line)
     lost = {*faces.without_face, *faces.unreadable}
     values = table.frame.filter(table.frame["image"].is_in(list(lost)))[column].drop_nulls()
     return faces, groups, {str(value): int((values == value).sum()) for value in values.unique()}

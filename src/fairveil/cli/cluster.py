@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -9,20 +10,28 @@ import typer
 if TYPE_CHECKING:  # torch takes seconds to import: --help should not wait for it
     from fairveil.base.executors import Executor
 
-# Two options rather than one with an optional value, which would take the name of a photo for an address.
-OnRay = Annotated[bool, typer.Option("--ray", help="Run on a Ray cluster (extra: cluster).")]
-RayAddress = Annotated[
-    str | None, typer.Option(help="Run on the Ray cluster at this address; local starts one here.", show_default=False)
-]
 
+@dataclass(frozen=True)
+class ClusterOptions:
+    """On which Ray cluster to run, if on any.
 
-def cluster_address(ray: bool, address: str | None) -> str | None:
-    """The address of the cluster to run on, by the two options; None to run here.
-
-    >>> cluster_address(True, None), cluster_address(False, "local"), cluster_address(False, None)
-    ('auto', 'local', None)
+    Two options rather than one with an optional value, which would take the name of a photo for an address.
     """
-    return address or ("auto" if ray else None)
+
+    ray: Annotated[bool, typer.Option("--ray", help="Run on a Ray cluster (extra: cluster).")] = False
+    ray_address: Annotated[
+        str | None,
+        typer.Option(help="Run on the Ray cluster at this address; local starts one here.", show_default=False),
+    ] = None
+
+    @property
+    def address(self) -> str | None:
+        """The address of the cluster to run on; None to run here.
+
+        >>> ClusterOptions(ray=True).address, ClusterOptions(ray_address="local").address, ClusterOptions().address
+        ('auto', 'local', None)
+        """
+        return self.ray_address or ("auto" if self.ray else None)
 
 
 @contextmanager

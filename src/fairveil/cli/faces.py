@@ -6,19 +6,32 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from filelock import ReadWriteLock, Timeout
 from rich.markup import escape
-from rich.text import Text
 
 from fairveil.base.errors import FairveilError, did_you_mean
-from fairveil.cli.cluster import OnRay, RayAddress, cluster_address, ray_cluster
-from fairveil.cli.recognizers import Channels, Mean, OnnxOptions, Output, Scale, Size, load_recognizers
-from fairveil.cli.terminal import named_path, progress_bar, results, talk
+from fairveil.cli.cluster import ClusterOptions, ray_cluster
+from fairveil.cli.option_groups import with_option_groups
+from fairveil.cli.options import (
+    FACE_HELP,
+    AsJson,
+    Bins,
+    Data,
+    Face,
+    FaceChoice,
+    Groups,
+    MinimumFace,
+    Overwrite,
+    PersonFolder,
+    recognizer_option,
+)
+from fairveil.cli.outputs import check_target
+from fairveil.cli.recognizers import OnnxOptions, load_recognizers
+from fairveil.cli.terminal import named_path, print_sentence, print_table, progress_bar, say, stopped_by_ctrl_c
 
 if TYPE_CHECKING:  # torch takes seconds to import: --help should not wait for it
     from fairveil.base.executors import Executor
@@ -35,50 +48,26 @@ _FPIRS = "0.01,0.1"
 _NAMED = 10  # photos that are named in a sentence
 
 
-class Face(StrEnum):
-    """Which faces of a photo count."""
-
-    central = "central"
-    largest = "largest"
-    all = "all"
-    aligned = "aligned"
-
-
-PersonFolder = Annotated[
-    int | None,
-    typer.Option(
-        metavar="N",
-        help="Which folder names a person where folders lie in folders: 1 for the first, -1 for the one a photo is in.",
-    ),
-]
-"""The option --person-folder."""
-
-
+@with_option_groups
 def embed(
-    photos: Annotated[
-        str, typer.Argument(metavar="FOLDER|CSV|PACK", help="Photos: a folder, a table with a column image, a pack.")
+    *,
+    photos: Data,
+    out: Annotated[
+        Path,
+        typer.Option(
+            "--out", "-o", metavar="FILE", parser=named_path, help="Parquet file to write.", show_default=False
+        ),
     ],
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", parser=named_path, help="A Parquet file.")],
-    recognizer: Annotated[
-        list[str] | None,
-        typer.Option(help="A name of the zoo, an ONNX file, or a model of `fairveil train`; repeatable."),
-    ] = None,
-    face: Annotated[
-        Face, typer.Option(help="The face nearest the centre, the largest, all; or photos are aligned crops already.")
-    ] = Face.central,
-    minimum_face: Annotated[float, typer.Option(min=12, help="Side in pixels of the smallest face looked for.")] = 40,
+    recognizer: Annotated[list[str] | None, recognizer_option(default=DEFAULT_RECOGNIZER)] = None,
+    face: FaceChoice = Face.central,
+    minimum_face: MinimumFace = 40,
     person_folder: PersonFolder = None,
-    overwrite: Annotated[bool, typer.Option(help="Replace a file that is there already.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print what was done as JSON.")] = False,
-    ray: OnRay = False,
-    ray_address: RayAddress = None,
-    mean: Mean = None,
-    scale: Scale = None,
-    channels: Channels = None,
-    size: Size = None,
-    output: Output = None,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+    cluster: ClusterOptions,
+    onnx: OnnxOptions,
 ) -> None:
-    """Find the faces in photos and embed them, for `identify` and for studies.
+    """Find the faces in photos and embed them, for `fairveil identify`, audits and studies.
 
     A run that was stopped goes on where it was; several at once, with the same words, share the work.
 
@@ -91,16 +80,14 @@ def embed(
         raise typer.BadParameter(f"{shown(out)} does not end in .parquet: name a file that does.", param_hint="--out")
     table = photos_of(photos, person_folder)
     if table.nested:
-        talk.print(Text(table.nested), soft_wrap=True)
-    onnx = OnnxOptions(mean, scale, channels, size, output)
+        say(table.nested)
     recognizers = load_recognizers(recognizer or [DEFAULT_RECOGNIZER], everything=False, onnx=onnx)
-    address = cluster_address(ray, ray_address)
     started = time.perf_counter()
     with (
         _shared_folder(out.with_name(f".{out.name}.parts")) as parts,
-        ray_cluster(address) if address else nullcontext() as cluster,
+        ray_cluster(cluster.address) if cluster.address else nullcontext() as place,
     ):
-        embeddings = embed_with_progress(table, recognizers, face, minimum_face, parts, cluster)
+        embeddings = embed_with_progress(table, recognizers, face, minimum_face, parts, place)
         if overwrite or not out.exists():  # another process that shared the work may have been faster
             embeddings.write(out, overwrite=overwrite)
     if as_json:
@@ -120,59 +107,59 @@ def embed(
         f"{shown(out)}: {len(embeddings):,} faces in {len(table):,} photos, by {names}.",
         *left_out_lines(embeddings),
     ]
-    results.print(Text("\n".join(lines)), soft_wrap=True)
+    print_sentence("\n".join(lines))
 
 
+@with_option_groups
 def identify(
+    *,
     gallery: Annotated[
         str,
-        typer.Option(metavar="FOLDER|CSV|PACK|PARQUET", help="Where to look: photos, or what `embed` made of them."),
+        typer.Option(
+            metavar="FOLDER|CSV|PACK|PARQUET",
+            help="Where to look: photos, or the embeddings that `fairveil embed` made of them.",
+            show_default=False,
+        ),
     ],
     probes: Annotated[
-        str, typer.Option(metavar="PHOTO|FOLDER|CSV|PACK|PARQUET", help="Who to look for, likewise; or a single photo.")
+        str,
+        typer.Option(
+            metavar="PHOTO|FOLDER|CSV|PACK|PARQUET",
+            help="Who to look for: a single photo, or the same as for --gallery.",
+            show_default=False,
+        ),
     ],
     recognizer: Annotated[
         list[str] | None,
-        typer.Option(help="A name of the zoo, an ONNX file, or a model of `fairveil train`; repeatable."),
+        recognizer_option(default=f"those of the embeddings, or {DEFAULT_RECOGNIZER} where both sides are photos"),
     ] = None,
     k: Annotated[
         str | None,
         typer.Option(
-            metavar="RANKS", help="How many of the nearest count, by default 1,5,50; without identities all matches."
+            metavar="RANKS",
+            help="Ranks to report, that is, how many of the nearest faces count: by default 1,5,50, and all matches "
+            "where identities are not known.",
         ),
     ] = None,
     fpir: Annotated[
-        str, typer.Option(metavar="SHARES", help="False positive rates at which to say how many are missed.")
+        str,
+        typer.Option(metavar="RATES", help="False positive identification rates at which to report the miss rate."),
     ] = _FPIRS,
-    groups: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--group",
-            metavar="COLUMN",
-            help="Also tell groups apart: a column of the tables; several (repeated, or with commas between them) are "
-            "crossed with each other.",
-        ),
-    ] = None,
-    bins: Annotated[
-        list[str] | None,
-        typer.Option(metavar="COLUMN=NUMBERS", help="Where bins of a number such as age begin, like age=18,30,60."),
-    ] = None,
+    group: Groups = None,
+    bins: Bins = None,
     face: Annotated[
-        Face | None, typer.Option(help="Which faces of photos; central where identities are known, else all.")
+        Face | None,
+        typer.Option(help=f"{FACE_HELP.format(all='all, ')} By default central where identities are known, else all."),
     ] = None,
-    minimum_face: Annotated[float, typer.Option(min=12, help="Side in pixels of the smallest face looked for.")] = 40,
+    minimum_face: MinimumFace = 40,
     person_folder: PersonFolder = None,
     matches: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", parser=named_path, help="Write the nearest of every probe to a CSV."),
+        typer.Option(metavar="FILE", parser=named_path, help="Write the nearest faces of every probe to this CSV."),
     ] = None,
-    overwrite: Annotated[bool, typer.Option(help="Replace a CSV that is there already.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
-    mean: Mean = None,
-    scale: Scale = None,
-    channels: Channels = None,
-    size: Size = None,
-    output: Output = None,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+    onnx: OnnxOptions,
 ) -> None:
     """Look for faces among others: how often the right person is found, or which photos someone may be in.
 
@@ -191,19 +178,17 @@ def identify(
         search_record,
         wrong_matches_table,
     )
-    from fairveil.report.rendering import to_terminal
 
     if matches is not None:
         check_target(matches, overwrite=overwrite)
     ranks = ranks_of(_RANKS if k is None else k)
     fpirs = _fpirs(fpir)
     nearest = None if k is None else max(ranks)
-    onnx = OnnxOptions(mean, scale, channels, size, output)
-    found, group = _searches(
-        gallery, probes, recognizer, onnx, face, minimum_face, groups or [], bins or [], person_folder
+    found, column = _searches(
+        gallery, probes, recognizer, onnx, face, minimum_face, group or [], bins or [], person_folder
     )
     labelled = found[0].labelled
-    if group is not None and not labelled:
+    if column is not None and not labelled:
         raise FairveilError("Groups are compared by how often their people are found, for which identities are needed.")
     for search in found if labelled else ():
         if search.strangers == len(search.outcome.rank):
@@ -211,34 +196,20 @@ def identify(
     if matches is not None:
         _write_matches(matches, found, max(ranks), overwrite=overwrite)
     if as_json:
-        records = [search_record(s, ranks, group, fpirs) if labelled else neighbour_record(s, nearest) for s in found]
+        records = [search_record(s, ranks, column, fpirs) if labelled else neighbour_record(s, nearest) for s in found]
         sides = {"gallery": gallery, "probes": probes, "leave_one_out": found[0].leave_one_out}
         typer.echo(json.dumps({**sides, "recognizers": records}, indent=1))
         return
     for search in found:
         if not labelled:
-            results.print(Text("\n".join(neighbour_lines(search, nearest))), soft_wrap=True)
+            print_sentence("\n".join(neighbour_lines(search, nearest)))
             continue
-        tables = [accuracy_table(search, ranks, group), miss_table(search, fpirs, group)]
-        tables += [wrong_matches_table(search, group)] if group else []
+        tables = [accuracy_table(search, ranks, column), miss_table(search, fpirs, column)]
+        tables += [wrong_matches_table(search, column)] if column else []
         for table in filter(None, tables):
-            for part in to_terminal(table, width=results.width):
-                results.print(part)
-        if group and (line := error_ratio_line(search, 1, group)):
-            results.print(Text(line), soft_wrap=True)
-
-
-def check_target(out: Path, *, overwrite: bool) -> None:
-    """Find out before the work rather than after it that a file could not be written."""
-    from fairveil.base.errors import shown
-    from fairveil.base.files import replaceable
-
-    if not replaceable(out):
-        raise FairveilError(f"{shown(out)} is not an ordinary file and is never replaced: choose another name.")
-    if out.exists() and not overwrite:
-        raise FairveilError(f"{shown(out)} already exists: allow --overwrite, or choose another name.")
-    if not out.parent.is_dir():
-        raise FairveilError(f"{shown(out)} cannot be written: there is no folder {shown(out.parent)}.")
+            print_table(table)
+        if column and (line := error_ratio_line(search, 1, column)):
+            print_sentence(line)
 
 
 def ranks_of(text: str) -> list[int]:
@@ -274,7 +245,7 @@ def photos_of(source: str, person_folder: int | None = None) -> "FaceTable":
         return FaceTable.of_images([path.name], path.absolute().parent, name=path.name)
     table = open_table(source, level=person_folder)
     for note in table.notes:
-        talk.print(Text(f"{source}: {note}"), soft_wrap=True)
+        say(f"{source}: {note}")
     return table
 
 
@@ -308,21 +279,17 @@ def embed_with_progress(
     from fairveil.faces.embedding import embed_faces
 
     detector = None if face is Face.aligned else Detector.pretrained(minimum_face=minimum_face)
-    with progress_bar() as progress:
+    with stopped_by_ctrl_c("The same command goes on from here." if parts else ""), progress_bar() as progress:
         task = progress.add_task(escape(shown(table.name)), total=len(table))
-        try:
-            return embed_faces(
-                table,
-                recognizers,
-                detector=detector,
-                which=face.value,
-                parts=parts,
-                executor=cluster,
-                on_photo=lambda count: progress.update(task, completed=count),
-            )
-        except KeyboardInterrupt:
-            talk.print("Stopped." + (" The same command goes on from here." if parts else ""))
-            raise typer.Exit(130) from None
+        return embed_faces(
+            table,
+            recognizers,
+            detector=detector,
+            which=face.value,
+            parts=parts,
+            executor=cluster,
+            on_photo=lambda count: progress.update(task, completed=count),
+        )
 
 
 def left_out_lines(embeddings: "Embeddings") -> list[str]:
@@ -368,7 +335,7 @@ def _searches(
     sides = {source: Embeddings.read(path) for source, path in paths.items() if path.suffix.lower() == ".parquet"}
     for source, side in sides.items():
         for note in side.notes:
-            talk.print(Text(f"{shown(source)}: {note}"), soft_wrap=True)
+            say(f"{shown(source)}: {note}")
     tables = {source: photos_of(source, person_folder) for source in paths if source not in sides}
     sides = _ask_who_is_a_person(sides, tables, person_folder)
     groups = {source: side.groups for source, side in sides.items()}
@@ -388,7 +355,7 @@ def _searches(
             chosen = face or (Face.central if known else Face.all)
             sides[source] = embed_with_progress(table, recognizers, chosen, minimum_face, None)
             for line in left_out_lines(sides[source]):
-                talk.print(Text(f"{shown(source)}: {line}"), soft_wrap=True)
+                say(f"{shown(source)}: {line}")
     sides, column = _crossed(sides, wanted_groups, bins)
     same = paths[gallery].resolve() == paths[probes].resolve()
     found = searches(sides[probes], sides[gallery], leave_one_out=same)
@@ -428,7 +395,7 @@ def _crossed(
         return sides, None
     groups = grouped([side.frame for side in sides.values()], wanted, bins_of(bins))
     for note in groups.notes:
-        talk.print(Text(note), soft_wrap=True)
+        say(note)
     pairs = zip(sides.items(), groups.frames, strict=True)
     return {source: replace(side, frame=frame) for (source, side), frame in pairs}, groups.column
 

@@ -9,99 +9,78 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
-from rich.text import Text
 
 from fairveil.base.errors import FairveilError
-from fairveil.cli.fair_data import (
-    Asked,
-    Data,
-    Device,
-    Epochs,
-    Face,
-    Group,
-    Preset,
-    Size,
-    Task,
-    TaskName,
-    UncertainFindings,
-    Weights,
-)
+from fairveil.cli.fair_data import Asked
 from fairveil.cli.interventions import CHOSEN, Listing, One, Several, Taking, chosen_one, chosen_ones
-from fairveil.cli.reports import json_beside, write_json
-from fairveil.cli.studies import check_device
-from fairveil.cli.terminal import named_path, progress_bar, results, talk
-from fairveil.cli.training import TrainedFace, TrainingPreset, epoch_bar, new_model_file
+from fairveil.cli.option_groups import with_option_groups
+from fairveil.cli.options import AsJson, ModelFile, Overwrite, Report, Seed, check_device
+from fairveil.cli.outputs import check_new_recognizer, json_beside, write_json
+from fairveil.cli.terminal import (
+    named_path,
+    print_sentence,
+    print_table,
+    progress_bar,
+    say,
+    stopped_by_ctrl_c,
+)
+from fairveil.cli.training import EPOCHS_KEPT, epoch_bar
 
 if TYPE_CHECKING:  # torch takes seconds to import: --help should not wait for it
     from fairveil.fair.comparing import Comparison
     from fairveil.fair.experiments import TrainingExperiment
 
-fair_app = typer.Typer(no_args_is_help=True, help="Interventions for fairer networks, and whether they worked.")
+fair_app = typer.Typer(
+    no_args_is_help=True, help="Train networks with interventions for fairness, and see whether they worked."
+)
 
 
 @fair_app.command(cls=Taking)
+@with_option_groups
 def train(
+    *,
     context: typer.Context,
-    data: Data,
-    group: Group,
-    out: Annotated[
-        Path,
-        typer.Option("--out", "-o", metavar="FILE", parser=named_path, help="New file for the weights (safetensors)."),
-    ],
+    asked: Asked,
+    out: ModelFile,
     intervention: One = "equal-loss",
-    task: Task = TaskName.recognition,
-    preset: Preset = TrainingPreset.small,
-    epochs: Epochs = None,
-    size: Size = None,
-    face: Face = TrainedFace.central,
-    weights: Weights = None,
-    seed: Annotated[int, typer.Option(min=0, max=2**31, help="Of everything drawn.")] = 0,
-    device: Device = "cpu",
-    uncertain: UncertainFindings = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print what was made as JSON.")] = False,
+    seed: Seed = 0,
+    as_json: AsJson = False,
 ) -> None:
-    """Train one network under one intervention, save it, and say how it does for whom.
+    """Train one network with one intervention, save it, and print how it does for each group.
 
-    A recogniser goes wherever a command takes --recognizer; a network for X-rays is read by
-    fairveil.fair.xray_classifier.load_xray_classifier. A stopped run goes on where it was.
+    A recognizer can be used by every command with the option --recognizer; a network for X-rays is read by
+    fairveil.fair.load_xray_classifier. A stopped run goes on from where it was.
 
     Example: fairveil fair train faces.csv --group gender --intervention equal-loss --weight 0.5 -o model.safetensors
     """
     from fairveil.base.errors import shown
     from fairveil.fair.experiments import Callbacks
     from fairveil.fair.report import single_record, single_table
-    from fairveil.report.rendering import to_terminal
 
-    new_model_file(out)
-    check_device(device)
-    one = chosen_one(intervention, context.meta[CHOSEN], group)
+    check_new_recognizer(out)
+    check_device(asked.device)
+    chosen = chosen_one(intervention, context.meta[CHOSEN], asked.group)
     kept = out.with_name(f".{out.name}.data")
     try:
-        experiment, told_of = Asked(data, group, task, preset, epochs, size, face, weights, device, uncertain).open(
-            kept
-        )
+        experiment, told_of = asked.open(kept)
     except FairveilError:
         shutil.rmtree(kept, ignore_errors=True)
         raise
     checkpoint = out.with_name(f"{out.name}.checkpoint")
-    with progress_bar() as progress:
+    with stopped_by_ctrl_c(EPOCHS_KEPT), progress_bar() as progress:
         on_step = epoch_bar(
-            progress, one.name, experiment.settings.training.epochs, len(experiment.splits.train.image_names)
+            progress, chosen.name, experiment.settings.training.epochs, len(experiment.splits.train.image_names)
         )
-        try:
-            fitted = experiment.fit(one, seed=seed, callbacks=Callbacks(checkpoint=checkpoint, on_step=on_step))
-            scores = experiment.score(fitted)
-            experiment.save(out, fitted, one, scores, seed=seed)
-        except KeyboardInterrupt:
-            talk.print("Stopped. Finished epochs are kept; the same command goes on from there.")
-            raise typer.Exit(130) from None
+        fitted = experiment.fit(chosen, seed=seed, callbacks=Callbacks(checkpoint=checkpoint, on_step=on_step))
+        scores = experiment.score(fitted)
+        experiment.save(out, fitted, chosen, scores, seed=seed)
     checkpoint.unlink(missing_ok=True)
     shutil.rmtree(kept, ignore_errors=True)
     if as_json:
         record = {
             "file": str(out),
             "data": told_of,
-            "intervention": one.model_dump(mode="json"),
+            "intervention": chosen.model_dump(mode="json"),
             "seed": seed,
             "settings": experiment.settings.model_dump(mode="json"),
             "lacking": fitted.skipped_fraction,
@@ -109,83 +88,82 @@ def train(
         }
         typer.echo(json.dumps(record, indent=1))
         return
-    results.print(Text(f"{shown(out)}: {one.name}. {told_of}"), soft_wrap=True)
-    for part in to_terminal(single_table(experiment, scores), width=results.width):
-        results.print(part)
+    print_sentence(f"{shown(out)}: {chosen.name}. {told_of}")
+    print_table(single_table(experiment, scores))
     if fitted.skipped_fraction:
-        skipped = f"{fitted.skipped_fraction:.0%}"
-        results.print(f"In {skipped} of the batches fewer than two groups were there to be compared.")
-    results.print("One run tells little of an intervention: `fairveil fair compare` has several beside a baseline.")
+        print_sentence(
+            f"{fitted.skipped_fraction:.0%} of the batches had fewer than two groups, so nothing was compared in them."
+        )
+    print_sentence(
+        "One run says little about an intervention: `fairveil fair compare` sets several runs beside a baseline."
+    )
 
 
 @fair_app.command(cls=Listing)
+@with_option_groups
 def compare(
-    data: Data,
-    group: Group,
+    *,
+    asked: Asked,
     interventions: Several = "all",
-    task: Task = TaskName.recognition,
-    weight: Annotated[float, typer.Option(min=0, help="Of the penalties: α.")] = 1.0,
+    weight: Annotated[float, typer.Option(min=0, help="Weight α of the penalties.")] = 1.0,
     better: Annotated[
         str | None,
-        typer.Option(help="The group that is better off, whose labels are flipped; by default a baseline says which."),
+        typer.Option(
+            metavar="GROUP",
+            help="Group that is better off, whose labels are flipped; by default the best of the baseline.",
+        ),
     ] = None,
     worse: Annotated[
-        str | None, typer.Option(help="The group that is worse off, whose margin is raised; as above.")
+        str | None,
+        typer.Option(
+            metavar="GROUP",
+            help="Group that is worse off, whose margin is raised; by default the worst of the baseline.",
+        ),
     ] = None,
-    seeds: Annotated[int, typer.Option(min=1, help="Runs of each; three give intervals.")] = 3,
-    preset: Preset = TrainingPreset.small,
-    epochs: Epochs = None,
-    size: Size = None,
-    face: Face = TrainedFace.central,
-    weights: Weights = None,
+    seeds: Annotated[
+        int, typer.Option(min=1, help="Number of runs of each intervention; three or more give intervals.")
+    ] = 3,
     out: Annotated[
         Path,
-        typer.Option("--out", "-o", metavar="FOLDER", parser=named_path, help="Keeps what runs came to."),
+        typer.Option(
+            "--out", "-o", metavar="FOLDER", parser=named_path, help="Folder that keeps the results of finished runs."
+        ),
     ] = Path("fairveil-fair"),
-    report: Annotated[
-        Path | None,
-        typer.Option(metavar="HTML", parser=named_path, help="Write the card here, and JSON of all of it beside it."),
-    ] = None,
-    overwrite: Annotated[bool, typer.Option(help="Replace reports that are there already.")] = False,
-    device: Device = "cpu",
-    uncertain: UncertainFindings = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print all of it as JSON.")] = False,
+    report: Report = None,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
 ) -> None:
-    """The generalisation card: did an intervention's fairness survive off the train set, and who paid for it.
+    """Make a generalization card: does an intervention's fairness hold beyond the train set, and who pays for it?
 
-    Every intervention is trained once a seed, beside its baseline. Runs that are finished are kept, and a stopped
-    comparison goes on from there, a stopped run from its last epoch.
+    Every intervention is trained once for each seed, beside its baseline. Finished runs are kept. A stopped comparison
+    goes on from there, and a stopped run from its last epoch.
 
     Example: fairveil fair compare faces.csv --group gender --interventions all --report card.html
     """
     from fairveil.fair.report import card_record, left_out, reading, tables_of, write_card
-    from fairveil.report.rendering import to_terminal
 
     machines = None if report is None else json_beside(report, overwrite=overwrite)
-    check_device(device)
-    experiment, told_of = Asked(data, group, task, preset, epochs, size, face, weights, device, uncertain).open(out)
-    try:
+    check_device(asked.device)
+    experiment, told_of = asked.open(out)
+    with stopped_by_ctrl_c("Finished runs are kept; the same command goes on from there."):
         found = _compared(experiment, interventions, (better, worse), weight, seeds, out / "runs")
-    except KeyboardInterrupt:
-        talk.print("Stopped. Finished runs are kept; the same command goes on from there.")
-        raise typer.Exit(130) from None
     if report is not None and machines is not None:
         today = datetime.now().astimezone().date().isoformat()
-        title = f"Fairness by {group}: did it carry over?"
+        title = f"Fairness by {asked.group}: did it carry over?"
         write_card(report, found, title=title, date=today, data=told_of, overwrite=overwrite)
         write_json(machines, card_record(found), overwrite=overwrite)
     if as_json:
         typer.echo(json.dumps(card_record(found), indent=1))
         return
     for table in tables_of(found):
-        for part in to_terminal(table, width=results.width):
-            results.print(part)
+        print_table(table)
     for sentence in (*(reading(found, name) for name in found.interventions), *left_out(found)):
-        results.print(Text(f"- {sentence}"), soft_wrap=True)
-    results.print(
-        "Intervals are over runs on the same people and say nothing of other people, but for those of the table whose "
-        "title says so.",
-        soft_wrap=True,
+        print_sentence(f"- {sentence}")
+    if report is not None:
+        print_sentence(f"{report}, {machines}")
+    print_sentence(
+        "Intervals are over runs on the same people and say nothing about other people, except in the table whose "
+        "title says so."
     )
 
 
@@ -227,15 +205,17 @@ def _compared(
             best, worst = alone.best_group, alone.worst_group
             better = better or (best if best != worse else worst)
             worse = worse or (worst if worst != better else best)
-            found = f"By the means of the baseline on validation {best} fares best and {worst} worst, which these runs"
-            if alone.tied or not alone.gap("baseline", "validation").excludes(0):
-                why = (
-                    f"By the baseline all groups of {experiment.column} fare alike, so none is better off."
-                    if alone.tied
-                    else f"{found} cannot tell from chance."
+            taken = (
+                f"{worse} is taken for the group that is worse off, and {better} for the one that is better off: name "
+                "others with --worse and --better."
+            )
+            if alone.tied:
+                say(f"By the baseline all groups of {experiment.column} fare alike, so none is better off. {taken}")
+            elif not alone.gap("baseline", "validation").excludes(0):
+                say(
+                    f"By the means of the baseline on validation {best} fares best and {worst} worst, which these runs "
+                    f"cannot tell from chance. {taken}"
                 )
-                does = f"What is done for a group is done for {worse}, and what is done to the better one to {better}:"
-                talk.print(Text(f"{why} {does} name others with --worse and --better."), soft_wrap=True)
         chosen = [Baseline(), *chosen_ones(task, names, better=better, worse=worse, weight=weight)]
         progress.update(bar, total=len(planned(experiment, chosen)) * seeds, completed=0)
         return compare_all(

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.text import Text
 
 from fairveil.cli.faces import photos_of
-from fairveil.cli.terminal import named_path, progress_bar, talk
-from fairveil.cli.training import TrainedFace, TrainingPreset, cut_with_progress
+from fairveil.cli.options import Device, Epochs, TrainedFace, TrainedFaceChoice, TrainingLength, TrainingPreset
+from fairveil.cli.terminal import named_path, progress_bar, say
+from fairveil.cli.training import cut_with_progress
 
 if TYPE_CHECKING:  # torch takes seconds to import: --help should not wait for it
     from fairveil.data.face_crops import FaceCrops
@@ -36,57 +36,46 @@ class UncertainRule(StrEnum):
     ignore = "ignore"
 
 
-Data = Annotated[
-    str,
-    typer.Argument(
-        metavar="FOLDER|CSV|PACK",
-        help="Faces with identities, or with --task findings X-rays (CheXpert, ChestX-ray14, or a CSV), or synthetic "
-        "for generated ones.",
-    ),
-]
-Group = Annotated[str, typer.Option(help="The column whose groups are to be treated alike.")]
-Task = Annotated[TaskName, typer.Option(help="Whose face it is, or what an X-ray shows.")]
-Preset = Annotated[
-    TrainingPreset, typer.Option(help="small: minutes a model on two cores; paper: the published settings.")
-]
-Epochs = Annotated[int | None, typer.Option(min=1, help="By default the preset's.")]
-Size = Annotated[int | None, typer.Option(min=16, max=1024, help="Side of pictures in pixels.")]
-Face = Annotated[
-    TrainedFace,
-    typer.Option(help="Of photos: the face nearest the centre, the largest; or they are aligned crops already."),
-]
-Weights = Annotated[
-    Path | None,
-    typer.Option(
-        metavar="FILE",
-        parser=named_path,
-        help="torchvision's ImageNet weights of a DenseNet-121, to start from with --task findings --preset paper.",
-    ),
-]
-UncertainFindings = Annotated[
-    UncertainRule | None,
-    typer.Option(
-        "--uncertain",
-        help="What -1 counts as in lists of X-rays; by default mixed for CheXpert, ignore (unknown) for plain lists.",
-    ),
-]
-Device = Annotated[str, typer.Option(help="Where to train, as torch names it: cpu, cuda.")]
-
-
 @dataclass(frozen=True)
 class Asked:
-    """What a command was asked to train on, and how; see the options of the same names."""
+    """What a command was asked to train on, and how."""
 
-    data: str
-    group: str
-    task: TaskName
-    preset: TrainingPreset
-    epochs: int | None
-    size: int | None
-    face: TrainedFace
-    weights: Path | None
-    device: str
-    uncertain: UncertainRule | None = None
+    data: Annotated[
+        str,
+        typer.Argument(
+            metavar="FOLDER|CSV|PACK",
+            help="Faces with identities; with --task findings X-rays (CheXpert, ChestX-ray14, or a CSV); or synthetic, "
+            "for generated ones.",
+            show_default=False,
+        ),
+    ]
+    group: Annotated[
+        str, typer.Option(metavar="COLUMN", help="Column of the groups to be treated alike.", show_default=False)
+    ]
+    task: Annotated[TaskName, typer.Option(help="Task: recognition of faces, or findings in X-rays.")] = (
+        TaskName.recognition
+    )
+    preset: TrainingLength = TrainingPreset.small
+    epochs: Epochs = None
+    size: Annotated[
+        int | None, typer.Option(min=16, max=1024, help="Side of the pictures in pixels, by default the preset's.")
+    ] = None
+    face: TrainedFaceChoice = TrainedFace.central
+    weights: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            parser=named_path,
+            help="ImageNet weights of torchvision's DenseNet-121 to start from, with --task findings --preset paper.",
+        ),
+    ] = None
+    uncertain: Annotated[
+        UncertainRule | None,
+        typer.Option(
+            help="Meaning of -1 in lists of X-rays, by default mixed for CheXpert and ignore (unknown) for plain lists."
+        ),
+    ] = None
+    device: Device = "cpu"
 
     def open(self, folder: Path) -> "tuple[TrainingExperiment, str]":
         """The experiment, and what it is of in a sentence.
@@ -187,8 +176,8 @@ class Asked:
                 on_image=lambda count: progress.update(task, completed=count),
             )
         for remark in xrays.remarks:
-            talk.print(Text(remark), soft_wrap=True)
+            say(remark)
         if xrays.left_out:
             reasons = ", ".join(f"{reason}: {count:,}" for reason, count in xrays.left_out.items())
-            talk.print(Text(f"{sum(xrays.left_out.values()):,} rows are left out ({reasons})."))
+            say(f"{sum(xrays.left_out.values()):,} rows are left out ({reasons}).")
         return split_xrays(xrays)

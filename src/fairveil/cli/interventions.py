@@ -18,8 +18,12 @@ _KINDS = "{kinds}"
 CHOSEN = "options of interventions"
 """Where a command `Taking` options finds them in its context's `meta`: values by flags."""
 
-One = Annotated[str, typer.Option(metavar="NAME", help=f"{_KINDS}. Their options are listed below.")]
-Several = Annotated[str, typer.Option(metavar="NAMES", help=f"all, or some with commas between them: {_KINDS}.")]
+One = Annotated[
+    str, typer.Option(metavar="NAME", help=f"Intervention: {_KINDS}. An option that it does not take is refused.")
+]
+Several = Annotated[
+    str, typer.Option(metavar="NAMES", help=f"Interventions: all, or some with commas between them: {_KINDS}.")
+]
 
 
 class Listing(TyperCommand):

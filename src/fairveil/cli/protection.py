@@ -11,12 +11,22 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.markup import escape
-from rich.text import Text
 
 from fairveil.base.errors import FairveilError
-from fairveil.cli.cluster import OnRay, RayAddress, cluster_address
-from fairveil.cli.recognizers import Channels, Mean, OnnxOptions, Output, Scale, Size, load_recognizers
-from fairveil.cli.terminal import as_options, named_path, progress_bar, results, talk
+from fairveil.cli.cluster import ClusterOptions
+from fairveil.cli.option_groups import with_option_groups
+from fairveil.cli.options import AsJson, Overwrite, Report, Seed, recognizer_option
+from fairveil.cli.outputs import json_beside, write_json
+from fairveil.cli.recognizers import OnnxOptions, load_recognizers
+from fairveil.cli.terminal import (
+    as_options,
+    named_path,
+    print_sentence,
+    progress_bar,
+    results,
+    say,
+    stopped_by_ctrl_c,
+)
 
 if TYPE_CHECKING:  # torch takes seconds to import: --help should not wait for it
     from torch import Tensor
@@ -31,15 +41,23 @@ if TYPE_CHECKING:  # torch takes seconds to import: --help should not wait for i
     from fairveil.protection.verification import Receipt, ReceiptFile
 
 
-_FRAME = "X,Y,WIDTH,HEIGHT"
-
 MaxMegapixels = Annotated[
     int,
     typer.Option(
         min=1,
         max=2000,
         metavar="MILLIONS",
-        help="Pixels a photo may have, in millions; each takes 20 to 60 MB of memory, more where faces are large.",
+        help="Greatest number of pixels of a photo, in millions; each million takes 20 to 60 MB of memory, and more "
+        "where faces are large.",
+    ),
+]
+Frames = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--frame",
+        metavar="X,Y,WIDTH,HEIGHT",
+        help="Frame of a face that was missed, in pixels of the photo: 310,120,80,100 is 80 × 100 pixels, 310 from the "
+        "left and 120 from the top; repeatable.",
     ),
 ]
 
@@ -52,32 +70,44 @@ class WhichFaces(StrEnum):
     none = "none"
 
 
+@with_option_groups
 def protect(
+    *,
     photos: Annotated[
-        list[Path], typer.Argument(metavar="PHOTO|FOLDER...", parser=named_path, help="Photos, or folders of photos.")
+        list[Path],
+        typer.Argument(
+            metavar="PHOTO|FOLDER", parser=named_path, help="Photos, or folders of photos.", show_default=False
+        ),
     ],
     out: Annotated[
-        Path, typer.Option("--out", "-o", metavar="PATH", parser=named_path, help="A folder; a file for one photo.")
+        Path,
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="PATH",
+            parser=named_path,
+            help="Folder for the protected photos; for one photo also a file.",
+            show_default=False,
+        ),
     ],
     strength: Annotated[
         str,
         typer.Option(
-            help="low, medium, high; lowkey and small are the dissertation's own: large photos take many minutes."
+            help="Strength of the protection: low, medium, or high; also lowkey and small, the dissertation's own "
+            "settings, which take many minutes for large photos."
         ),
     ] = "medium",
-    recognizer: Annotated[
-        list[str] | None, typer.Option(help="Attack this one: a name of the zoo or an ONNX file; repeatable.")
-    ] = None,
-    faces: Annotated[
-        WhichFaces, typer.Option(help="Which of the faces that are found to protect; none goes with --face only.")
-    ] = WhichFaces.all,
+    recognizer: Annotated[list[str] | None, recognizer_option(default="the ensemble of the zoo")] = None,
     face: Annotated[
-        list[str] | None,
-        typer.Option(metavar=_FRAME, help="Protect the face in this frame too, where it was missed; repeatable."),
+        WhichFaces, typer.Option(help="Faces to protect, of those that are found; none goes with --frame only.")
+    ] = WhichFaces.all,
+    frame: Frames = None,
+    steps: Annotated[
+        int | None,
+        typer.Option(min=1, help="Number of steps, by default that of the strength; fewer are faster and weaker."),
     ] = None,
-    steps: Annotated[int | None, typer.Option(min=1, help="Fewer is faster and weaker.")] = None,
     max_lpips: Annotated[
-        float | None, typer.Option(min=0.0001, help="Quality budget: LPIPS stays at or below it.")
+        float | None, typer.Option(min=0.0001, help="Quality budget: the LPIPS of each face stays at or below it.")
     ] = None,
     max_change: Annotated[
         float | None,
@@ -92,53 +122,55 @@ def protect(
     apart: Annotated[
         bool,
         typer.Option(
-            help="Protect several photos of one person so that they also match each other less. Give a clean photo of "
-            "yours to nobody all the same."
+            "--apart",
+            help="Protect several photos of one person so that they also match each other less. Even so, give nobody "
+            "an unprotected photo of yours.",
         ),
     ] = False,
     stop_below: Annotated[
         float | None,
-        typer.Option(min=0, metavar="MARGIN", help="Stop once every recogniser is below its threshold by this much."),
+        typer.Option(min=0, metavar="MARGIN", help="Stop once every recognizer is below its threshold by this margin."),
     ] = None,
-    format: Annotated[str | None, typer.Option(help="JPEG, PNG, WEBP or TIFF; the photo's own by default.")] = None,
-    quality: Annotated[int, typer.Option(min=60, max=100, help="Of JPEG and WebP files.")] = 95,
+    format: Annotated[
+        str | None, typer.Option(help="Format: JPEG, PNG, WEBP or TIFF; by default the photo's own.")
+    ] = None,
+    quality: Annotated[int, typer.Option(min=60, max=100, help="Quality of JPEG and WebP files.")] = 95,
     max_size: Annotated[
-        str | None, typer.Option(metavar="SIZE", help="Lower the quality so that no file is larger, e.g. 500kB.")
+        str | None,
+        typer.Option(metavar="SIZE", help="Lower the quality so that no file is larger than this, such as 500kB."),
     ] = None,
-    keep_metadata: Annotated[bool, typer.Option(help="Keep location, serial numbers and the like.")] = False,
-    overwrite: Annotated[bool, typer.Option(help="Replace protected photos that are there already.")] = False,
-    report: Annotated[bool, typer.Option(help="Also measure who still recognises each photo, as a web page.")] = False,
-    seed: Annotated[
-        int,
-        typer.Option(min=0, max=2**63 - 1, help="Of all that is drawn: the same seed gives the same photo."),
-    ] = 0,
+    keep_metadata: Annotated[
+        bool, typer.Option("--keep-metadata", help="Keep location, serial numbers and the like.")
+    ] = False,
+    overwrite: Overwrite = False,
+    receipts: Annotated[
+        bool,
+        typer.Option(
+            "--receipts",
+            help="Also measure who still recognizes each photo, and write it as a web page beside the protected photo.",
+        ),
+    ] = False,
+    seed: Seed = 0,
     workers: Annotated[
         int | None,
         typer.Option(
             min=1,
-            help="Processes on this machine. By default one for fewer than four photos, and for more as many as it has "
-            "cores and memory for.",
+            help="Number of processes on this machine. By default one for fewer than four photos; for more, as many as "
+            "there are cores and memory for.",
             show_default=False,
         ),
     ] = None,
-    ray: OnRay = False,
-    ray_address: RayAddress = None,
+    cluster: ClusterOptions,
     max_megapixels: MaxMegapixels = 120,
-    mean: Mean = None,
-    scale: Scale = None,
-    channels: Channels = None,
-    size: Size = None,
-    output: Output = None,
+    onnx: OnnxOptions,
 ) -> None:
     """Change the faces in photos so that face recognition no longer matches them.
 
-    The originals are never touched. What was done before is not done again.
+    The originals are never changed. Photos that are already protected in the same way are not protected again.
 
-    A photo without a face keeps its pixels, but loses location and serial numbers too.
+    A photo without a face keeps its pixels, but also loses location and serial numbers.
 
-    --face 310,120,80,100 says that a face lies in a frame of 80 × 100 pixels, 310 from the left and 120 from the top.
-
-    Example: fairveil protect holiday/ portrait.jpg -o protected/ --report
+    Example: fairveil protect holiday/ portrait.jpg -o protected/ --receipts
     """
     from fairveil.base.errors import shown
     from fairveil.faces.detection import Detector
@@ -154,7 +186,7 @@ def protect(
         keep_metadata=keep_metadata,
         overwrite=overwrite,
     )
-    choice = _choice(faces, _frames(face))
+    choice = _choice(face, _frames(frame))
     settings = _settings(
         strength,
         steps=steps,
@@ -167,48 +199,55 @@ def protect(
     jobs = plan(photos, out, saving, on_skip=lambda path, reason: passed_over.append((path, reason)))
     jobs = [replace(job, max_pixels=max_megapixels * 10**6) for job in jobs]
     if passed_over:
-        talk.print(Text(_told_of_passed_over(passed_over)), soft_wrap=True)
-    if face and len(jobs) > 1:
+        say(_told_of_passed_over(passed_over))
+    if frame and len(jobs) > 1:
         raise FairveilError(
-            f"--face says where a face lies in one photo, but {len(jobs)} are to be protected: name that photo alone."
+            f"--frame says where a face lies in one photo, but {len(jobs)} are to be protected: name that photo alone."
         )
-    onnx = OnnxOptions(mean, scale, channels, size, output)
     ensemble = load_recognizers(recognizer, everything=False, onnx=onnx)
     detector = Detector.pretrained(minimum_face=SMALLEST_FACE)
     failed: list[Path] = []
-    without_report: list[Path] = []
-    address = cluster_address(ray, ray_address)
+    without_receipt: list[Path] = []
     work = _protect_all(
-        jobs, settings, ensemble, detector, saving, faces=choice, seed=seed, workers=workers, address=address
+        jobs, settings, ensemble, detector, saving, faces=choice, seed=seed, workers=workers, address=cluster.address
     )
-    try:
-        # Closed, else workers would finish what is under way, wherever in the loop it ends.
-        with _told_to_end_as_by_ctrl_c(), closing(work):
-            for job, outcome in work:
-                if isinstance(outcome, FairveilError):
-                    talk.print(Text(as_options(str(outcome)), "red"), soft_wrap=True)
-                    failed.append(job.source)
-                    continue
-                results.print(Text(_summary(outcome, ensemble, saving)), soft_wrap=True)
-                if report and outcome.entry.record.faces and not _write_report_of(job, ensemble, detector):
-                    without_report.append(job.source)
-    except KeyboardInterrupt:
-        talk.print("Stopped. Finished photos are whole; what was under way was not written.")
-        raise typer.Exit(130) from None
+    # The work is closed, else workers would finish what is under way, wherever in the loop it ends.
+    kept = "Finished photos are whole; unfinished ones were not written."
+    with stopped_by_ctrl_c(kept), _told_to_end_as_by_ctrl_c(), closing(work):
+        for job, outcome in work:
+            if isinstance(outcome, FairveilError):
+                say(as_options(str(outcome)), "red")
+                failed.append(job.source)
+                continue
+            print_sentence(_summary(outcome, ensemble, saving))
+            if receipts and outcome.entry.record.faces and not _write_receipt_of(job, ensemble, detector):
+                without_receipt.append(job.source)
     sentences = []
     if failed:
         names = ", ".join(map(shown, failed))
         sentences.append(f"{len(failed)} of {len(jobs)} photos could not be protected: {names}.")
-    if without_report:
-        names = ", ".join(map(shown, without_report))
-        sentences.append(f"Protected, but without a report: {names}.")
+    if without_receipt:
+        names = ", ".join(map(shown, without_receipt))
+        sentences.append(f"Protected, but without a receipt: {names}.")
     if sentences:
         raise FairveilError(" ".join(sentences))
 
 
+@with_option_groups
 def check(
-    original: Annotated[Path, typer.Argument(parser=named_path, help="The photo as it was.")],
-    protected: Annotated[Path, typer.Argument(parser=named_path, help="The photo as `protect` made it.")],
+    *,
+    original: Annotated[
+        Path,
+        typer.Argument(
+            metavar="ORIGINAL", parser=named_path, help="Photo before it was protected.", show_default=False
+        ),
+    ],
+    protected: Annotated[
+        Path,
+        typer.Argument(
+            metavar="PROTECTED", parser=named_path, help="Photo that `fairveil protect` made of it.", show_default=False
+        ),
+    ],
     probe: Annotated[
         list[Path] | None,
         typer.Option(
@@ -217,53 +256,55 @@ def check(
             help="Another photo of the same people, as a search would use; repeatable.",
         ),
     ] = None,
-    recognizer: Annotated[
-        list[str] | None, typer.Option(help="Ask only this one: a name of the zoo or an ONNX file; repeatable.")
-    ] = None,
-    face: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar=_FRAME,
-            help="Measure the face in this frame of the original too; repeatable. By default the frames that `protect` "
-            "was given.",
-        ),
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the receipt as JSON.")] = False,
-    report: Annotated[
-        Path | None, typer.Option(metavar="FILE", parser=named_path, help="Write the receipt as one HTML page.")
-    ] = None,
-    overwrite: Annotated[bool, typer.Option(help="Replace a report that is there already.")] = False,
+    recognizer: Annotated[list[str] | None, recognizer_option(default="all of the zoo")] = None,
+    frame: Frames = None,
+    report: Report = None,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
     max_megapixels: MaxMegapixels = 120,
-    mean: Mean = None,
-    scale: Scale = None,
-    channels: Channels = None,
-    size: Size = None,
-    output: Output = None,
+    onnx: OnnxOptions,
 ) -> None:
-    """Measure who still recognises a protected photo, and how much it changed.
+    """Measure who still recognizes a protected photo, and how much it changed.
+
+    Frames of faces that were given to `fairveil protect` need not be given again.
 
     Example: fairveil check portrait.jpg protected/portrait.jpg --probe other.jpg --report receipt.html
     """
     from fairveil.protection.report import receipt_tables
 
-    onnx = OnnxOptions(mean, scale, channels, size, output)
+    photos = [original, protected, *(probe or ())]
+    machines = None if report is None else _check_report(report, photos, overwrite=overwrite)
     recognizers = load_recognizers(recognizer, everything=True, onnx=onnx)
-    receipt = _report(
+    receipt = _receipt(
         report,
         original,
         protected,
         recognizers,
         probe or [],
-        frames=_frames(face),
+        frames=_frames(frame),
         overwrite=overwrite,
         max_pixels=max_megapixels * 10**6,
     )
+    if machines is not None:
+        write_json(machines, receipt.model_dump(mode="json"), overwrite=overwrite)
     if as_json:
         typer.echo(receipt.model_dump_json(indent=1))
         return
     for part in receipt_tables(receipt):
         results.print(part)
-    results.print(receipt.caution, soft_wrap=True)
+    print_sentence(receipt.caution)
+    if report is not None:
+        print_sentence(f"{report}, {machines}")
+
+
+def _check_report(report: Path, photos: list[Path], *, overwrite: bool) -> Path:
+    """Where the JSON of a report goes; neither file may be one of the photos."""
+    from fairveil.base.errors import shown
+
+    for file in (report, report.with_suffix(".json")):
+        if file.resolve() in {photo.resolve() for photo in photos}:
+            raise FairveilError(f"{shown(file)} is one of the photos and is never overwritten: choose another name.")
+    return json_beside(report, overwrite=overwrite)
 
 
 @contextmanager
@@ -321,19 +362,19 @@ def _protect_all(
                 yield result
 
 
-def _write_report_of(job: "Job", ensemble: list["Recognizer"], detector: "Detector") -> bool:
-    """Write the page beside a protected photo, and give whether that could be done; what went wrong is told."""
+def _write_receipt_of(job: "Job", ensemble: list["Recognizer"], detector: "Detector") -> bool:
+    """Write the page beside a protected photo, and return whether that was possible; what went wrong is told."""
     page = job.target.with_name(f"{job.target.name}.report.html")
     try:
         judges = _all_with(ensemble)
-        _report(page, job.source, job.target, judges, [], overwrite=True, detector=detector, max_pixels=job.max_pixels)
+        _receipt(page, job.source, job.target, judges, [], overwrite=True, detector=detector, max_pixels=job.max_pixels)
     except FairveilError as error:
-        talk.print(Text(as_options(str(error)), "red"), soft_wrap=True)
+        say(as_options(str(error)), "red")
         return False
     return True
 
 
-def _report(
+def _receipt(
     page: Path | None,
     original: Path,
     protected: Path,
@@ -347,7 +388,6 @@ def _report(
 ) -> "Receipt":
     """Verify a protected photo, and write the page if one is asked for."""
     from fairveil.base.errors import shown
-    from fairveil.base.files import replaceable
     from fairveil.faces.detection import Detector
     from fairveil.faces.zoo import DEFAULT_ENSEMBLE
     from fairveil.images import read_photo
@@ -355,17 +395,11 @@ def _report(
     from fairveil.protection.report import write_receipt
     from fairveil.protection.verification import verify
 
-    if page is not None and page.resolve() in {photo.resolve() for photo in (original, protected, *probes)}:
-        raise FairveilError(f"{shown(page)} is one of the photos and is never overwritten: choose another name.")
-    if page is not None and not replaceable(page):  # before the work rather than after it
-        raise FairveilError(f"{shown(page)} is not an ordinary file and is never replaced: choose another name.")
     read = partial(read_photo, max_pixels=max_pixels)
     before, after = read(original).pixels, read(protected).pixels
     entry, named_probes = entry_of(protected), _told_apart(probes)
     if entry is None:
-        talk.print(
-            Text(f"Nothing is noted of how {shown(protected)} was made: taken as the default ensemble."), soft_wrap=True
-        )
+        say(f"There is no record of how {shown(protected)} was made: the default ensemble is taken for attacked.")
     detector = detector or Detector.pretrained()
     receipt = verify(
         before,
@@ -428,21 +462,21 @@ def _frames(given: list[str] | None) -> "tuple[Frame, ...]":
         except ValueError:
             raise typer.BadParameter(
                 f"{text!r} is no frame: write left, top, width and height in whole pixels, like 310,120,80,100.",
-                param_hint="--face",
+                param_hint="--frame",
             ) from None
         frames.append((left, top, width, height))
     return tuple(frames)
 
 
-def _choice(faces: WhichFaces, frames: "tuple[Frame, ...]") -> "FaceChoice":
+def _choice(which: WhichFaces, frames: "tuple[Frame, ...]") -> "FaceChoice":
     """Which faces to protect; what is written of it without frames is as it was before there were any."""
     from fairveil.faces.by_hand import FacesByHand
 
     if frames:
-        return FacesByHand(frames, faces.value)
-    if faces is WhichFaces.none:
-        raise typer.BadParameter("none goes with --face only: without it nothing is protected.", param_hint="--faces")
-    return "largest" if faces is WhichFaces.largest else "all"
+        return FacesByHand(frames, which.value)
+    if which is WhichFaces.none:
+        raise typer.BadParameter("none goes with --frame only: without it nothing is protected.", param_hint="--face")
+    return "largest" if which is WhichFaces.largest else "all"
 
 
 def _known_format(name: str) -> str:
@@ -506,7 +540,7 @@ def _summary(outcome: "Outcome", recognizers: list["Recognizer"], saving: "Savin
         and any(face.similarity[recognizer.name][-1] >= recognizer.threshold.similarity for face in record.faces)
     ]
     unknown = [recognizer.name for recognizer in recognizers if not recognizer.threshold]
-    verdict = f"still matched by {', '.join(matching)}" if matching else "no recogniser attacked still matches"
+    verdict = f"still matched by {', '.join(matching)}" if matching else "no attacked recognizer still matches"
     if unknown:  # its match threshold is not known, so nothing can be said of it
         verdict = f"still matched by {', '.join(matching)}, and " if matching else ""
         verdict += f"whether {', '.join(unknown)} still matches is not known"

@@ -6,50 +6,47 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
-from rich.markup import escape
-from rich.text import Text
 
 from fairveil.base.errors import FairveilError
-from fairveil.cli.terminal import as_options, talk
+from fairveil.cli.terminal import as_options, say
 
 if TYPE_CHECKING:  # torch takes seconds to import: --help should not wait for it
     from fairveil.faces.recognizers import Recognizer, StatedFraming
 
-_PANEL = "ONNX files (once for all, or once for each in their order; what is left out is read from the file)"
-
-Mean = Annotated[
-    list[str] | None,
-    typer.Option(
-        metavar="NUMBERS",
-        rich_help_panel=_PANEL,
-        help="What is taken off the pixels, on the scale 0 to 255: 127.5, or three as 123.7,116.3,103.5.",
-    ),
-]
-Scale = Annotated[
-    list[float] | None,
-    typer.Option(rich_help_panel=_PANEL, help="What the difference is divided by, such as 128; 255 for 0 to 1."),
-]
-Channels = Annotated[
-    list[str] | None, typer.Option(metavar="RGB|BGR", rich_help_panel=_PANEL, help="The order of the colors.")
-]
-Size = Annotated[
-    list[int] | None, typer.Option(rich_help_panel=_PANEL, help="Side in pixels of the crops, such as 112 or 160.")
-]
-Output = Annotated[
-    list[str] | None,
-    typer.Option(metavar="NAME", rich_help_panel=_PANEL, help="Which output of the graph is the vector of a face."),
-]
+_PANEL = "ONNX files: once for all or once for each; by default read from the file"
 
 
 @dataclass(frozen=True)
 class OnnxOptions:
-    """What the options say of ONNX files: lists of one value for all files or of one for each, in their order."""
+    """How ONNX files are fed: lists of one value for all files, or of one for each in their order."""
 
-    mean: Sequence[str] | None = None
-    scale: Sequence[float] | None = None
-    channels: Sequence[str] | None = None
-    size: Sequence[int] | None = None
-    output: Sequence[str] | None = None
+    mean: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NUMBERS",
+            rich_help_panel=_PANEL,
+            help="Mean that is subtracted from the pixels, on the scale 0 to 255: 127.5, or three as "
+            "123.7,116.3,103.5.",
+        ),
+    ] = None
+    scale: Annotated[
+        list[float] | None,
+        typer.Option(
+            rich_help_panel=_PANEL, help="Number that the difference is divided by, such as 128; 255 for 0 to 1."
+        ),
+    ] = None
+    channels: Annotated[
+        list[str] | None, typer.Option(metavar="RGB|BGR", rich_help_panel=_PANEL, help="Order of the colors.")
+    ] = None
+    size: Annotated[
+        list[int] | None, typer.Option(rich_help_panel=_PANEL, help="Side of the crops in pixels, such as 112 or 160.")
+    ] = None
+    output: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME", rich_help_panel=_PANEL, help="Output of the graph that is the embedding of a face."
+        ),
+    ] = None
 
     def refuse_without(self, files: Sequence[str], why: str = "none is named by --recognizer") -> None:
         """Complain of options that say nothing of anything, or not of each file."""
@@ -133,7 +130,7 @@ def _load_onnx(name: str, onnx: OnnxOptions, index: int) -> "Recognizer":
     stated, output = onnx.of(index)
     recognizer = Recognizer.from_onnx(Path(name), framing=stated, output=output)
     if isinstance(recognizer.network, GraphModule):
-        talk.print(Text(described(recognizer.network, recognizer.framing)), soft_wrap=True)
+        say(described(recognizer.network, recognizer.framing))
     return recognizer
 
 
@@ -156,10 +153,9 @@ def _load_one(name: str) -> "Recognizer":
         _refuse_name_of_zoo(name)
         recognizer = load_trained(Path(name))
         if (least := least_likeness(recognizer)) > ALIKE:  # how it is fed is known: it was trained too little
-            talk.print(
-                f"Warning: to {escape(recognizer.name)}, faces of four people who look nothing alike are nearly the "
-                f"same (cosine {least:.3f} and more), so what it says means little: train it longer or on more people.",
-                soft_wrap=True,
+            say(
+                f"Warning: to {recognizer.name}, faces of four people who look nothing alike are nearly the same "
+                f"(cosine {least:.3f} and more), so what it says means little: train it longer or on more people."
             )
         return recognizer
     try:

@@ -9,11 +9,29 @@ import typer
 from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table as TerminalTable
-from rich.text import Text
 
-from fairveil.base.errors import FairveilError
-from fairveil.cli.studies import PresetName, check_device
-from fairveil.cli.terminal import named_path, progress_bar, results, talk
+from fairveil.cli.options import (
+    AsJson,
+    Device,
+    ModelFile,
+    Overwrite,
+    Preset,
+    PresetName,
+    ReportFile,
+    Seed,
+    check_device,
+)
+from fairveil.cli.outputs import check_new_file, json_beside, write_json
+from fairveil.cli.terminal import (
+    INTERRUPTED,
+    named_path,
+    print_sentence,
+    print_table,
+    progress_bar,
+    results,
+    say,
+    stopped_by_ctrl_c,
+)
 
 if TYPE_CHECKING:  # torch takes seconds to import: --help should not wait for it
     from collections.abc import Sequence
@@ -24,23 +42,25 @@ if TYPE_CHECKING:  # torch takes seconds to import: --help should not wait for i
     from fairveil.sanitize.verdict import Conclusion
 
 sanitize_app = typer.Typer(
-    no_args_is_help=True, help="Train on data you did not collect: augmentations that defuse poison, and a fire drill."
+    no_args_is_help=True, help="Train on data you did not collect: rehearse attacks, and train with a defense."
 )
 
 
 _EVERY_ATTACK = "both"
 
+
 Data = Annotated[
     str,
     typer.Option(
         metavar="FOLDER|cifar10",
-        help="A folder with a folder of pictures for each class; or cifar10, found by FAIRVEIL_DATA.",
+        help="Pictures: a folder that holds a folder for each class; or cifar10, in the folder that FAIRVEIL_DATA "
+        "names.",
+        show_default=False,
     ),
 ]
 Size = Annotated[
-    int, typer.Option(min=8, max=512, help="Height and width that the pictures of a folder are brought to.")
+    int, typer.Option(min=8, max=512, help="Height and width to which the pictures of a folder are scaled.")
 ]
-Device = Annotated[str, typer.Option(help="Where networks are trained, as torch names it: cpu, cuda, cuda:1.")]
 
 
 @sanitize_app.command("list")
@@ -75,44 +95,47 @@ def rehearse(
     data: Data,
     attack: Annotated[
         str,
-        typer.Option(metavar="NAME|both", help="Attack to rehearse (see `fairveil sanitize list`); both by default."),
+        typer.Option(metavar="NAME|both", help="Attack to rehearse (see `fairveil sanitize list`), or both."),
     ] = "both",
     defense: Annotated[
         list[str] | None,
         typer.Option(
             metavar="NAME",
-            help="Defense to try (see `fairveil sanitize list`), repeatable; all augmentations by default.",
+            help="Defense to try (see `fairveil sanitize list`); repeatable. By default all augmentations.",
         ),
     ] = None,
-    preset: Annotated[
-        PresetName, typer.Option(help="smoke: to see that it runs; small: two cores; paper: the published size.")
-    ] = PresetName.small,
-    trials: Annotated[int | None, typer.Option(min=1, help="At the most; by default the preset's.")] = None,
+    preset: Preset = PresetName.small,
+    trials: Annotated[
+        int | None, typer.Option(min=1, help="Greatest number of trials, by default the preset's.")
+    ] = None,
     size: Size = 32,
-    seed: Annotated[int, typer.Option(min=0, max=2**31, help="Of everything drawn.")] = 0,
+    seed: Seed = 0,
     folder: Annotated[
         Path,
         typer.Option(
-            "--out", "-o", metavar="FOLDER", parser=named_path, help="Keeps what is finished: run again to go on."
+            "--out",
+            "-o",
+            metavar="FOLDER",
+            parser=named_path,
+            help="Folder that keeps what is finished: the same command goes on from there.",
         ),
     ] = Path("fairveil-rehearsal"),
-    page: Annotated[Path, typer.Option(metavar="FILE", parser=named_path, help="The report to write.")] = Path(
-        "rehearsal.html"
-    ),
-    overwrite: Annotated[bool, typer.Option(help="Replace a report that is there already.")] = False,
+    report: ReportFile = Path("rehearsal.html"),
+    overwrite: Overwrite = False,
     device: Device = "cpu",
     least_effect: Annotated[
-        float, typer.Option(min=0, max=1, help="How far success must fall before a defense is recommended (share).")
+        float,
+        typer.Option(min=0, max=1, help="Fall of the success rate that a recommended defense must reach, 0 to 1."),
     ] = 0.1,
     most_lost: Annotated[
-        float, typer.Option(min=0, max=1, help="How much accuracy a recommended defense may cost at most (share).")
+        float, typer.Option(min=0, max=1, help="Accuracy that a recommended defense may cost, 0 to 1.")
     ] = 0.05,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the verdicts as JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Attack networks like yours on your own data, and see which defense holds and what it costs in accuracy.
 
-    A defense is recommended if success clearly falls by --least-effect or more and no more accuracy than --most-lost
-    is lost, by the ends of paired 95 % intervals. The price is that of networks trained on clean data.
+    A defense is recommended if the attack's success rate falls by at least --least-effect and the accuracy by at most
+    --most-lost, both by the ends of paired 95 % intervals. The accuracy is that of networks trained on clean data.
 
     Example: fairveil sanitize rehearse --data cifar10 --attack backdoor --defense CutMix
     """
@@ -122,9 +145,7 @@ def rehearse(
     from fairveil.sanitize.report import section_of_all
     from fairveil.sanitize.verdict import Conclusion
 
-    if page.exists() and not overwrite:
-        raise FairveilError(f"{page} already exists: allow --overwrite, or choose another --page.")
-    _check_parent(page)
+    machines = json_beside(report, overwrite=overwrite)
     check_device(device)
     entries = ATTACKS.values() if attack == _EVERY_ATTACK else [attack_entry(attack)]
     planned = [entry.drills[preset.value] for entry in entries]
@@ -132,7 +153,7 @@ def rehearse(
         check_defenses(drill, defense or ())
     train, test = _read(data, size)
     drills: list[Rehearsal] = []
-    try:
+    with stopped_by_ctrl_c("Finished networks and trials are kept; the same command goes on from there."):
         with progress_bar() as progress:
             progress.add_task("getting ready", total=None)
             for drill in planned:
@@ -151,51 +172,46 @@ def rehearse(
             costs = [one.cost() for one in drills]
         _foretell(drills, costs)
         with progress_bar() as progress:
-            held = [_held(one, progress, preset.value, quiet=as_json) for one in drills]
-    except KeyboardInterrupt:
-        talk.print("Stopped. Finished networks and trials are kept; the same command goes on from there.")
-        raise typer.Exit(130) from None
+            held = [_held(drill, progress, preset.value, quiet=as_json) for drill in drills]
     conclusion = Conclusion(tuple(done.verdict for done, _ in held))
     sections = [section for _, section in held]
     if len(held) > 1:
         sections.insert(0, section_of_all(conclusion, preset=preset.value))
     today = datetime.now().astimezone().date().isoformat()
-    write_report(page, sections, title=f"Poison rehearsed on {train.name}", date=today, overwrite=overwrite)
+    write_report(report, sections, title=f"Poison rehearsed on {train.name}", date=today, overwrite=overwrite)
+    write_json(machines, _as_json(conclusion), overwrite=overwrite)
     if as_json:
         typer.echo(json.dumps(_as_json(conclusion), indent=1))
         return
     if len(held) > 1:
-        results.print(Text(conclusion.recommendation), soft_wrap=True)
-    results.print(str(page), soft_wrap=True)
+        print_sentence(conclusion.recommendation)
+    print_sentence(f"{report}, {machines}")
 
 
 def _foretell(drills: "Sequence[Rehearsal]", costs: "Sequence[Cost]") -> None:
-    """What rehearsals will take, and why they may be in vain."""
+    """Say before the work what rehearsals will cost, and why they may show nothing."""
     for drill, cost in zip(drills, costs, strict=True):
-        talk.print(
-            f"{drill.attack.name}: {drill.trials} trials at the most, {cost.victims} victims, {cost.clean} clean "
-            f"networks, {cost.poisons} poisons: at most about {_minutes(cost.seconds)}, less where the folder has "
-            "some.",
-            soft_wrap=True,
+        say(
+            f"{drill.attack.name}: at most {drill.trials} trials, {cost.victims} victims, {cost.clean} clean networks, "
+            f"and {cost.poisons} poisons, which take at most about {_minutes(cost.seconds)}, and less where the folder "
+            "holds some of them."
         )
     for warning in dict.fromkeys(warning for drill in drills for warning in drill.warnings):
-        talk.print(f"Warning: {warning}", soft_wrap=True)
+        say(f"Warning: {warning}")
 
 
 def _held(drill: "Rehearsal", progress: Progress, preset: str, *, quiet: bool) -> "tuple[Rehearsed, StudySection]":
     """Hold one rehearsal and print what came of it; gives it, and its section of the page."""
-    from fairveil.report.rendering import to_terminal
     from fairveil.sanitize.report import mixed_versions, section_of, table_of
 
     task = progress.add_task(drill.attack.name, total=drill.trials)
     done = drill.run(on_trial=lambda count, _: progress.update(task, completed=count))
     progress.remove_task(task)
     if len(done.versions) > 1:
-        talk.print(mixed_versions(done), soft_wrap=True)
+        say(mixed_versions(done))
     if not quiet:
-        for part in to_terminal(table_of(done.verdict), width=results.width):
-            results.print(part)
-        results.print(Text(done.verdict.recommendation), soft_wrap=True)
+        print_table(table_of(done.verdict))
+        print_sentence(done.verdict.recommendation)
     return done, section_of(drill, done, preset=preset)
 
 
@@ -213,23 +229,22 @@ def _as_json(conclusion: "Conclusion") -> dict[str, Any]:
 @sanitize_app.command()
 def train(
     data: Data,
-    out: Annotated[
-        Path,
-        typer.Option("--out", "-o", metavar="FILE", parser=named_path, help="New file for the weights (safetensors)."),
-    ],
+    out: ModelFile,
     augment: Annotated[
-        str, typer.Option(help="The defense: cutmix, mixup, ...; baseline is flips and crops.")
+        str, typer.Option(metavar="NAME", help="Defense: cutmix, mixup, ...; baseline is flips and crops.")
     ] = "CutMix",
-    network: Annotated[str, typer.Option(help="resnet-8-fast for two cores, resnet-18, ...")] = "resnet-8-fast",
-    epochs: Annotated[int, typer.Option(min=1, help="How often the pictures are gone through.")] = 30,
+    network: Annotated[
+        str, typer.Option(metavar="NAME", help="Network: resnet-8-fast suits two cores; also resnet-18, ...")
+    ] = "resnet-8-fast",
+    epochs: Annotated[int, typer.Option(min=1, help="Number of epochs.")] = 30,
     size: Size = 32,
-    seed: Annotated[int, typer.Option(min=0, max=2**31, help="Of everything drawn.")] = 0,
+    seed: Seed = 0,
     device: Device = "cpu",
-    as_json: Annotated[bool, typer.Option("--json", help="Print what was made as JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Train a classifier with a defense, and save it; a stopped run goes on where it was.
+    """Train a classifier with a defense, and save it. A stopped run goes on from where it was.
 
-    Accuracy is measured on a fifth of the pictures that is put aside, or on CIFAR-10's own test pictures.
+    Accuracy is measured on a fifth of the pictures, which is put aside, or on CIFAR-10's own test pictures.
 
     Example: fairveil sanitize train --data photos/ --augment cutmix -o model.safetensors
     """
@@ -238,9 +253,7 @@ def train(
     from fairveil.training import train as train_network
     from fairveil.training.saved_networks import save_network
 
-    if out.exists():
-        raise FairveilError(f"{out} already exists: choose another name.")
-    _check_parent(out)
+    check_new_file(out)
     check_device(device)
     pictures, test = _read(data, size)
     if test is None:
@@ -263,8 +276,8 @@ def train(
                 device=device,
             )
     except KeyboardInterrupt:
-        talk.print(_what_is_kept(checkpoint), soft_wrap=True)
-        raise typer.Exit(130) from None
+        say(_what_is_kept(checkpoint))
+        raise typer.Exit(INTERRUPTED) from None
     model.cpu()
     accuracy = evaluate(model, test)
     about = {
@@ -279,15 +292,13 @@ def train(
     if as_json:
         typer.echo(json.dumps({"file": str(out), **about}, indent=1))
         return
-    results.print(
-        f"{escape(str(out))}: {network} with {under.name}, right about {accuracy:.1%} of {len(test)} pictures it was "
-        "not trained on.",
-        soft_wrap=True,
+    print_sentence(
+        f"{out}: {network} with {under.name}, right about {accuracy:.1%} of {len(test)} pictures it was not trained on."
     )
 
 
 def _read(data: str, size: int) -> "tuple[LabelledImages, LabelledImages | None]":
-    """Pictures to train on, and those to test with if they are apart already."""
+    """Pictures to train on, and those to test with if the data set keeps them apart."""
     from fairveil.data.cifar10 import read_cifar10
     from fairveil.data.images import read_image_folder
 
@@ -296,16 +307,8 @@ def _read(data: str, size: int) -> "tuple[LabelledImages, LabelledImages | None]
     else:
         train, test = read_image_folder(named_path(data), size=size), None
     classes = ", ".join(f"{name} ({count:,})" for name, count in train.counts.items())
-    talk.print(
-        Text(f"{train.name}: {len(train):,} pictures of {len(train.classes)} classes: {classes}."), soft_wrap=True
-    )
+    say(f"{train.name}: {len(train):,} pictures of {len(train.classes)} classes: {classes}.")
     return train, test
-
-
-def _check_parent(file: Path) -> None:
-    """Before hours of work are done for it."""
-    if not file.parent.is_dir():
-        raise FairveilError(f"{file.parent} is not a folder: make it first, or choose another place.")
 
 
 def _what_is_kept(checkpoint: Path) -> str:
@@ -316,7 +319,7 @@ def _what_is_kept(checkpoint: Path) -> str:
     if not done:
         return "Stopped before the first epoch was finished: nothing is kept."
     many = f"{done} epochs are" if done > 1 else "1 epoch is"
-    return f"Stopped. {many} kept in {escape(str(checkpoint))}; the same command goes on from there."
+    return f"Stopped. {many} kept in {checkpoint}; the same command goes on from there."
 
 
 def _minutes(seconds: float) -> str:

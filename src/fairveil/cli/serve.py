@@ -7,26 +7,31 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.text import Text
 
 from fairveil.base.errors import missing_extra
-from fairveil.cli.terminal import results, talk
+from fairveil.cli.terminal import print_sentence, say
 
 USUAL_PORT = 7447
 
 
 def serve(
     host: Annotated[
-        str, typer.Option(help="Address to listen on; another than this machine's own needs the token that is printed.")
+        str,
+        typer.Option(
+            help="Address to listen on. Where others can reach it, the page asks for the token that is printed."
+        ),
     ] = "127.0.0.1",
     port: Annotated[
-        int | None, typer.Option(min=0, max=65535, help=f"By default {USUAL_PORT}, or any free one; 0 is any free one.")
+        int | None,
+        typer.Option(
+            min=0, max=65535, help=f"Port to listen on, by default {USUAL_PORT} or any free one; 0 is any free one."
+        ),
     ] = None,
-    no_browser: Annotated[bool, typer.Option("--no-browser", help="Print the address and open nothing.")] = False,
+    no_browser: Annotated[bool, typer.Option("--no-browser", help="Print the address, and open no browser.")] = False,
 ) -> None:
     """Protect photos on a page in the browser, on this machine.
 
-    Nothing leaves it; what was uploaded is removed when the page is closed or the command ends.
+    No photo leaves this machine. Photos are removed when the page is closed or the command ends.
 
     Example: fairveil serve
     """
@@ -43,15 +48,14 @@ def serve(
     endpoint = Endpoint.at(host, sock.getsockname()[1])
     tools = Tools.pretrained()
     if not is_loopback(host):
-        talk.print(
+        say(
             "Others on this network can open the page with this address, and what they send is not encrypted: use this "
-            "on networks you trust only.",
-            soft_wrap=True,
+            "only on networks you trust."
         )
 
     def ready(folder: Path) -> None:
-        results.print(Text(endpoint.address), soft_wrap=True)
-        talk.print("Open this address in a browser; Ctrl-C ends it.")
+        print_sentence(endpoint.address)
+        say("Open this address in a browser; Ctrl-C ends it.")
         if not no_browser:  # in a thread, since some browsers hold up whoever opens them
             opened = _leading_to(endpoint.address, folder) if endpoint.token else endpoint.address
             threading.Thread(target=webbrowser.open, args=(opened,), daemon=True).start()
@@ -65,7 +69,7 @@ def serve(
     try:
         run(sock, endpoint, tools, limits=limits, workers=workers, on_ready=ready)
     except KeyboardInterrupt:
-        talk.print("Stopped, and all photos removed.")
+        say("Stopped, and all photos removed.")
 
 
 def _leading_to(address: str, folder: Path) -> str:

@@ -4,6 +4,7 @@ import html
 import json
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import asdict, replace
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
@@ -15,25 +16,29 @@ from rich.table import Table as TerminalTable
 from rich.text import Text
 
 from fairveil.base.errors import FairveilError
-from fairveil.cli.cluster import OnRay, RayAddress, cluster_address
-from fairveil.cli.terminal import named_path, progress_bar, results, talk
+from fairveil.cli.cluster import ClusterOptions
+from fairveil.cli.option_groups import with_option_groups
+from fairveil.cli.options import AsJson, Device, Overwrite, Preset, PresetName, ReportFile, check_device
+from fairveil.cli.outputs import json_beside, write_json
+from fairveil.cli.terminal import (
+    named_path,
+    print_sentence,
+    print_table,
+    progress_bar,
+    results,
+    say,
+    stopped_by_ctrl_c,
+)
 
 if TYPE_CHECKING:  # torch takes seconds to import: --help should not wait for it
     from fairveil.experiment.records import Record, RecordStore, Run
     from fairveil.experiment.study import Study
+    from fairveil.report.study import StudySection
     from fairveil.report.tables import Table
 
 study_app = typer.Typer(
-    no_args_is_help=True, help="The dissertation's tables as experiments that anyone can run, beside its own numbers."
+    no_args_is_help=True, help="Run the dissertation's tables as experiments, and compare the results with its own."
 )
-
-
-class PresetName(StrEnum):
-    """How large a study is."""
-
-    smoke = "smoke"
-    small = "small"
-    paper = "paper"
 
 
 class TableFormat(StrEnum):
@@ -45,11 +50,18 @@ class TableFormat(StrEnum):
     html = "html"
 
 
-Name = Annotated[str, typer.Argument(metavar="NAME", help="As in `study list`, or package.module:NAME of your own.")]
+Name = Annotated[
+    str,
+    typer.Argument(
+        metavar="NAME",
+        help="Study: a name in `fairveil study list`, or package.module:NAME of your own.",
+        show_default=False,
+    ),
+]
 Folder = Annotated[
     Path,
     typer.Option(
-        "--out", "-o", metavar="FOLDER", parser=named_path, help="Folder of records and of what trials share."
+        "--out", "-o", metavar="FOLDER", parser=named_path, help="Folder that keeps the records, and what trials share."
     ),
 ]
 Assignments = Annotated[
@@ -57,12 +69,15 @@ Assignments = Annotated[
     typer.Option(
         "--set",
         metavar="KEY=VALUE",
-        help="Change a setting, or one entry of one: ensembles.Mine=faceres,dlib-resnet; repeatable. See `study show`.",
+        help="Change a setting (see `fairveil study show`), or one entry of it, such as ensembles.Mine=faceres; "
+        "repeatable.",
     ),
 ]
 SettingsFile = Annotated[
     Path | None,
-    typer.Option("--settings", metavar="FILE", parser=named_path, help="Change settings from TOML."),
+    typer.Option(
+        "--settings", metavar="FILE", parser=named_path, help="Change the settings that this TOML file names."
+    ),
 ]
 
 DEFAULT_FOLDER = Path("fairveil-studies")
@@ -70,9 +85,9 @@ DEFAULT_FOLDER = Path("fairveil-studies")
 
 @study_app.command("list")
 def list_studies(
-    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list for machines.")] = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Show every study: its name, what it asks, and where the dissertation has it.
+    """List every study: its name, its question, and where the dissertation has it.
 
     Example: fairveil study list
     """
@@ -83,6 +98,7 @@ def list_studies(
         typer.echo(json.dumps([{name: getattr(s, name) for name in fields} for s in studies().values()], indent=1))
         return
     table = TerminalTable("study", "question", "published")
+    table.columns[0].no_wrap = True  # a name is typed as it stands
     for study in studies().values():
         table.add_row(study.name, study.question, study.source)
     results.print(table)
@@ -91,11 +107,11 @@ def list_studies(
 @study_app.command("show")
 def show_study(
     name: Name,
-    preset: Annotated[PresetName, typer.Option(help="Whose settings to show.")] = PresetName.small,
+    preset: Preset = PresetName.small,
     set_: Assignments = None,
     settings_file: SettingsFile = None,
 ) -> None:
-    """Show what a study does: its settings, which `--set` can change, its trials, and what differs from the published.
+    """Show a study: its settings, which --set can change, its trials, and its differences from the published ones.
 
     Example: fairveil study show lowkey-transfer --preset paper
     """
@@ -104,7 +120,7 @@ def show_study(
 
     study = find_study(name)
     settings = _settings(study, preset, set_, settings_file)
-    with suppress(FairveilError):  # what is not here can be shown all the same
+    with suppress(FairveilError):  # settings can be shown without the data
         settings = study.resolve(settings)
     trials = study.trials(settings)
     results.print(Text(f"{study.name}: {study.title}", "bold"))
@@ -119,27 +135,26 @@ def show_study(
 
 
 @study_app.command("run")
+@with_option_groups
 def run(
+    *,
     name: Name,
-    preset: Annotated[
-        PresetName, typer.Option(help="smoke: seconds; small: minutes on two cores; paper: the published setting.")
-    ] = PresetName.small,
+    preset: Preset = PresetName.small,
     set_: Assignments = None,
     settings_file: SettingsFile = None,
     out: Folder = DEFAULT_FOLDER,
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Processes on this machine; as many as it has cores by default.")
+        int | None, typer.Option(min=1, help="Number of processes on this machine, by default one for each core.")
     ] = None,
-    ray: OnRay = False,
-    ray_address: RayAddress = None,
-    threads: Annotated[int, typer.Option(min=1, help="Cores for the networks of one trial.")] = 1,
-    device: Annotated[str, typer.Option(help="Where networks run, as torch names it: cpu, cuda, cuda:1.")] = "cpu",
+    cluster: ClusterOptions,
+    threads: Annotated[int, typer.Option(min=1, help="Number of cores for the networks of one trial.")] = 1,
+    device: Device = "cpu",
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Every trial once, with one step on tiny made-up data.")
+        bool, typer.Option("--dry-run", help="Run every trial once, with one step on tiny generated data.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the records as JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Run every trial of a study that has no result yet. What is finished is never run again.
+    """Run every trial of a study that has no result yet. Finished trials are not run again.
 
     Example: fairveil study run lowkey-transfer --preset small --workers 2
     """
@@ -157,41 +172,37 @@ def run(
     count = len(study.trials(settings))
     if not count:
         raise FairveilError(f"These settings leave {study.name} without a trial: see fairveil study show {name}.")
-    address = cluster_address(ray, ray_address)
-    if address is None:
+    if cluster.address is None:
         check_device(device)
     processes = 1 if study.alone else min(count, workers or usable_cores())
     if study.alone and (workers or 1) > 1:
-        talk.print(f"{study.name} measures seconds, so its trials are run one at a time.")
+        say(f"{study.name} measures seconds, so its trials are run one at a time.")
     store = RecordStore(out / "dry-run" if dry_run else out)
     with (
+        stopped_by_ctrl_c("Finished trials are kept; the same command goes on from there."),
         progress_bar() as progress,
-        executor(workers=processes, ray=address, threads=threads) as where,
+        executor(workers=processes, ray=cluster.address, threads=threads) as where,
     ):
         task = progress.add_task(escape(study.name), total=count)
 
         def told(record: "Record", finished: int, total: int) -> None:
             progress.update(task, completed=finished)
             if record.failure:
-                talk.print(Text(f"{record.label} failed: {record.failure.message}", "red"), soft_wrap=True)
+                say(f"{record.label} failed: {record.failure.message}", "red")
             else:
-                talk.print(Text(f"{record.label}: {record.seconds:.1f} s"), soft_wrap=True)
+                say(f"{record.label}: {record.seconds:.1f} s")
 
-        try:
-            records = run_study(
-                study,
-                settings,
-                store,
-                where,
-                preset=preset.value,
-                device=device,
-                threads=threads,
-                dry=dry_run,
-                on_record=told,
-            )
-        except KeyboardInterrupt:
-            talk.print("Stopped. Finished trials are kept; the same command goes on from there.")
-            raise typer.Exit(130) from None
+        records = run_study(
+            study,
+            settings,
+            store,
+            where,
+            preset=preset.value,
+            device=device,
+            threads=threads,
+            dry=dry_run,
+            on_record=told,
+        )
     if as_json:
         typer.echo("[" + ",\n".join(record.model_dump_json() for record in records) + "]")
     failed = [record.label for record in records if record.failure]
@@ -204,11 +215,13 @@ def run(
 @study_app.command("table")
 def print_tables(
     name: Name,
-    preset: Annotated[PresetName | None, typer.Option(help="Of which run; the latest by default.")] = None,
-    format: Annotated[TableFormat, typer.Option(help="How to print it.")] = TableFormat.terminal,
+    preset: Annotated[
+        PresetName | None, typer.Option(help="Preset of the run to print, by default that of the latest.")
+    ] = None,
+    format: Annotated[TableFormat, typer.Option(help="Format of the tables.")] = TableFormat.terminal,
     out: Folder = DEFAULT_FOLDER,
 ) -> None:
-    """Print the tables of a study from its records, ours beside the published.
+    """Print the tables of a study from its records, our figures beside the published ones.
 
     Example: fairveil study table lowkey-transfer --format md
     """
@@ -221,29 +234,36 @@ def print_tables(
 
 
 @study_app.command("report")
-def report(
-    names: Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="Which; all that were run.")] = None,
+def write_studies(
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="NAME", help="Studies, by default all that were run.")
+    ] = None,
     out: Folder = DEFAULT_FOLDER,
-    page: Annotated[Path, typer.Option(metavar="FILE", parser=named_path, help="The page to write.")] = Path(
-        "studies.html"
-    ),
-    overwrite: Annotated[bool, typer.Option(help="Replace a page that is there already.")] = False,
+    report: ReportFile = Path("studies.html"),
+    overwrite: Overwrite = False,
 ) -> None:
-    """Write one web page with the tables and plots of studies, what was run where, and what differs from the published.
+    """Write a report on studies: tables and plots, what ran where, and the differences from the published settings.
 
-    Example: fairveil study report --page studies.html
+    Example: fairveil study report --report studies.html
     """
     from fairveil.experiment.catalogue import find_study
     from fairveil.experiment.presentation import section_of
     from fairveil.experiment.records import RecordStore
     from fairveil.report.study import write_report
 
+    machines = json_beside(report, overwrite=overwrite)
     store = RecordStore(out)
     studies = [find_study(name) for name in dict.fromkeys(names or _reportable(store))]
     sections = [section_of(study, _last_run(store, study, None), store) for study in studies]
     today = datetime.now().astimezone().date().isoformat()
-    write_report(page, sections, title="Studies", date=today, overwrite=overwrite)
-    results.print(str(page), soft_wrap=True)
+    write_report(report, sections, title="Studies", date=today, overwrite=overwrite)
+    write_json(machines, [_record_of(section) for section in sections], overwrite=overwrite)
+    print_sentence(f"{report}, {machines}")
+
+
+def _record_of(section: "StudySection") -> dict[str, Any]:
+    """A section of the report for programs: all of it but the plots."""
+    return asdict(replace(section, plots=()))
 
 
 def _settings(
@@ -257,24 +277,14 @@ def _settings(
     return override(settings, assignments or [])
 
 
-def check_device(device: str) -> None:
-    """Before every trial fails for it."""
-    import torch
-
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:  # the latter where torch was built without CUDA
-        raise FairveilError(f"Networks cannot run on {device!r} here: {str(error).splitlines()[0]}") from error
-
-
 def _resolved(study: "Study[Any, Any]", settings: Any) -> Any:
     """The settings with what this machine decides; whoever asked for data that are not here is told what stands in."""
     resolved = study.resolve(settings)
     asked, found = (Path(study.data(some)).name for some in (settings, resolved))
     if asked != found:
-        talk.print(Text(f"The data set {asked} is not here: {found} data stand in for it."), soft_wrap=True)
+        say(f"The data set {asked} is not here: {found} data stand in for it.")
     for note in study.check(resolved):  # before any face is cut
-        talk.print(Text(note), soft_wrap=True)
+        say(note)
     return resolved
 
 
@@ -283,12 +293,12 @@ def _look_at_labels(study: "Study[Any, Any]", settings: Any) -> None:
     data = study.data(settings)
     if not data or data == "synthetic":
         return
-    talk.print(Text(f"A dry run trains on made-up data, not on {data}."), soft_wrap=True)
+    say(f"A dry run trains on made-up data, not on {data}.")
     try:
         for note in study.check(settings):
-            talk.print(Text(note), soft_wrap=True)
+            say(note)
     except FairveilError as error:
-        talk.print(Text(f"A real run would stop at the labels of {data}: {error}", "yellow"), soft_wrap=True)
+        say(f"A real run would stop at the labels of {data}: {error}", "yellow")
 
 
 def _reportable(store: "RecordStore") -> list[str]:
@@ -298,11 +308,11 @@ def _reportable(store: "RecordStore") -> list[str]:
     names = {run.study for run in store.runs()}
     known = [name for name in studies() if name in names]
     if not names:
-        raise FairveilError(f"No study was run in {store.folder} yet: fairveil study run NAME.")
+        raise FairveilError(f"No study has been run in {store.folder} yet: use fairveil study run NAME.")
     for name in sorted(names.difference(known)):
-        talk.print(Text(f"{name} is no study of fairveil's: name it as package.module:NAME.", "yellow"), soft_wrap=True)
+        say(f"{name} is no study of fairveil's: name it as package.module:NAME.", "yellow")
     if not known:
-        raise FairveilError(f"None of fairveil's studies was run in {store.folder} yet.")
+        raise FairveilError(f"None of fairveil's studies has been run in {store.folder} yet.")
     return known
 
 
@@ -310,7 +320,7 @@ def _last_run(store: "RecordStore", study: "Study[Any, Any]", preset: PresetName
     of_study = [run for run in store.runs(study.name) if preset is None or run.preset == preset.value]
     if not of_study:
         wanted = f"{study.name} ({preset.value})" if preset else study.name
-        raise FairveilError(f"{wanted} was not run in {store.folder} yet: fairveil study run {study.name}.")
+        raise FairveilError(f"{wanted} has not been run in {store.folder} yet: use fairveil study run {study.name}.")
     return of_study[0]
 
 
@@ -329,18 +339,17 @@ def _print_run(study: "Study[Any, Any]", run: "Run", store: "RecordStore", forma
     elif format is TableFormat.md:
         typer.echo("\n- ".join([said[0] + "\n", *said[1:]]))
     else:
-        results.print(Text("\n- ".join(said)), soft_wrap=True)
+        print_sentence("\n- ".join(said))
 
 
 def _print_tables(tables: Sequence["Table"], format: TableFormat) -> None:
-    from fairveil.report.rendering import to_csv, to_html, to_markdown, to_terminal
+    from fairveil.report.rendering import to_csv, to_html, to_markdown
 
     if format is TableFormat.csv:
         typer.echo(to_csv(tables), nl=False)
         return
     for table in tables:
         if format is TableFormat.terminal:
-            for part in to_terminal(table, width=results.width):
-                results.print(part)
+            print_table(table)
         else:
             typer.echo(to_markdown(table) if format is TableFormat.md else to_html(table))

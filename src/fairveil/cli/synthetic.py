@@ -7,11 +7,12 @@ from typing import Annotated
 
 import typer
 
-from fairveil.cli.terminal import named_path, progress_bar, results
+from fairveil.cli.options import AsJson, Overwrite, Seed
+from fairveil.cli.terminal import named_path, print_sentence, progress_bar
 
 
 class Framing(StrEnum):
-    """What is to be seen beside the face."""
+    """What a picture shows beside the face."""
 
     photo = "photo"
     crop = "crop"
@@ -25,32 +26,45 @@ class ImageFormat(StrEnum):
 
 
 def generate(
-    out: Annotated[Path, typer.Argument(metavar="FOLDER", parser=named_path, help="A new folder for the photos.")],
-    identities: Annotated[int, typer.Option(min=1, max=100_000, help="How many people.")] = 100,
-    per_identity: Annotated[int, typer.Option(min=1, max=1_000, help="Photos of each.")] = 10,
+    out: Annotated[
+        Path,
+        typer.Argument(metavar="FOLDER", parser=named_path, help="New folder for the photos.", show_default=False),
+    ],
+    identities: Annotated[int, typer.Option(min=1, max=100_000, help="Number of people.")] = 100,
+    per_identity: Annotated[int, typer.Option(min=1, max=1_000, help="Number of photos of each person.")] = 10,
     size: Annotated[int, typer.Option(min=64, max=512, help="Side of the photos in pixels.")] = 250,
-    framing: Annotated[Framing, typer.Option(help="A portrait, or the face cut out and upright.")] = Framing.photo,
-    warm_share: Annotated[float, typer.Option(min=0, max=1, help="Share of warm against cool tone.")] = 0.5,
-    long_share: Annotated[float, typer.Option(min=0, max=1, help="Share of long against round shape.")] = 0.5,
+    framing: Annotated[
+        Framing, typer.Option(help="Framing: photo is a portrait, crop is the upright face alone.")
+    ] = Framing.photo,
+    warm_share: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of people of warm tone; the others are cool.")
+    ] = 0.5,
+    long_share: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of people of long shape; the others are round.")
+    ] = 0.5,
     likeness: Annotated[
         list[str] | None,
-        typer.Option(metavar="GROUP=NUMBER", help="Make people of a group look more (>1) or less alike; repeatable."),
+        typer.Option(
+            metavar="GROUP=NUMBER",
+            help="How much alike people of a group look, such as cool=1.5: more above 1, less below; repeatable.",
+        ),
     ] = None,
     disturbance: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="GROUP=NUMBER", help="Make photos of a group differ more (>1) in pose, light, noise; repeatable."
+            metavar="GROUP=NUMBER",
+            help="How much photos of a group differ in pose, light and noise: more above 1, less below; repeatable.",
         ),
     ] = None,
     format: Annotated[ImageFormat, typer.Option(help="Format of the photos.")] = ImageFormat.png,
-    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="The same seed gives the same people.")] = 0,
-    overwrite: Annotated[bool, typer.Option(help="Replace generated faces that are there already.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print what was made as JSON.")] = False,
+    seed: Seed = 0,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Generate faces of people who do not exist, labelled by identity and two groups.
+    """Generate faces of people who do not exist, labeled by identity and two groups.
 
-    Groups are warm or cool in tone and long or round in shape. Run again, it makes what is missing; several at
-    once share the work.
+    Groups are warm or cool in tone, and long or round in shape. The same command again generates what is missing, and
+    several at once share the work.
 
     Example: fairveil faces generate people/ --identities 200 --likeness cool=1.5
     """
@@ -78,9 +92,7 @@ def generate(
         typer.echo(json.dumps({**made, "settings": faces.model_dump(mode="json")}, indent=2))
         return
     groups = ", ".join(f"{people} {tone} and {shape}" for tone, shape, people in counts.iter_rows())
-    results.print(
-        f"{len(table)} photos of {identities} people ({groups}): {out / 'faces.csv'}", soft_wrap=True, markup=False
-    )
+    print_sentence(f"{len(table)} photos of {identities} people ({groups}): {out / 'faces.csv'}")
 
 
 def _difficulty(options: dict[str, list[str]]) -> dict[str, dict[str, float]]:

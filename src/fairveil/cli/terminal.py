@@ -1,16 +1,26 @@
-"""What all commands share: results go to stdout, talk and progress to stderr."""
+"""How all commands talk: results go to stdout; talk and progress go to stderr."""
 
 import re
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+if TYPE_CHECKING:  # jinja2 and more, for which --help should not wait
+    from fairveil.report.tables import Table
 
 _ARGUMENT = re.compile(r"`(\w+)=([^`]*)`")
 
 results, talk = Console(), Console(stderr=True)
+
+INTERRUPTED = 130
+"""The exit code after Ctrl-C."""
 
 
 def as_options(sentence: str) -> str:
@@ -37,6 +47,38 @@ def named_path(text: str) -> Path:
     if not text:
         raise typer.BadParameter("the name is empty.")
     return Path(text)
+
+
+def say(sentence: str, style: str = "") -> None:
+    """Tell the person something that is not a result."""
+    talk.print(Text(sentence, style), soft_wrap=True)
+
+
+def print_sentence(sentence: str) -> None:
+    """Print a sentence of results as it is, without marks of rich."""
+    results.print(Text(sentence), soft_wrap=True)
+
+
+def print_table(table: "Table") -> None:
+    """Print a table of results, as wide as the terminal."""
+    from fairveil.report.rendering import to_terminal
+
+    for part in to_terminal(table, width=results.width):
+        results.print(part)
+
+
+@contextmanager
+def stopped_by_ctrl_c(kept: str) -> Iterator[None]:
+    """Where Ctrl-C ends the command: says so, and what is kept in a sentence.
+
+    Raises:
+        typer.Exit: with the exit code of an interrupted command.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        say(f"Stopped. {kept}".rstrip())
+        raise typer.Exit(INTERRUPTED) from None
 
 
 def progress_bar() -> Progress:
