@@ -15,7 +15,7 @@ $(READY): pyproject.toml requirements.lock
 	command -v npm >/dev/null || $(BIN)/python -m pip install --quiet --constraint requirements.lock --editable '.[node]'
 	touch $@
 
-demo: $(READY)  ## protect a public-domain portrait and show who recognised it before and who still does
+demo: $(READY)  ## protect a public-domain portrait and show who recognized it before and who still does
 	$(BIN)/python examples/demo.py
 
 test: $(READY)  ## every test, as many at a time as there are cores

@@ -1,4 +1,4 @@
-"""Draw the picture of the first page: a portrait before and after, and who recognises it.
+"""Draw the picture of the first page: a portrait before and after, and who recognizes it.
 
     python docs/draw_picture.py -o docs/pictures/before-and-after.png
 
@@ -6,7 +6,7 @@ Without `-o` it is drawn into `out/`, and the committed picture stays as it is.
 
 The portrait is the public-domain one of Eileen Collins that scikit-image ships, at 320 pixels, protected by
 `fairveil protect --strength medium`. It is compared with the same portrait mirrored, darkened, reduced and compressed,
-since there is no second photo of her that could be shown; that is easier for a recogniser than another photo.
+since there is no second photo of her that could be shown; that is easier for a recognizer than another photo.
 """
 
 import argparse
@@ -23,11 +23,11 @@ from skimage import data
 
 SHOWN = (20, 0, 260, 250)  # the part of the portrait that is drawn, in its pixels
 PICTURE = Path(__file__).parents[1] / "out" / "before-and-after.png"
-RECOGNISED, LOST = "#b34700", "#00629b"  # told apart also by those who see few colours, and by the words beside them
+RECOGNISED, LOST = "#b34700", "#00629b"  # told apart also by those who see few colors, and by the words beside them
 
 
 def main() -> None:
-    """Protect the portrait, ask who still recognises it, and draw both."""
+    """Protect the portrait, ask who still recognizes it, and draw both."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-o", "--output", type=Path, default=PICTURE, help="where to, instead of out/")
     output = parser.parse_args().output
@@ -54,7 +54,7 @@ def fairveil(*arguments: str | Path) -> str:
 
 
 def draw(before: Image.Image, after: Image.Image, receipt: dict, output: Path) -> None:
-    """Both portraits side by side at their own pixels, with the answer of every recogniser under each."""
+    """Both portraits side by side at their own pixels, with the answer of every recognizer under each."""
     (face,) = receipt["faces"]
     (answers,) = face["against_probes"].values()
     answers = sorted(answers, key=lambda answer: not answer["attacked"])
@@ -66,10 +66,10 @@ def draw(before: Image.Image, after: Image.Image, receipt: dict, output: Path) -
         left = gap + place * (width + gap)
         count = sum(answer[matches] for answer in answers)
         figure.figimage(np.asarray(picture.convert("RGB").crop(SHOWN)), xo=left, yo=below)
-        heading = f"{title}: {count} of {len(answers)} recognise her"
+        heading = f"{title}: {count} of {len(answers)} recognize her"
         figure.text((left + width / 2) / size[0], (below - 26) / size[1], heading, ha="center", size=11, weight="bold")
         for line, answer in enumerate(answers):
-            words = "recognised" if answer[matches] else "not recognised"
+            words = "recognised" if answer[matches] else "not recognized"
             role = "" if answer["attacked"] else " (held out)"
             height_of_line = (below - 52 - 23 * line) / size[1]
             colour = RECOGNISED if answer[matches] else LOST

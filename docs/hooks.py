@@ -18,7 +18,7 @@ from fairveil.base.errors import FairveilError
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from measured import every_study, published_against_ours  # the neighbouring file, found by the line above
+from measured import every_study, published_against_ours  # the neighboring file, found by the line above
 
 RECORDS = "FAIRVEIL_STUDIES"
 """The environment variable that names a folder of records of studies; without it the committed figures are shown."""

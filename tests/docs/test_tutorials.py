@@ -16,8 +16,8 @@ SOURCE = Path(__file__).parents[2] / "src"
 BLOCK = re.compile(r'^```(bash|python) title="(shell|Python)"\n(.*?)^```$', re.MULTILINE | re.DOTALL)
 TEXT = re.compile(r"^```text\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LEAVES = {
-    "protect": ("protected/portrait.png", "receipt.html"),
-    "sanitize": ("rehearsal.html", "model.safetensors"),
+    "protect": ("protected/portrait.png", "receipt.html", "receipt.json"),
+    "sanitize": ("rehearsal.html", "rehearsal.json", "model.safetensors"),
     "audit": ("faces.parquet", "audit.html", "audit.json"),
     "fair": ("card.html", "card.json"),
 }
