@@ -1,7 +1,7 @@
 """How long the gallery sweeps of tables 5.4 and 5.5 take: 18 make-ups, 5 draws of each, 14,000 images.
 
 Beside them one bare product of all similarities, and what a search of each gallery for itself would take (a few of the
-90, scaled). Embeddings are made up: people as easily told apart as a good recogniser tells them, and hardly at all.
+90, scaled). Embeddings are made up: people as easily told apart as a good recognizer tells them, and hardly at all.
 
     python bench/audit.py
 """

@@ -60,13 +60,13 @@ def measure(table: FaceTable, recognizers: Sequence[Recognizer], detector: Detec
         for name, vectors in found[bare_loop].items():
             furthest = max(furthest, float((vectors - found[batches][name]).abs().max()))
     loop, batched = (len(table) / seconds[way] for way in (bare_loop, batches))
-    names = recognizers[0].name if len(recognizers) == 1 else f"{len(recognizers)} recognisers"
+    names = recognizers[0].name if len(recognizers) == 1 else f"{len(recognizers)} recognizers"
     print(f"{names}: bare loop {loop:.1f} photos/s, embed_faces {batched:.1f} photos/s, ratio {batched / loop:.2f}")
     print(f"  furthest apart in any number of any embedding: {furthest:.1e}", flush=True)
 
 
 def main() -> None:
-    """Measure with one recogniser and with all of the zoo."""
+    """Measure with one recognizer and with all of the zoo."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("--csv", type=Path, required=True, help="the photos: a column image")
     parser.add_argument("--root", type=Path, required=True, help="the folder or tar its paths start from")

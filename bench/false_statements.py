@@ -7,7 +7,7 @@ often the interval of the ratio leaves out 1.
 Cards: all groups fare alike but for what each run adds, half of it on all splits, and an intervention does nothing but,
 in some settings, make runs scatter more. It is counted how often a card, as `fairveil fair compare` writes it, tells a
 gap of the baseline or a change of it on validation (where its groups are picked), that groups came closer or moved
-apart on the test, that a group of the column changed, that it levelled down, that another column's group gained or
+apart on the test, that a group of the column changed, that it leveled down, that another column's group gained or
 paid, or which group is ahead where it was fitted or on the test.
 
     python bench/false_statements.py

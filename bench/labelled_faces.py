@@ -14,7 +14,7 @@ from fairveil.faces.recognizers import Recognizer
 def embed_labelled_faces(
     table: Path, root: Path, recognizers: Sequence[Recognizer], per_identity: int
 ) -> tuple[list[str], dict[str, Tensor]]:
-    """Identities, and embeddings (N, D) by recogniser, of the face nearest the centre of each photo.
+    """Identities, and embeddings (N, D) by recognizer, of the face nearest the center of each photo.
 
     Args:
         table: the CSV; rows whose column dup_group is filled, near-duplicates, are left out.

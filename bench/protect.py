@@ -55,7 +55,7 @@ REPEATS = 3
 
 
 def passes_of(settings: LowKey) -> int:
-    """How many forward and backward passes one face needs under each recogniser."""
+    """How many forward and backward passes one face needs under each recognizer."""
     looks = {"both": 2, "alternate": 1, "none": 1}[settings.smoothing]
     return settings.steps * looks * (2 if settings.mirror else 1)
 

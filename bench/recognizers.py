@@ -1,8 +1,8 @@
-"""What training a recogniser by our loop costs beside a bare one with the same network, head and crops.
+"""What training a recognizer by our loop costs beside a bare one with the same network, head and crops.
 
 Loop and bare loop train the same network with the same head on the same crops in the same run, in turn, best of some
-repetitions. The bare one has its batch ready in memory, normalised, and mirrors nothing, so the ratio counts everything
-that is not network, head and optimiser. The loader's share is that of putting batches together: drawing rows by
+repetitions. The bare one has its batch ready in memory, normalized, and mirrors nothing, so the ratio counts everything
+that is not network, head and optimizer. The loader's share is that of putting batches together: drawing rows by
 identity, gathering crops, turning bytes into floats.
 
     python bench/recognizers.py
@@ -33,7 +33,7 @@ def noise_crops(count: int, identities: int, size: int) -> FaceCrops:
 
 
 def bare_loop(name: str, crops: FaceCrops, training: Training) -> Callable[[], object]:
-    """The same steps by hand, on a batch that is there already."""
+    """The same steps by hand, on a batch that already exists."""
     network = build_backbone(name, seed=0, size=crops.size).to(memory_format=torch.channels_last).train()
     head = MarginHead(len(crops.classes), 512, seed=0)
     parameters = [*network.parameters(), *head.parameters()]

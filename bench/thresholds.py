@@ -1,6 +1,6 @@
-"""Measure the match thresholds that the zoo carries, on labelled photos of faces.
+"""Measure the match thresholds that the zoo carries, on labeled photos of faces.
 
-In each photo the face nearest the centre counts. Of each identity at most --per-identity photos are used, so that
+In each photo the face nearest the center counts. Of each identity at most --per-identity photos are used, so that
 nobody dominates the pairs. The threshold is the smallest similarity that at most --false-match-rate of all pairs of
 different people reach.
 
@@ -24,7 +24,7 @@ def threshold_at(similarities: Tensor, rate: float) -> float:
 
 
 def main() -> None:
-    """Print one line per recogniser."""
+    """Print one line per recognizer."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("--csv", type=Path, required=True, help="with the columns image and identity")
     parser.add_argument("--root", type=Path, required=True, help="the folder its paths start from")

@@ -1,7 +1,7 @@
 """What the training loop costs beside a bare one, and what the small network reaches in how long.
 
 Loop and bare loop train the same network on the same pictures in the same run, in turn, best of some repetitions. The
-bare one has its batch ready in memory, so the ratio counts everything that is not network and optimiser.
+bare one has its batch ready in memory, so the ratio counts everything that is not network and optimizer.
 
     python bench/training.py
     python bench/training.py --networks resnet-8-fast --precision fp32 bf16
@@ -22,7 +22,7 @@ from timing import best_in_turns
 
 
 def bare_loop(name: str, data: LabelledImages, settings: Training) -> Callable[[], object]:
-    """The same steps by hand, on a batch that is there already."""
+    """The same steps by hand, on a batch that already exists."""
     network = build_network(name, len(data.classes), seed=0).to(memory_format=torch.channels_last).train()
     optimizer = torch.optim.SGD(network.parameters(), 0.1, momentum=0.9, nesterov=True, weight_decay=5e-4)
     images = (data.images[: settings.batch_size].float() / 255).contiguous(memory_format=torch.channels_last)

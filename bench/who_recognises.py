@@ -1,9 +1,9 @@
-"""Who recognises a person before and after her photos are protected, by recognisers attacked and left out.
+"""Who recognizes a person before and after their photos are protected, by recognizers attacked and left out.
 
 Every photo of the person is protected. Then, for every way to choose two of them as clean probes, the others, as they
-were and as protected, are put into a gallery of strangers, and each probe looks for its nearest neighbours: rank-k is
+were and as protected, are put into a gallery of strangers, and each probe looks for its nearest neighbors: rank-k is
 the share of probes among whose k nearest is one of the person. This is done with the default ensemble, and once for
-each --leave-out with those recognisers left out of the attack.
+each --leave-out with those recognizers left out of the attack.
 
     python bench/who_recognises.py --photos her/*.jpg --csv lfw.csv --root lfw/ \
         --leave-out dlib-resnet --leave-out faceres,faceres-deep
@@ -77,7 +77,7 @@ def main() -> None:
 def measure_ensemble(
     ensemble: list, photos: list[Tensor], clean: dict, strangers: dict, strength: str, detector: Detector
 ) -> None:
-    """Protect every photo with one ensemble and print who still recognises the person."""
+    """Protect every photo with one ensemble and print who still recognizes the person."""
     started = time.perf_counter()
     protected = [
         protect(photo, strength, recognizers=ensemble, faces="largest", detector=detector)[0] for photo in photos

@@ -1,4 +1,4 @@
-"""Protect a real portrait and ask six real recognisers whether they still know the face: what `make demo` runs.
+"""Protect a real portrait and ask six real recognizers whether they still know the face: what `make demo` runs.
 
 The photo is the public-domain portrait of the astronaut Eileen Collins that scikit-image ships. No second photo of her
 can be had without a network, so the "other photo" is the same one, mirrored, darkened, halved and compressed.
@@ -33,7 +33,7 @@ def main() -> None:
         *("check", OUT / "portrait.jpg", OUT / "protected" / "portrait.jpg", "--probe", OUT / "other-photo.jpg"),
         *("--report", OUT / "report.html", "--overwrite"),
     )
-    print(f"\nBefore, after and who still recognises the face: open {OUT / 'report.html'} in a browser.")
+    print(f"\nBefore, after and who still recognizes the face: open {OUT / 'report.html'} in a browser.")
 
 
 if __name__ == "__main__":

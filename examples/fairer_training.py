@@ -34,7 +34,7 @@ from fairveil.fair.groups import groups_of
 from fairveil.fair.interventions.group_margins import ADJUSTED
 
 ALPHA, FACES_ALPHA = 1.0, 0.3  # how much a penalty counts
-MARGIN, SCALE = 0.35, 16.0  # of the recognisers; the usual scale of 64 is for many more people than these
+MARGIN, SCALE = 0.35, 16.0  # of the recognizers; the usual scale of 64 is for many more people than these
 EPOCHS, BATCH = 20, 40
 
 
@@ -253,7 +253,7 @@ def by_group(network: nn.Module, data: Pictures) -> MetricFrame:
 
 
 class Recogniser(nn.Module):
-    """Features of faces, and the margin head that learns whose they are, in one module for the optimiser."""
+    """Features of faces, and the margin head that learns whose they are, in one module for the optimizer."""
 
     def __init__(self, people: int, margin: float | Tensor = MARGIN) -> None:
         super().__init__()
@@ -266,7 +266,7 @@ class Recogniser(nn.Module):
 
 
 def faces(people: int = 30, *, seed: int = 0) -> Pictures:
-    """Eight photos each of people, of whom those of cool tone are harder to recognise."""
+    """Eight photos each of people, of whom those of cool tone are harder to recognize."""
     harder = {"cool": Difficulty(likeness=2, disturbance=1.5)}
     drawn = SyntheticFaces(
         identities=people, per_identity=8, size=64, framing="crop", warm_share=0.6, difficulty=harder, seed=seed
@@ -308,7 +308,7 @@ def with_flipped_identities(data: Pictures, share: float = 0.05) -> Pictures:
 
 
 def without_group(embeddings: Tensor, data: Pictures, weight: float = 30.0) -> Shown:
-    """Features of a finished recogniser, made to tell less of the group: whatever loop trained it is over by then.
+    """Features of a finished recognizer, made to tell less of the group: whatever loop trained it is over by then.
 
     So few faces take a large weight, and it costs people's being told apart, as the loss says.
     """
@@ -332,7 +332,7 @@ def without_group(embeddings: Tensor, data: Pictures, weight: float = 30.0) -> S
 
 @torch.no_grad()
 def margin_losses(vectors: Tensor, head: MarginHead, data: Pictures) -> Tensor:
-    """Losses with the one margin for all that recognisers trained otherwise can be compared by, (N,)."""
+    """Losses with the one margin for all that recognizers trained otherwise can be compared by, (N,)."""
     cosines = F.normalize(vectors) @ F.normalize(head.weight).T
     logits = cosface_logits(cosines, data.labels, margin=MARGIN, scale=SCALE)
     return F.cross_entropy(logits, data.labels, reduction="none")

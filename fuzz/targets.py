@@ -257,7 +257,7 @@ def _read_onnx(data: bytes, folder: Path) -> None:
 def _run(graph: GraphModule) -> None:
     height, width = graph.picture
     height, width = height or 8, width or 8
-    if height * width <= 1 << 16:  # a recogniser's framing chooses the size of its pictures, not the file
+    if height * width <= 1 << 16:  # a recognizer's framing chooses the size of its pictures, not the file
         with torch.no_grad():
             graph(torch.zeros(2, 3, height, width))
             graph(torch.ones(2, 3, height, width))  # what was afforded once may cost more with other pixels,

@@ -57,7 +57,7 @@ def detector(needs_models: Callable[..., None]) -> Detector:
 
 @pytest.fixture(scope="session")
 def tiny_recognizers() -> list[Recognizer]:
-    """Two small random recognisers that stand in for the zoo where only the way around them is tested."""
+    """Two small random recognizers that stand in for the zoo where only the way around them is tested."""
     recognizers = []
     for seed in (1, 2):
         torch.manual_seed(seed)
@@ -93,14 +93,14 @@ def run_fairveil(monkeypatch, capsys):
 
 @pytest.fixture
 def stand_in_zoo(monkeypatch):
-    """To be called with recognisers, and with names of more that can be loaded but are not of the zoo."""
+    """To be called with recognizers, and with names of more that can be loaded but are not of the zoo."""
 
     def put(recognizers, more=()):
         by_name = {recognizer.name: recognizer for recognizer in (*recognizers, *more)}
 
         def load(name):
             if name not in by_name:
-                raise FairveilError(f"The zoo has no recogniser {name!r}.")
+                raise FairveilError(f"The zoo has no recognizer {name!r}.")
             return by_name[name]
 
         monkeypatch.setattr(zoo, "ZOO", {recognizer.name: recognizer for recognizer in recognizers})

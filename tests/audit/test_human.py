@@ -1,4 +1,4 @@
-"""Recognisers against people, question by question: against a literal transcription, scipy and simulated surveys."""
+"""Recognizers against people, question by question: against a literal transcription, scipy and simulated surveys."""
 
 import numpy as np
 import polars as pl
@@ -297,5 +297,5 @@ def test_questions_without_a_correlation_are_told():
         agreement(*asked(random.uniform(size=6), random.uniform(size=6), np.arange(6) // 2))
     with pytest.raises(FairveilError, match="not finite"):
         agreement(*asked(np.array([np.nan, 0.1, 0.2, 0.3, 0.4]), random.uniform(size=5), np.arange(5)))
-    with pytest.raises(FairveilError, match="no embeddings of a recogniser 'nte'"):
+    with pytest.raises(FairveilError, match="no embeddings of a recognizer 'nte'"):
         agreement(embeddings, questions, recognizer="nte")

@@ -111,7 +111,7 @@ def test_photos_are_embedded_by_a_random_network_and_audited(run_fairveil, tmp_p
     [
         ((), 2, "either a file of embeddings or --images"),
         (("faces.parquet", "--group", "gendre"), 1, "Did you mean gender"),
-        (("faces.parquet", "--recognizer", "other"), 1, "no embeddings of a recogniser 'other'"),
+        (("faces.parquet", "--recognizer", "other"), 1, "no embeddings of a recognizer 'other'"),
         (("faces.parquet", "--train-set", "F:20"), 2, "no shares"),
         (("faces.parquet", "--train-set", "F=20,X=80"), 1, "Nobody is 'X' by gender"),
         (("faces.parquet", "--train-set", "F=20"), 1, "No share is given for 'M'"),

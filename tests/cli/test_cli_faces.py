@@ -27,7 +27,7 @@ from fairveil.faces.vectors import Embeddings, Provenance, vector_column
 
 @pytest.fixture
 def fairveil(monkeypatch, run_fairveil, stand_in_zoo, tiny_recognizers):
-    """The command, with three tiny recognisers for a zoo: gives exit code, stdout and stderr."""
+    """The command, with three tiny recognizers for a zoo: gives exit code, stdout and stderr."""
     torch.manual_seed(5)
     flat = nn.Sequential(nn.Flatten(), nn.Linear(3 * 24 * 24, 32, bias=False))
     stand_in_zoo(
@@ -115,7 +115,7 @@ def test_nothing_is_overwritten_without_being_told_to(fairveil, people, tmp_path
         (["embed", "people", "-o", "nowhere/x.parquet"], 1, "no folder nowhere"),
         (["embed", "people", "-o", "people"], 1, "not an ordinary file"),
         (["embed", "", "-o", "x.parquet"], 2, "the name is empty"),
-        (["embed", "people", "-o", "x.parquet", "--recognizer", "tiny-9"], 2, "no recogniser 'tiny-9'"),
+        (["embed", "people", "-o", "x.parquet", "--recognizer", "tiny-9"], 2, "no recognizer 'tiny-9'"),
         (["embed", "people", "-o", "x.parquet", "--face", "biggest"], 2, "biggest"),
         (["identify", "--gallery", "people", "--probes", "people", "--k", "1,x"], 2, "are no ranks"),
         (["identify", "--gallery", "people", "--probes", "people", "--k", "0"], 2, "are no ranks"),

@@ -44,7 +44,7 @@ def test_a_comparison_is_printed_kept_and_written_as_a_page_with_json_beside_it(
     page = (tmp_path / "card.html").read_text()
     assert "With fewer than 3 runs nothing can be told." in page
     assert "Who gained and who paid" in page
-    assert "levelled down" in page
+    assert "leveled down" in page
     assert "with intervals over people" in page and "Who was counted" in page
     assert "means over " in page and told["findings"]
     gap = told["interventions"][0]["splits"]["test"]["gap over people"]
@@ -206,6 +206,12 @@ def test_help_lists_every_intervention_and_its_options_without_loading_torch():
     script = (
         "import sys; from typer.testing import CliRunner; from fairveil.cli import app;"
         "assert 'pydantic' not in sys.modules;"  # other commands do not wait for the registry
+        "run = lambda name: CliRunner().invoke(app, ['fair', name, '--help'], env={'COLUMNS': '500'}).output;"
+        "train, compare = run('train'), run('compare');"
+        "from fairveil.fair.interventions import KINDS, options;"
+        "assert all(kind in text for kind in KINDS for text in (train, compare));"
+        "assert all(option.help in ' '.join(train.split()) for option in options()), train;"
+        "assert '--share' not in compare and 'torch' not in sys.modules"  # other commands do not wait for the registry
         "run = lambda name: CliRunner().invoke(app, ['fair', name, '--help'], env={'COLUMNS': '500'}).output;"
         "train, compare = run('train'), run('compare');"
         "from fairveil.fair.interventions import KINDS, options;"

@@ -21,7 +21,7 @@ from fairveil.version import __version__
 
 @pytest.fixture
 def fairveil(monkeypatch, run_fairveil, stand_in_zoo, detector, needs_models, tiny_recognizers):
-    """The command, with two tiny recognisers for a zoo: gives exit code, stdout and stderr."""
+    """The command, with two tiny recognizers for a zoo: gives exit code, stdout and stderr."""
     needs_models("lpips-alexnet", "lpips-vgg16")
     thresholdless = Recognizer("thresholdless", tiny_recognizers[0].network, tiny_recognizers[0].framing)
     blind = Recognizer("blind", lambda crops: crops.flatten(1)[:, :4] * 0)
@@ -339,7 +339,7 @@ def test_nothing_is_claimed_of_a_recogniser_without_a_threshold(fairveil, photo,
     code, out, err = fairveil("protect", photo, "-o", tmp_path / "out", "--steps", 1, "--recognizer", "thresholdless")
     assert code == 0, err
     assert "whether thresholdless still matches is not known" in out
-    assert "no recogniser" not in out
+    assert "no recognizer" not in out
 
 
 def test_a_recogniser_named_twice_is_attacked_once(fairveil, photo, tmp_path):
@@ -361,7 +361,7 @@ def test_two_probes_of_one_name_are_both_asked(fairveil, photo, tmp_path):
 def test_a_recogniser_that_is_blind_is_refused_by_name(fairveil, photo, tmp_path):
     for command in (["protect", photo, "-o", tmp_path / "out"], ["check", photo, photo]):
         code, out, err = fairveil(*command, "--recognizer", "blind")
-        assert (code, out) == (1, "") and "The recogniser blind gives zeros only" in err and "Traceback" not in err
+        assert (code, out) == (1, "") and "The recognizer blind gives zeros only" in err and "Traceback" not in err
 
 
 def test_what_a_folder_run_passes_over_is_counted_and_up_to_five_are_named(fairveil, photo, tmp_path):

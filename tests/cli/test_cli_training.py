@@ -147,7 +147,7 @@ def _three_identities(root):
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        (_without_identities, "has no identities, which recognisers are trained to tell apart"),
+        (_without_identities, "has no identities, which recognizers are trained to tell apart"),
         (_one_identity, "images of one identity only, p0, and nobody to tell it from"),
         (_three_identities, "has 3 identities, 3 of them with two images or more: too few to hold out 2"),
     ],

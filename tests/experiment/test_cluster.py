@@ -79,7 +79,7 @@ def deaths(tmp_path):
 
 @pytest.fixture
 def poisoned(deaths):
-    """A recogniser that ends its process at all that is not black, which adds a line to `deaths`."""
+    """A recognizer that ends its process at all that is not black, which adds a line to `deaths`."""
 
     class Poisoned(nn.Module):  # of a function, so that it goes to workers whole
         def forward(self, images):

@@ -63,7 +63,7 @@ COLUMNS = dict.fromkeys(("6.2", "6.6", "6.7", "6.8", "6.9", "6.10"), BY_SPLIT) |
     "6.5": ("African", "Asian", "Caucasian", "Indian"),
 }
 OF_FACES = ("6.2", "6.3", "6.4", "6.6", "6.7")
-OF_XRAYS = ("6.1", "6.8", "6.9", "6.10")  # printed as shares, not in per cent
+OF_XRAYS = ("6.1", "6.8", "6.9", "6.10")  # printed as shares, not in percent
 ROUNDED = 0.0015 + 1e-9  # by how much a difference of two rounded figures may differ from its own, with three digits
 
 SEED = Path(os.environ.get("FAIRVEIL_SEED", Path(__file__).parents[2] / "../shared/seed/dissertation.txt"))
@@ -83,7 +83,7 @@ def text(lines):
 
 
 def _tables(text):
-    """The tables as the text has them: caption, columns and the shares in each row, in per cent as printed."""
+    """The tables as the text has them: caption, columns and the shares in each row, in percent as printed."""
     found, body, columns = {}, {}, ()
     for line in text:
         cells = [cell.strip() for cell in line.strip().strip("|").split("|")] if line.startswith("|") else []
@@ -152,7 +152,7 @@ def test_the_tables_of_chapter_4_are_the_texts(number, lines_above, lines):
     ]
     columns = tuple(cell.removesuffix(" (%)") for cell in cells[0] if cell)
     assert columns == ours.columns
-    printed = {re.sub(r" ?, (0\.\d+)", r" (\1)", row[0]): row[1:] for row in cells[2:]}  # as our defences are called
+    printed = {re.sub(r" ?, (0\.\d+)", r" (\1)", row[0]): row[1:] for row in cells[2:]}  # as our defenses are called
     assert tuple(printed) == ours.rows
     for name, values in printed.items():
         shares = [float(value.removesuffix("%")) / 100 for value in values]

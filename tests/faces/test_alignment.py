@@ -55,7 +55,7 @@ def test_a_shift_by_whole_pixels_copies_pixels():
 @pytest.mark.parametrize("factor", [2, 3, 8])
 def test_shrinking_by_a_whole_factor_averages_blocks(factor):
     image = torch.rand(1, 1, 16 * factor, 16 * factor)
-    offset = (1 / factor - 1) / 2  # the centre of a block becomes the centre of a pixel
+    offset = (1 / factor - 1) / 2  # the center of a block becomes the center of a pixel
     transform = torch.tensor([[[1 / factor, 0.0, offset], [0.0, 1 / factor, offset]]])
     assert torch.allclose(warp(image, transform, 16), torch.nn.functional.avg_pool2d(image, factor), atol=1e-4)
 

@@ -77,7 +77,7 @@ def test_landmarks_follow_the_size_of_the_photo(
     side = round(512 * scale)
     resized = F.interpolate(astronaut[None] / 255, (side, side), mode="bilinear", antialias=True)[0].clamp(0, 1)
     faces = detector.detect([resized])[0][:1]
-    # Pixel centres are at integers, so the corner of the photo, at (-1/2, -1/2), is what stays in place.
+    # Pixel centers are at integers, so the corner of the photo, at (-1/2, -1/2), is what stays in place.
     assert mean_error((faces.landmarks + 0.5) * 512 / side - 0.5, found.landmarks) < 0.06
 
 
@@ -467,7 +467,7 @@ def test_outside_the_picture_a_cut_has_the_value_that_is_asked_for() -> None:
 
 
 def test_ramps_stay_ramps_under_any_cut() -> None:
-    """A linear picture shows any misplacement: its cut is the same line, sampled at the crop's pixel centres."""
+    """A linear picture shows any misplacement: its cut is the same line, sampled at the crop's pixel centers."""
     ramp = (torch.arange(64.0) + 0.5).expand(1, 1, 64, 64)
     boxes = torch.tensor([[10.3, 9.1, 40.7, 39.5], [20.0, 20.0, 31.7, 31.7], [3.2, 3.2, 60.9, 60.9]])
     crops = cut(ramp, boxes, torch.zeros(3, dtype=torch.long), 16)

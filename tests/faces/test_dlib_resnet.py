@@ -37,7 +37,7 @@ def test_the_descriptor_is_dlibs_own_but_for_the_8_bits_of_the_weights(needs_mod
     chip = (recognizer.framing.crop(photo, LANDMARKS) * 255).round() / 255
     assert chip.mean((0, 2, 3)) * 255 == pytest.approx(torch.tensor([165.096, 139.226, 115.228]), abs=0.05)
     found = recognizer.network(recognizer.framing.normalize(chip))[0].numpy()
-    # dlib does not normalise its descriptors, so their lengths have to agree as well.
+    # dlib does not normalize its descriptors, so their lengths have to agree as well.
     np.testing.assert_allclose(found, DESCRIPTOR, rtol=0, atol=0.015)
     assert found @ DESCRIPTOR / np.linalg.norm(found) / np.linalg.norm(DESCRIPTOR) > 0.999
 

@@ -41,7 +41,7 @@ def folder(portrait, tmp_path_factory):
     root = tmp_path_factory.mktemp("photos")
     head = Image.fromarray(portrait).crop((100, 0, 400, 300))
     small = head.resize((200, 200))
-    twice = Image.new("RGB", (560, 320))  # her large face is far from the centre, her small one near it
+    twice = Image.new("RGB", (560, 320))  # her large face is far from the center, her small one near it
     twice.paste(head.resize((250, 250)), (0, 0))
     twice.paste(head.resize((150, 150)), (255, 85))
     pictures = {
@@ -72,7 +72,7 @@ def _table(root: Path, names: list[str]) -> FaceTable:
 
 
 def _one_by_one(root: Path, embeddings: Embeddings, recognizer: Recognizer) -> torch.Tensor:
-    """What the recogniser gives for the same landmarks without any batching."""
+    """What the recognizer gives for the same landmarks without any batching."""
     rows = []
     for image, points in embeddings.frame.select("image", "landmarks").iter_rows():
         photo = read_photo(root / image).pixels
@@ -272,9 +272,9 @@ def test_a_killed_process_loses_one_part_and_another_goes_on(portrait, tmp_path,
     ("change", "said"),
     [
         ({"which": "biggest"}, "central, largest, all, aligned"),
-        ({"recognizers": []}, "Without a recogniser"),
+        ({"recognizers": []}, "Without a recognizer"),
         ({"table": None}, "no photos in a test"),
-        ({"name": "tiny-1"}, "Two recognisers have one name"),
+        ({"name": "tiny-1"}, "Two recognizers have one name"),
         ({"name": "identity"}, "like a column of the table"),
         ({"name": "box"}, "like a column of the table"),
     ],

@@ -129,7 +129,7 @@ def test_many_galleries_in_one_pass_give_what_each_gives_alone():
 
 @given(st.integers(0, 10_000), st.integers(2, 300), st.integers(1, 40))
 def test_the_nearest_others_of_one_pass_serve_galleries_as_a_search_of_each_would(seed, rows, near):
-    """Few neighbours kept, many ties and small galleries: whatever the lists do not tell is looked up."""
+    """Few neighbors kept, many ties and small galleries: whatever the lists do not tell is looked up."""
     photos = corners(seed, rows)
     who = torch.arange(rows) % 5
     generator = torch.Generator().manual_seed(seed)

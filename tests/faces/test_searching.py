@@ -45,7 +45,7 @@ def _others(search, row):
 
 
 def _found(search):
-    """For each labelled probe: its row, and the rank of its person, 0 if not there, and the nearest row."""
+    """For each labeled probe: its row, and the rank of its person, 0 if not there, and the nearest row."""
     names, known = search.probes.frame["identity"].to_list(), search.gallery.frame["identity"].to_list()
     for row, name in enumerate(names):
         if name is not None:

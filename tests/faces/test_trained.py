@@ -125,8 +125,8 @@ def changed_card(**values):
         (changed_card(backbone="__import__"), "no backbone '__import__'"),
         (changed_card(make_up=3), "damaged"),
         (lambda metadata: metadata.pop("pedigree"), "damaged"),
-        (lambda metadata: metadata.update(format="something else"), "holds no recogniser"),
-        (lambda metadata: metadata.clear(), "holds no recogniser"),
+        (lambda metadata: metadata.update(format="something else"), "holds no recognizer"),
+        (lambda metadata: metadata.clear(), "holds no recognizer"),
     ],
 )
 def test_files_that_say_what_is_not_so_are_refused(file, change, sentence):

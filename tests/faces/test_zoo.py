@@ -1,4 +1,4 @@
-"""The pretrained recognisers, with their real weights: as stated, differentiable, and as other runtimes run them."""
+"""The pretrained recognizers, with their real weights: as stated, differentiable, and as other runtimes run them."""
 
 import base64
 import copy

@@ -373,7 +373,7 @@ def test_of_many_cards_of_eight_equal_groups_hardly_any_tells_a_gap_or_a_change_
     assert sum(card.gap("baseline", "validation").excludes(0) for card in cards) <= 3
     assert sum(card.gap_change("min-max", "validation").excludes(0) for card in cards) <= 3
     assert sum("ahead" in reading(card, "min-max") for card in cards) <= 3
-    assert sum("levelled down" in reading(card, "min-max") for card in cards) <= 2
+    assert sum("leveled down" in reading(card, "min-max") for card in cards) <= 2
     lost = [[one.excludes(0) for one in card.group_changes("min-max", "test").values()] for card in cards]
     assert sum(map(any, lost)) <= 3
 
@@ -448,7 +448,7 @@ def test_without_an_interval_behind_it_nothing_is_said_to_have_levelled_down(com
         ),
     )
     assert rough.levelled_down("equal-loss 1") == "no"
-    assert "levelled down" not in reading(rough, "equal-loss 1")
+    assert "leveled down" not in reading(rough, "equal-loss 1")
 
 
 def test_who_is_first_by_chance_is_not_said_to_be_ahead():

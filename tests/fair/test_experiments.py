@@ -1,4 +1,4 @@
-"""Recognisers and finders trained under every intervention, on generated faces and X-rays."""
+"""Recognizers and finders trained under every intervention, on generated faces and X-rays."""
 
 from dataclasses import replace
 from functools import cache

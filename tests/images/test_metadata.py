@@ -257,7 +257,7 @@ def test_cmyk_goes_through_its_colour_profile(monkeypatch):
     Image.new("CMYK", (8, 6)).save(file, "JPEG", icc_profile=PROFILE)
     photo = read_photo(file.getvalue())
     assert asked[0][0] == "CMYK"
-    assert "through its colour profile" in photo.notes[0]
+    assert "through its color profile" in photo.notes[0]
     assert photo.metadata.icc_profile is None
 
 

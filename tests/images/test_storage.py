@@ -190,7 +190,7 @@ def test_cmyk_is_converted_plainly_and_said_so(tmp_path):
     photo = read_photo(encoded(image, "TIFF"))
     np.testing.assert_array_equal(rgb(photo), np.asarray(image.convert("RGB")))
     assert "CMYK" in photo.notes[0]
-    assert "without a colour profile" in photo.notes[0]
+    assert "without a color profile" in photo.notes[0]
     write_photo(read_photo(encoded(image, "JPEG")), tmp_path / "out.jpg")
     with Image.open(tmp_path / "out.jpg") as back:
         assert back.mode == "RGB"
@@ -198,7 +198,7 @@ def test_cmyk_is_converted_plainly_and_said_so(tmp_path):
 
 def test_cmyk_with_a_damaged_profile_is_converted_plainly():
     photo = read_photo(encoded(noise("CMYK"), "TIFF", icc_profile=b"no profile at all" * 20))
-    assert "without a colour profile" in photo.notes[0]
+    assert "without a color profile" in photo.notes[0]
     assert photo.metadata.icc_profile is None
 
 

@@ -217,7 +217,7 @@ def test_it_stops_as_soon_as_every_recogniser_is_below_its_threshold_by_the_marg
     trace = attack(face, LANDMARKS, ensemble, settings, generator=_generator())
     assert 0 < int(trace.steps) < 60
     assert all(float(looks[-1]) < 0.9 - 0.1 for looks in trace.similarity.values())
-    # One look earlier at least one recogniser was not there yet.
+    # One look earlier at least one recognizer was not there yet.
     assert any(float(looks[-3]) >= 0.9 - 0.1 for looks in trace.similarity.values())
 
 

@@ -281,7 +281,7 @@ def test_a_misspelt_choice_of_faces_is_refused(protect_quickly, portrait):
 def test_recognisers_need_names_of_their_own_and_one_is_needed(tiny_recognizers, portrait):
     with pytest.raises(FairveilError, match="one name"):
         protect(portrait, QUICK, recognizers=[tiny_recognizers[0]] * 2)
-    with pytest.raises(FairveilError, match="no recogniser to attack"):
+    with pytest.raises(FairveilError, match="no recognizer to attack"):
         protect(portrait, QUICK, recognizers=[])
 
 

@@ -53,7 +53,7 @@ class Page(HTMLParser):
 def _section(**settings):
     given = {
         "name": "lowkey-transfer",
-        "title": "LowKey across recognisers",
+        "title": "LowKey across recognizers",
         "question": "Does it hold?",
         "source": "tables 3.2, 3.5",
         "preset": "small",
@@ -80,7 +80,7 @@ def test_a_page_says_what_was_asked_what_came_out_and_what_differs(tmp_path):
         introduction="Read on.",
     )
     for words in (
-        "LowKey across recognisers",
+        "LowKey across recognizers",
         "Does it hold?",
         "tables 3.2, 3.5",
         "small",

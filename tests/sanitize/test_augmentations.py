@@ -18,7 +18,7 @@ def generator(seed=0):
 
 
 def batch(count, classes=None, *, height=12, width=10, seed=0, dtype=torch.float32):
-    """Pictures each of one colour that no other has, and a class each, unless there are fewer."""
+    """Pictures each of one color that no other has, and a class each, unless there are fewer."""
     colours = (torch.arange(count) + 1.0) / (count + 1)
     images = colours[:, None, None, None].expand(count, 3, height, width).clone().to(dtype)
     return images, F.one_hot(torch.arange(count) % (classes or count), classes or count).to(dtype)

@@ -1,4 +1,4 @@
-"""Defences by name."""
+"""Defenses by name."""
 
 import pytest
 import torch

@@ -87,7 +87,7 @@ def test_under_maxup_the_worst_copy_is_what_counts(network):
         decay = sum(float(parameter.detach().square().sum()) for parameter in head.parameters())
         return float(torch.stack(losses).amax(0).mean()) + 1e-2 / 2 * decay
 
-    for seed in range(20):  # a convex loss: no neighbour is better
+    for seed in range(20):  # a convex loss: no neighbor is better
         torch.manual_seed(seed)
         moved = nn.Linear(32, CLASSES)
         for parameter, best in zip(moved.parameters(), fitted.head.parameters(), strict=True):

@@ -41,7 +41,7 @@ def judged(bare, clean=0, **defended):
 def test_the_paired_test_is_the_exact_mcnemar():
     bare, defended = [1] * 9 + [0] * 3, [0] * 7 + [1] * 2 + [1] + [0] * 2
     verdict = judged(bare, mixup=defended)
-    exact = stats.binomtest(1, 8, 0.5, alternative="less").pvalue  # 7 of 8 pairs that differ are for the defence
+    exact = stats.binomtest(1, 8, 0.5, alternative="less").pvalue  # 7 of 8 pairs that differ are for the defense
     assert verdict.standings[0].p_value == pytest.approx(exact)
     several = judged(bare, mixup=defended, CutMix=bare)
     assert several.standings[0].p_value == pytest.approx(2 * exact)

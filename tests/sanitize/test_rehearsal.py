@@ -70,7 +70,7 @@ def test_a_trigger_that_always_works_is_seen_and_few_trials_do_not_recommend():
 
 def test_it_stops_once_the_best_defence_is_apart(monkeypatch):
     monkeypatch.setattr("fairveil.sanitize.rehearsal.is_settled", lambda outcomes, undefended: True)
-    assert not rehearsal(trials=3, least=2).run().stopped_early  # two trials can single out no defence
+    assert not rehearsal(trials=3, least=2).run().stopped_early  # two trials can single out no defense
     monkeypatch.setattr("fairveil.sanitize.verdict.Verdict.best", property(lambda verdict: verdict.standings[0]))
     done = rehearsal(trials=4, least=2).run()
     assert done.verdict.trials == 2 and done.stopped_early

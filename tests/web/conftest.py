@@ -124,7 +124,7 @@ class Visitor:
 
 @pytest.fixture(scope="session")
 def small_tools(needs_models, detector):
-    """One recogniser to attack and two to judge, and strengths that take seconds, or for ever."""
+    """One recognizer to attack and two to judge, and strengths that take seconds, or for ever."""
     needs_models("mobilefacenet-512", "mobilefacenet-192", "lpips-alexnet", "lpips-vgg16")
     attacked, judge = load_recognizer("mobilefacenet-512"), load_recognizer("mobilefacenet-192")
     return Tools(detector, [attacked], [attacked, judge], {"low": QUICK, "high": ENDLESS})

@@ -82,7 +82,7 @@ def test_the_page_is_told_who_still_recognises_the_face_in_the_saved_photo(veile
         assert told["similarity"] == pytest.approx(measured, abs=0.02)
         assert told["matches"] == (told["similarity"] >= recognizer.threshold.similarity)
     status, headers, page = visitor.ask("GET", _address(visitor, photo, "receipt"), Origin=None)
-    assert status == 200 and b"Who still recognises me.jpg?" in page
+    assert status == 200 and b"Who still recognizes me.jpg?" in page
     assert headers["content-disposition"].startswith("attachment")
 
 

@@ -1,4 +1,4 @@
-"""What weights fairveil knows: the package that ships each, its licence, its origin and its fingerprint."""
+"""What weights fairveil knows: the package that ships each, its license, its origin and its fingerprint."""
 
 import difflib
 import tomllib

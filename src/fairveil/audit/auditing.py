@@ -31,7 +31,7 @@ from fairveil.report.tables import Table
 RANKS = (1, 5, 20)
 """The k of rank-k that are reported unless others are asked for."""
 
-_NEARLY = 0.005  # shares nearer to equal ones than a per cent can be rounded are equal
+_NEARLY = 0.005  # shares nearer to equal ones than a percent can be rounded are equal
 
 _PERCENT = 100  # shares of a train set are taken to whole per cents, so that sets of whole people can have them
 
@@ -140,10 +140,10 @@ class MaskedBias:
 
 @dataclass(frozen=True)
 class Audit(DisplayMixin):
-    """What was found of one recogniser.
+    """What was found of one recognizer.
 
     Attributes:
-        search: every labelled face looked for among all the others.
+        search: every labeled face looked for among all the others.
         column: what the groups are of.
         ranks: the k that are reported.
         groups: what there is of each group that is compared.
@@ -178,12 +178,12 @@ class Audit(DisplayMixin):
         return self.search.recognizer
 
     def accuracy(self, group: str, k: int) -> Estimate:
-        """Rank-k accuracy of a group among all labelled faces, as in `metrics`."""
+        """Rank-k accuracy of a group among all labeled faces, as in `metrics`."""
         return rate_of(self.metrics.by_group.loc[group], k)
 
     @property
     def error_ratio(self) -> Estimate:
-        """How many times as often the first group of `versus` is missed as the second, among all labelled faces.
+        """How many times as often the first group of `versus` is missed as the second, among all labeled faces.
 
         The interval holds for all pairs of groups at once, see `comparable_rates`.
         """
@@ -301,7 +301,7 @@ def audit_embeddings(
         recognizer: whose embeddings, where there are several.
         ranks: the k of rank-k.
         seeds: how many galleries are drawn of each make-up.
-        train: how the recogniser's train set is made up, where that is known; by default like the audited data.
+        train: how the recognizer's train set is made up, where that is known; by default like the audited data.
         without_face: images without an embedded face by group, where that is known (failure to enrol).
 
     Raises:
@@ -310,7 +310,7 @@ def audit_embeddings(
             somebody else's too.
     """
     name = recognizer or (embeddings.recognizers[0] if len(embeddings.recognizers) == 1 else None)
-    embeddings.vectors(name)  # refuses a recogniser that is not there, or none named of several
+    embeddings.vectors(name)  # refuses a recognizer that is not there, or none named of several
     labelled, left_out = _labelled(embeddings, column)
     population = Population.of(labelled.frame, column)
     if train is not None:
@@ -452,7 +452,7 @@ def shares_of(population: Population) -> Shares:
 
 
 def in_percent(counts: Mapping[str, float]) -> dict[str, Fraction]:
-    """Shares in whole per cents that add up to 1; a group that is there has one per cent at least.
+    """Shares in whole per cents that add up to 1; a group that is there has one percent at least.
 
     What differs from equal shares by no more than rounding are exactly equal ones.
 

@@ -231,7 +231,7 @@ class Interplay:
     def of(cls, runs: Sequence[tuple[Estimate, Estimate, Estimate, Estimate]]) -> "Interplay | None":
         """From four error ratios of each run: of balanced sets, of one of both unequal, and of both.
 
-        A run is a recogniser trained anew and tested on the same people. What a ratio is multiplied by is the
+        A run is a recognizer trained anew and tested on the same people. What a ratio is multiplied by is the
         geometric mean over runs. Its interval adds, on the logarithm's scale, what other people would change (from the
         intervals of the two ratios, as if they were of different people, which is wide rather than narrow) and what
         other runs would (Student's, from two runs on; of a single run it is not known, and the interval has no ends).

@@ -1,4 +1,4 @@
-"""Does a recogniser find hard what people find hard? Its L2 ratio against human accuracy (section 5.7.2)."""
+"""Does a recognizer find hard what people find hard? Its L2 ratio against human accuracy (section 5.7.2)."""
 
 import re
 from collections.abc import Sequence
@@ -46,7 +46,7 @@ class Questions:
 
 @dataclass(frozen=True, eq=False)
 class Agreement:
-    """Whether a recogniser and people find the same questions hard (figures 5.6 and 5.7).
+    """Whether a recognizer and people find the same questions hard (figures 5.6 and 5.7).
 
     Correlations are Pearson's, in [-1, 1]; they count questions, and their sample are the people of the probes.
 
@@ -143,7 +143,7 @@ def read_questions(path: Path, *, groups: Sequence[str] | None = None) -> Questi
 
 
 def agreement(embeddings: Embeddings, questions: Questions, *, recognizer: str | None = None) -> Agreement:
-    """Correlate a recogniser's L2 ratio with human accuracy by question, overall and in each group (section 5.7.2).
+    """Correlate a recognizer's L2 ratio with human accuracy by question, overall and in each group (section 5.7.2).
 
     Questions about one person are alike, so the intervals take people for what was sampled: identities of the probes
     where the embeddings have any, else their images. They are Fisher's, arctanh r being about normal, with Student's
@@ -158,7 +158,7 @@ def agreement(embeddings: Embeddings, questions: Questions, *, recognizer: str |
         recognizer: whose embeddings; may go unnamed where there is only one.
 
     Raises:
-        FairveilError: there are no embeddings of the recogniser or of an image, or they are not finite, an image has
+        FairveilError: there are no embeddings of the recognizer or of an image, or they are not finite, an image has
             several faces, there are fewer than 4 questions or people, or all questions fare the same. A group with so
             few, or whose questions all fare the same, is left out instead, and why is told.
     """

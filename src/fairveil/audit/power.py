@@ -11,7 +11,7 @@ from fairveil.base.estimate import Estimate
 
 CORRELATION = 0.5
 """How alike one person's images fare, where nothing better is known. On Labeled Faces in the Wild, where most people
-have few images, the six recognisers of the zoo came to 0.50 to 0.60."""
+have few images, the six recognizers of the zoo came to 0.50 to 0.60."""
 
 
 def identities_needed(

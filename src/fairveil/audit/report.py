@@ -23,8 +23,8 @@ CAVEATS = (
     "Rates are of these people and photos. Intervals say what other people looked for in these galleries might give. "
     "They know nothing of other people in the gallery, other cameras, countries or times.",
     "Labels of groups are taken as they are. Gender presentation, as data sets record it, is no gender.",
-    "The recogniser may have seen these people in training, which makes it look better than it is.",
-    "Groups differ in more than the recogniser's fairness: in light, pose, age, and how many photos of them are alike. "
+    "The recognizer may have seen these people in training, which makes it look better than it is.",
+    "Groups differ in more than the recognizer's fairness: in light, pose, age, and how many photos of them are alike. "
     "A difference in error is no cause. Even networks with random weights do not err equally on groups.",
     "The two groups that are set in relation are those whose errors lie furthest apart; of many groups the two ends "
     "lie apart by chance alone. Intervals of ratios are made wider for that, those of single groups are not.",
@@ -43,14 +43,14 @@ def write_audit(
     about: Mapping[str, str],
     overwrite: bool = False,
 ) -> None:
-    """Write audits of recognisers on the same faces as one HTML page, in the order that ISO/IEC 19795-10 has.
+    """Write audits of recognizers on the same faces as one HTML page, in the order that ISO/IEC 19795-10 has.
 
     Args:
         page: the file to write; its folder must exist.
-        audits: one for each recogniser.
+        audits: one for each recognizer.
         title: of the page.
         date: when it was made, as readers see it.
-        about: what is known of each recogniser, in a sentence.
+        about: what is known of each recognizer, in a sentence.
         overwrite: replace a page that already exists.
 
     Raises:
@@ -67,7 +67,7 @@ def write_audit(
 
 
 def sections_of(audits: Sequence[Audit], about: Mapping[str, str]) -> list[Section]:
-    """Data and their make-up, recognisers, protocol, results, sensitivity to make-up, caveats."""
+    """Data and their make-up, recognizers, protocol, results, sensitivity to make-up, caveats."""
     first = audits[0]
     results, sensitivity = [], []
     for audit in audits:
@@ -90,7 +90,7 @@ def sections_of(audits: Sequence[Audit], about: Mapping[str, str]) -> list[Secti
         Section(
             "Sensitivity to the make-up of the gallery",
             paragraphs=[
-                "The same recogniser on galleries of another make-up, all with the same number of identities and of "
+                "The same recognizer on galleries of another make-up, all with the same number of identities and of "
                 "images. More identities of a group give its people more others to be taken for; more images of each "
                 "make them easier to find."
             ],
@@ -136,7 +136,7 @@ def data_table(audit: Audit) -> Table:
         unit=tuple(columns.values()),
         caption="People of one image cannot be found, and are only in the gallery. To be found by: how many other "
         "images of its person a probe has, on average; where groups differ in this, one is easier to find for that "
-        "alone. A copy is a picture of the same person that the recogniser cannot tell from it, which makes it easy to "
+        "alone. A copy is a picture of the same person that the recognizer cannot tell from it, which makes it easy to "
         "find. Images without a face were not enrolled; – where nobody counted them.",
         row_name="group",
     )
@@ -247,7 +247,7 @@ def masked_tables(audits: Sequence[Audit]) -> list[Table]:
             unit="ratio",
             caption=f"How many times as often the first group is missed as the second. Made up like "
             f"{', or '.join(sorted(told))}. The change is the second ratio over the first, people redrawn together.",
-            row_name="recogniser, errors of",
+            row_name="recognizer, errors of",
         )
     ]
 

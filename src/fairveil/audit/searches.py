@@ -10,7 +10,7 @@ from fairveil.base.estimate import recorded
 from fairveil.faces.searching import Search
 from fairveil.report.tables import Cell, Table, Unit
 
-_LEAST, _MOST = 3, 100  # neighbours shown of each probe, however few or many of them match
+_LEAST, _MOST = 3, 100  # neighbors shown of each probe, however few or many of them match
 
 
 def accuracy_table(search: Search, ranks: Sequence[int], group: str | None = None) -> Table:

@@ -26,7 +26,7 @@ def atomic_path(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
     """
     if not overwrite and target.exists():
         raise FileExistsError(target)
-    # One dot and a known ending, so that leftovers of a machine that lost power are easy to recognise.
+    # One dot and a known ending, so that leftovers of a machine that lost power are easy to recognize.
     # File systems count a name's bytes, of which a character can have four.
     start = os.fsencode(target.name)[:80].decode(errors="ignore")
     temporary = target.parent / f".{start}.{secrets.token_hex(6)}.part"

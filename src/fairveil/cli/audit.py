@@ -302,7 +302,7 @@ def _grouped(
 
 
 def _chosen(faces: "Embeddings", names: list[str] | None) -> list[str]:
-    """Names of the recognisers to audit: those asked for, or all that there are."""
+    """Names of the recognizers to audit: those asked for, or all that there are."""
     wanted = [Path(name).stem if name.endswith((".onnx", ".safetensors")) else name for name in names or ()]
     for name in wanted:
         faces.vectors(name)  # says which there are
@@ -345,7 +345,7 @@ def _train_shares(text: str | None, name: str, names: list[str] | None, groups: 
 
 
 def _about(name: str, faces: "Embeddings", names: list[str] | None) -> str:
-    """What is known of a recogniser, in a sentence."""
+    """What is known of a recognizer, in a sentence."""
     from fairveil import assets
 
     files = [artifact for artifact in assets.CATALOGUE.values() if artifact.name.rpartition(".")[0] == name

@@ -401,14 +401,14 @@ def _crossed(
 
 
 def _like(sides: dict[str, "Embeddings"], names: list[str] | None, onnx: OnnxOptions) -> list["Recognizer"]:
-    """The recognisers asked for, or else those of the side that is embedded already, or else the default."""
+    """The recognizers asked for, or else those of the side that is embedded already, or else the default."""
     from fairveil.base.errors import shown
     from fairveil.faces.zoo import ZOO
 
     for source, side in sides.items():
         if not names and not set(side.recognizers) <= set(ZOO):
             others = ", ".join(name for name in side.recognizers if name not in ZOO)
-            raise FairveilError(f"{shown(source)} was embedded by {others}: give that recogniser's ONNX file as well.")
+            raise FairveilError(f"{shown(source)} was embedded by {others}: give that recognizer's ONNX file as well.")
         names = names or list(side.recognizers)
     return load_recognizers(names or [DEFAULT_RECOGNIZER], everything=False, onnx=onnx)
 

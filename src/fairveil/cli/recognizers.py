@@ -103,7 +103,7 @@ def _mean(text: str) -> tuple[float, float, float]:
 def load_recognizers(
     names: list[str] | None, *, everything: bool, onnx: OnnxOptions | None = None
 ) -> list["Recognizer"]:
-    """Recognisers by name or file; by default those of the zoo that protect attacks, or all of it."""
+    """Recognizers by name or file; by default those of the zoo that protect attacks, or all of it."""
     from fairveil.faces.recognizers import check_names
     from fairveil.faces.zoo import DEFAULT_ENSEMBLE, ZOO
 
@@ -139,7 +139,7 @@ def _refuse_name_of_zoo(name: str) -> None:
 
     if (stem := Path(name).stem) in ZOO:
         raise typer.BadParameter(
-            f"{name} would be called {stem}, like a recogniser of the zoo: rename the file.",
+            f"{name} would be called {stem}, like a recognizer of the zoo: rename the file.",
             param_hint="--recognizer",
         )
 

@@ -28,7 +28,7 @@ _BLOCK = 2048  # rows compared at once: a block of distances takes 16 MiB
 
 
 def perceptual_hashes(table: FaceTable, *, on_photo: Callable[[], None] = lambda: None) -> NDArray[np.bool_]:
-    """Hash each photo by the signs of the differences between neighbours along the rows of its thumbnail.
+    """Hash each photo by the signs of the differences between neighbors along the rows of its thumbnail.
 
     Args:
         table: photos.

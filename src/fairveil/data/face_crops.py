@@ -1,4 +1,4 @@
-"""Aligned crops of labelled faces as one tensor: what recognizers are trained on and tested with."""
+"""Aligned crops of labeled faces as one tensor: what recognizers are trained on and tested with."""
 
 import hashlib
 import json

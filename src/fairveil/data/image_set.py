@@ -199,7 +199,7 @@ def made_image_by_image(
         kind: of the set.
         write: writes the pixels to a file, and gives what is known of them.
         label: makes the set out of all pixels, uint8 (N · C · H · W,), and what is known of them.
-        folder: keeps the set in a file, from which pixels are read as they are used. What is in there already is not
+        folder: keeps the set in a file, from which pixels are read as they are used. What it already holds is not
             made again, and processes that are given one folder share the file. Without it the set is in memory.
         key: gives the name of that file: a hash of all that the set depends on.
 

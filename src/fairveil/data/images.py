@@ -1,4 +1,4 @@
-"""Labelled pictures, kept as one tensor: what classifiers are trained on."""
+"""Labeled pictures, kept as one tensor: what classifiers are trained on."""
 
 import re
 import unicodedata
@@ -142,9 +142,9 @@ def _refuse_splits(folder: Path, found: Mapping[Path, Sequence[Path]]) -> None:
 def synthetic_images(
     count: int, *, classes: int = 4, size: int = 16, noise: float = 0.1, seed: int = 0
 ) -> LabelledImages:
-    """Draw coloured stripes whose slant is the class: small data for tests, demonstrations and timings.
+    """Draw colored stripes whose slant is the class: small data for tests, demonstrations and timings.
 
-    Class k's stripes slant by πk/K; phase, width, contrast and colour vary from picture to picture.
+    Class k's stripes slant by πk/K; phase, width, contrast and color vary from picture to picture.
 
     Args:
         count: how many pictures; the classes take turns.

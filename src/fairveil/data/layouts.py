@@ -102,7 +102,7 @@ def read_celeba(root: Path) -> FaceTable:
     a group of the values "yes" and "no"; `Male` also gives `gender`, and the partition is `split`. A photo that a
     file does not list has null there.
 
-    Attributes are labelled photo by photo, and some people have photos of both values of `Male`. All their labelled
+    Attributes are labeled photo by photo, and some people have photos of both values of `Male`. All their labeled
     photos get the value of most of them, which the table's notes tell; the other attributes stay as they are.
 
     Raises:

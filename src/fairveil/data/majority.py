@@ -1,4 +1,4 @@
-"""One group for each person where photos are labelled one by one: that of most of their photos."""
+"""One group for each person where photos are labeled one by one: that of most of their photos."""
 
 import polars as pl
 
@@ -6,7 +6,7 @@ _NAMED = 3  # people whom a sentence names
 
 
 def vote(frame: pl.DataFrame, column: str, *, of: str | None = None) -> tuple[pl.DataFrame, tuple[str, ...]]:
-    """Give all labelled photos of a person the label that most of them have.
+    """Give all labeled photos of a person the label that most of them have.
 
     A person whose labels tie has none afterwards, since none could be told to be right. Photos without a label, and
     those of nobody known, keep what they have.

@@ -239,7 +239,7 @@ class FaceTable:
         return self.read(row).pixels
 
     def read(self, row: int, *, grey_bits: GreyBits = "sure") -> Photo:
-        """The photo of a row with all that its file says; see `decode_photo` for the bits of grey values.
+        """The photo of a row with all that its file says; see `decode_photo` for the bits of gray values.
 
         Raises:
             FairveilError: as `photo`.

@@ -1,4 +1,4 @@
-"""Whose faces are identified in the studies of chapters 5 and 6, and what recognisers make of them."""
+"""Whose faces are identified in the studies of chapters 5 and 6, and what recognizers make of them."""
 
 from abc import abstractmethod
 from collections.abc import Iterator
@@ -39,7 +39,7 @@ class Subjects(BaseModel):
         people: generated people, where the data are generated.
         photos: of each of them.
         difficulty: of the generated people of the `other` group, where it is another than that of the `focus` group.
-        size: side of crops, in pixels, for training and for random recognisers.
+        size: side of crops, in pixels, for training and for random recognizers.
         content: a hash of names, labels and files, put in when a study is run.
         notes: what was changed when the labels were read, put in likewise.
     """
@@ -142,13 +142,13 @@ def table_at_hand(subjects: Subjects) -> FaceTable | None:
 
 
 def embedded(subjects: Subjects, recognizer: str, bench: Workbench) -> tuple[Tensor, Population]:
-    """What a recogniser makes of everybody: unit vectors (N, D), and who they are of.
+    """What a recognizer makes of everybody: unit vectors (N, D), and who they are of.
 
-    Recognisers that take crops as they are trained with (random ones) share crops that are cut once; others find and
+    Recognizers that take crops as they are trained with (random ones) share crops that are cut once; others find and
     embed the faces, and what they made is kept.
 
     Raises:
-        FairveilError: the data cannot be had, have no such groups, or were not embedded by this recogniser.
+        FairveilError: the data cannot be had, have no such groups, or were not embedded by this recognizer.
     """
     if subjects.data.lower().endswith(".parquet"):
         faces = Embeddings.read(Path(subjects.data))

@@ -1,6 +1,6 @@
-"""From five landmarks to the crop a recogniser expects, differentiably, and back.
+"""From five landmarks to the crop a recognizer expects, differentiably, and back.
 
-Coordinates are (x, y) in pixels with pixel centres at integers: the centre of the top-left pixel is (0, 0).
+Coordinates are (x, y) in pixels with pixel centers at integers: the center of the top-left pixel is (0, 0).
 A transform is a (2, 3) matrix that maps a point of the source picture to a point of the crop.
 """
 

@@ -13,7 +13,7 @@ def regress(boxes: Tensor, offsets: Tensor) -> Tensor:
 
 
 def square(boxes: Tensor) -> Tensor:
-    """The squares about the centres of boxes (N, 4) with their longer side, at least one pixel."""
+    """The squares about the centers of boxes (N, 4) with their longer side, at least one pixel."""
     centres = (boxes[:, :2] + boxes[:, 2:]) / 2
     halves = sides(boxes).amax(1, keepdim=True).clamp(min=1) / 2
     return torch.cat([centres - halves, centres + halves], 1)

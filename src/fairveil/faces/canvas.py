@@ -1,9 +1,9 @@
 """The part of a photo that matters to a face: a square around it, no larger than it need be.
 
-Recognisers see a face at 112 to 224 pixels, however large the photo. So a face is protected on a canvas of at
+Recognizers see a face at 112 to 224 pixels, however large the photo. So a face is protected on a canvas of at
 most 224 pixels, and the perturbation is enlarged and added to the photo at the end: the work does not grow with
 the photo, and since the perturbation is smooth at the photo's own scale, it survives whatever resampling a
-recogniser uses.
+recognizer uses.
 """
 
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from torch import Tensor
 from fairveil.faces.alignment import TEMPLATE, TEMPLATE_SIZE, similarity_transform, transform_points
 
 CONTEXT = 1.5
-"""Side of the square around a face that recognisers are shown and that is compared, over the side of the standard
+"""Side of the square around a face that recognizers are shown and that is compared, over the side of the standard
 aligned crop."""
 
 SMALLEST = 64
@@ -35,7 +35,7 @@ class Canvas:
         width: of the rectangle, in photo pixels.
         height: of the rectangle, in photo pixels.
         size: rows and columns of the canvas.
-        feather: whether the perturbation fades out towards the edges.
+        feather: whether the perturbation fades out toward the edges.
     """
 
     left: int

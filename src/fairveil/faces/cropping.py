@@ -40,7 +40,7 @@ def cut_crops(
         size: side of the crops, in which faces lie as in the 112×112 template.
         which: which face of a photo counts; "aligned" for ready crops, which are resized where need be.
         detector: finds the faces; by default the pretrained one, for faces of `MINIMUM_FACE` pixels and more.
-        folder: keeps the crops in a file, from which pixels are read as they are used. What is in there already is not
+        folder: keeps the crops in a file, from which pixels are read as they are used. What it already holds is not
             cut again, and processes that are given one folder share the file. Without it the crops are in memory.
         on_photo: called with the number of photos that are done.
 

@@ -1,7 +1,7 @@
 """Where the faces are: the MTCNN cascade (Zhang et al. 2016) over photos of any size, on one or many at a time.
 
 Inside this file boxes are in edge coordinates: pixel 0 reaches from 0 to 1, so a photo of width W from 0 to W, and
-shrinking it by s divides all coordinates by s. What is handed out has pixel centres at integers, as everywhere else.
+shrinking it by s divides all coordinates by s. What is handed out has pixel centers at integers, as everywhere else.
 
 A face that the border cuts is seen worse the more of it is missing, since the cascade never looks at a window that
 reaches out of the photo. So windows that do are proposed too, with gray around the photo, and go through the cascade
@@ -40,7 +40,7 @@ _WINDOWS_OF_LEVEL, _WINDOWS = 4096, 4096
 
 @dataclass(frozen=True)
 class Faces:
-    """The faces of one photo, largest first, in pixels of the photo with pixel centres at integers.
+    """The faces of one photo, largest first, in pixels of the photo with pixel centers at integers.
 
     Attributes:
         boxes: x0, y0, x1, y1 of the four sides, shape (F, 4). A box may reach out of the photo, and so may landmarks:
@@ -188,7 +188,7 @@ class Detector:
             boxes, photo, scores, landmarks = _concatenated(
                 [(boxes, photo, scores, landmarks), tuple(column[new] for column in more)]
             )
-        # From edge coordinates to pixel centres at integers.
+        # From edge coordinates to pixel centers at integers.
         boxes, landmarks = boxes - 0.5, landmarks - 0.5
         largest_first = areas(boxes).argsort(descending=True, stable=True)
         every = Faces(boxes, scores, landmarks)[largest_first]
@@ -317,7 +317,7 @@ def _slide(pnet: ProposalNet, pictures: Tensor, threshold: float) -> _Windows:
     """The windows of pictures (B, 3, H, W) of bytes that pass P-net, in the pictures' pixels; strip by strip."""
     count, _, height, width = pictures.shape
     windows = [_Windows.none(pictures.device)]
-    # Neighbouring strips share ten rows of pixels, so thin ones would be wasteful.
+    # Neighboring strips share ten rows of pixels, so thin ones would be wasteful.
     rows = max(16, _STRIP_PIXELS // (count * width * _STRIDE))
     # Windows start at every other pixel, and the last ones reach one pixel out where the picture ends on an odd one.
     all_rows = (height - _CELL + 1) // _STRIDE + 1

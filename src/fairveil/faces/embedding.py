@@ -30,7 +30,7 @@ from fairveil.version import __version__
 __all__ = ["MINIMUM_FACE", "Embeddings", "Provenance", "WhichFace", "embed_faces", "fingerprint"]
 
 WhichFace = Literal["central", "largest", "all", "aligned"]
-"""Which faces of a photo count: the one nearest its centre, as in labelled data sets; the largest; all of them; or the
+"""Which faces of a photo count: the one nearest its center, as in labeled data sets; the largest; all of them; or the
 photo itself, which is an aligned square crop already."""
 
 MINIMUM_FACE = 40
@@ -49,7 +49,7 @@ _FACES = 8  # that go through a network together; more of them are slower on a C
 _AHEAD = 4  # photos that are read while the networks work
 
 _Item = TypeVar("_Item")
-_Place = tuple[int, float, float]  # size, zoom and drop: recognisers that agree in them see the same crop
+_Place = tuple[int, float, float]  # size, zoom and drop: recognizers that agree in them see the same crop
 
 
 def embed_faces(
@@ -69,7 +69,7 @@ def embed_faces(
         recognizers: who embeds; those that want the same crop share it.
         detector: finds the faces; by default the pretrained one, for faces of `MINIMUM_FACE` pixels and more.
         which: which faces of a photo count.
-        parts: a folder for finished parts of `PART` photos. What is in there already is not made again, and processes
+        parts: a folder for finished parts of `PART` photos. What it already holds is not made again, and processes
             that are given one folder share the work. Without it nothing is kept.
         executor: where parts are made, such as a Ray cluster whose machines see the photos and the folder of parts;
             by default here. A part whose worker dies or fails does not stop the others.
@@ -79,7 +79,7 @@ def embed_faces(
         One row a face, in the order of the table and, within a photo, largest face first.
 
     Raises:
-        FairveilError: there are no photos or recognisers; a recogniser is named like another or like a column; the
+        FairveilError: there are no photos or recognizers; a recognizer is named like another or like a column; the
             parts cannot be written, or are not seen here; workers died or failed; or no photo at all can be read, or in
             none a face is found.
     """
@@ -150,11 +150,11 @@ def _check(table: FaceTable, recognizers: Sequence[Recognizer], which: WhichFace
     if not len(table):
         raise FairveilError(f"There are no photos in {table.name}.")
     if not recognizers:
-        raise FairveilError("Without a recogniser there is nothing to embed faces with.")
+        raise FairveilError("Without a recognizer there is nothing to embed faces with.")
     check_names(recognizers)
     for recognizer in recognizers:
         if recognizer.name in {*table.frame.columns, *FACE_SCHEMA}:
-            raise FairveilError(f"A recogniser cannot be called {recognizer.name!r}, like a column of the table.")
+            raise FairveilError(f"A recognizer cannot be called {recognizer.name!r}, like a column of the table.")
 
 
 def _key(table: FaceTable, provenance: Provenance) -> str:
@@ -328,7 +328,7 @@ def _found(
     framings: dict[_Place, Framing],
     on_photo: Callable[[int], None],
 ) -> Iterator[_Face]:
-    """The faces that count, with the crops that recognisers want of them."""
+    """The faces that count, with the crops that recognizers want of them."""
     for group in _grouped(photos, _PHOTOS, weigh=lambda item: item[1][0].numel(), heaviest=_PIXELS):
         rows, pictures = zip(*group, strict=True)
         found = detector.detect(pictures) if detector else [_whole(picture) for picture in pictures]

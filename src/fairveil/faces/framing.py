@@ -37,14 +37,14 @@ class Framing:
     scale: float = 128.0
 
     def __post_init__(self) -> None:
-        """Refuse a misspelt order of the channels, which would otherwise be taken for RGB."""
+        """Refuse a misspelled order of the channels, which would otherwise be taken for RGB."""
         if self.channels not in get_args(ChannelOrder):
-            raise FairveilError(f"A network takes its colours as 'RGB' or 'BGR', not {self.channels!r}.")
+            raise FairveilError(f"A network takes its colors as 'RGB' or 'BGR', not {self.channels!r}.")
 
     @property
     def landmarks(self) -> Tensor:
         """Where the five landmarks lie in the crop: shape (5, 2), in pixels."""
-        # Pixel centres are at integers, so the crop's own centre is at (size - 1) / 2.
+        # Pixel centers are at integers, so the crop's own center is at (size - 1) / 2.
         centred = (TEMPLATE - (TEMPLATE_SIZE - 1) / 2) * (self.zoom * self.size / TEMPLATE_SIZE)
         return centred + (self.size - 1) / 2 + torch.tensor([0.0, self.drop * self.size])
 
@@ -97,7 +97,7 @@ class StatedFraming:
         if self.mean is not None and not all(abs(value) < float("inf") for value in self.mean):
             raise FairveilError(f"The mean, which is taken off the pixels, is one number or three, not {self.mean}.")
         if self.channels not in (None, *get_args(ChannelOrder)):
-            raise FairveilError(f"A network takes its colours as 'RGB' or 'BGR', not {self.channels!r}.")
+            raise FairveilError(f"A network takes its colors as 'RGB' or 'BGR', not {self.channels!r}.")
 
     def __bool__(self) -> bool:
         """Whether anything is said."""

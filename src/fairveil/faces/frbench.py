@@ -1,4 +1,4 @@
-"""Stronger recognisers for those who have the network and a GPU: the models of the package frbench (extra: zoo).
+"""Stronger recognizers for those who have the network and a GPU: the models of the package frbench (extra: zoo).
 
 frbench (MIT) names more than forty backbones trained with ArcFace, CosFace and other heads, and fetches their weights
 from its own release page at run time. `frbench:irse-100/arcface/ms1m` is one of them here.
@@ -14,11 +14,11 @@ from fairveil.faces.alignment import TEMPLATE, TEMPLATE_SIZE
 from fairveil.faces.recognizers import Framing, Recognizer
 
 PREFIX = "frbench:"
-"""What names of these recognisers begin with; backbone, head and training data follow, with slashes between."""
+"""What names of these recognizers begin with; backbone, head and training data follow, with slashes between."""
 
 
 class NormalizedBackbone(nn.Module):
-    """A backbone behind the normalisation it was trained with.
+    """A backbone behind the normalization it was trained with.
 
     Args:
         backbone: maps (B, 3, size, size) to features (B, D).
@@ -43,7 +43,7 @@ class NormalizedBackbone(nn.Module):
 
 
 def load_frbench(name: str) -> Recognizer:
-    """A recogniser of frbench by its name here; its weights are fetched on first use.
+    """A recognizer of frbench by its name here; its weights are fetched on first use.
 
     Raises:
         FairveilError: frbench is not installed, has no such model or cannot fetch it, or the model wants a crop that

@@ -426,5 +426,5 @@ def _check(probes: Tensor, gallery: Tensor) -> None:
     if probes.shape[1] != gallery.shape[1]:
         raise FairveilError(
             f"Probes have {probes.shape[1]} dimensions and the gallery {gallery.shape[1]}: "
-            "embed both with the same recogniser."
+            "embed both with the same recognizer."
         )

@@ -71,7 +71,7 @@ class RefinementNet(nn.Module):
 
 
 class OutputNet(nn.Module):
-    """O-net: the last judgement on crops of `SIZE` pixels, with the box and the five landmarks."""
+    """O-net: the last judgment on crops of `SIZE` pixels, with the box and the five landmarks."""
 
     SIZE = 48
 

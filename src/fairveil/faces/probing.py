@@ -66,7 +66,7 @@ def check_tells_apart(recognizer: Embeds) -> None:
     if (least := least_likeness(recognizer)) > ALIKE:
         low, high = recognizer.framing.span
         raise FairveilError(
-            f"The recogniser {recognizer.name} gives faces of four people who look nothing alike vectors that are as "
+            f"The recognizer {recognizer.name} gives faces of four people who look nothing alike vectors that are as "
             f"good as the same (cosine {least:.3f} and more), so nothing it says would mean anything. It is fed "
             f"crops of {recognizer.framing.size} pixels, {recognizer.framing.channels}, {low:.3g} to {high:.3g}. "
             "If it was trained on others, say so with size, channels, mean and scale; if its vectors are "

@@ -1,4 +1,4 @@
-"""Training of face recognisers: classification of identities with a margin, judged by people it never saw."""
+"""Training of face recognizers: classification of identities with a margin, judged by people it never saw."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -44,7 +44,7 @@ _TOGETHER = 64  # crops that are embedded together
 
 
 class Recognition(nn.Module):
-    """The loss of a recogniser in training: an `Objective`, whose head is trained along with the network.
+    """The loss of a recognizer in training: an `Objective`, whose head is trained along with the network.
 
     Args:
         head: gives logits from features.
@@ -88,12 +88,12 @@ def embed_all(recognizer: Recognizer, crops: FaceCrops) -> Tensor:
     """Embeddings of crops that are framed already: unit vectors (N, D), on the CPU.
 
     Raises:
-        FairveilError: the recogniser wants other crops.
+        FairveilError: the recognizer wants other crops.
     """
     wanted, there = recognizer.framing, Framing(size=crops.size)
     if (wanted.size, wanted.zoom, wanted.drop) != (there.size, there.zoom, there.drop):
         raise FairveilError(
-            f"The recogniser {recognizer.name} wants crops of {wanted.size} pixels (zoom {wanted.zoom:g}, drop "
+            f"The recognizer {recognizer.name} wants crops of {wanted.size} pixels (zoom {wanted.zoom:g}, drop "
             f"{wanted.drop:g}), which those of {crops.name}, of {crops.size} pixels, are not: embed the photos instead."
         )
     parts = torch.split(crops.images, _TOGETHER)
@@ -110,7 +110,7 @@ def rank1(recognizer: Recognizer, crops: FaceCrops) -> Estimate:
         crops: of people it was not trained on.
 
     Raises:
-        FairveilError: the recogniser wants other crops, or no identity has two.
+        FairveilError: the recognizer wants other crops, or no identity has two.
     """
     vectors = embed_all(recognizer, crops)
     outcome = identify(vectors, vectors, crops.labels, crops.labels, exclude=torch.arange(len(vectors)))[0]
@@ -149,7 +149,7 @@ def train_recognizer(
     device: torch.device | str | None = None,
     name: str | None = None,
 ) -> tuple[Recognizer, History]:
-    """Train a recogniser on the identities of some crops (section 5.3).
+    """Train a recognizer on the identities of some crops (section 5.3).
 
     Args:
         crops: to train on.
@@ -166,10 +166,10 @@ def train_recognizer(
         on_epoch: told of each epoch.
         on_step: told of each step how many epochs are done, in fractions, and the loss.
         device: where to train; by default the best there is.
-        name: what reports call the recogniser; by default the backbone and the head.
+        name: what reports call the recognizer; by default the backbone and the head.
 
     Returns:
-        The recogniser, on the CPU, and how training went.
+        The recognizer, on the CPU, and how training went.
 
     Raises:
         FairveilError: there are fewer than two identities, batches of one, people in both sets, or no such backbone,

@@ -1,4 +1,4 @@
-"""Recognisers: from a picture and the landmarks of a face to a unit vector that says whose face it is."""
+"""Recognizers: from a picture and the landmarks of a face to a unit vector that says whose face it is."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ __all__ = ["Framing", "MatchThreshold", "Recognizer", "StatedFraming", "check_na
 
 @dataclass(frozen=True)
 class MatchThreshold:
-    """The cosine similarity from which a recogniser says "the same person", and how it was found.
+    """The cosine similarity from which a recognizer says "the same person", and how it was found.
 
     Attributes:
         similarity: the threshold, in [-1, 1].
@@ -47,12 +47,12 @@ class MatchThreshold:
 
 
 class Recognizer(nn.Module):
-    """A face recogniser from pixels to unit vectors, differentiable down to the pixels.
+    """A face recognizer from pixels to unit vectors, differentiable down to the pixels.
 
     Args:
         name: what reports call it.
-        network: maps normalised crops (B, 3, size, size) to features (B, D).
-        framing: which crop the network wants, and its normalisation.
+        network: maps normalized crops (B, 3, size, size) to features (B, D).
+        framing: which crop the network wants, and its normalization.
         threshold: from which similarity on two faces are taken for one person; None where nobody measured it.
         sha256: of the file the network came from, where a name alone does not tell it; None otherwise.
     """
@@ -125,7 +125,7 @@ class Recognizer(nn.Module):
         Args:
             images: RGB in [0, 1], shape (B, 3, H, W); (1, 3, H, W) if all faces are in one image.
             landmarks: five points per face, shape (B, 5, 2), in image pixels.
-            mirror: add the embedding of the mirrored crop before normalising, as face.evoLVe and LowKey's code do.
+            mirror: add the embedding of the mirrored crop before normalizing, as face.evoLVe and LowKey's code do.
 
         Returns:
             Unit vectors of shape (B, D).
@@ -149,30 +149,30 @@ class Recognizer(nn.Module):
             features = features.flatten(1)
         if features.dim() != 2 or len(features) != len(crops):
             raise FairveilError(
-                f"The recogniser {self.name} gives numbers of shape {tuple(features.shape)} for {len(crops)} faces "
+                f"The recognizer {self.name} gives numbers of shape {tuple(features.shape)} for {len(crops)} faces "
                 "instead of one vector for each: choose another output of its network (`output=NAME`)."
             )
         if features.shape[1] < 2:
             raise FairveilError(
-                f"The recogniser {self.name} gives one number for each face, such as the length of a vector, and any "
+                f"The recognizer {self.name} gives one number for each face, such as the length of a vector, and any "
                 "two of them would match: choose another output of its network (`output=NAME`)."
             )
         lengths = features.detach().norm(dim=1)
         if not bool((lengths.isfinite() & (lengths > 0)).all()):
             what = "zeros only" if bool(lengths.isfinite().all()) else "numbers that are not finite"
             raise FairveilError(
-                f"The recogniser {self.name} gives {what} for a face: check the file of its network, and that it is "
+                f"The recognizer {self.name} gives {what} for a face: check the file of its network, and that it is "
                 "framed as it was trained."
             )
         return F.normalize(features, dim=-1)
 
 
 def check_names(recognizers: Sequence[Recognizer]) -> None:
-    """Refuse recognisers that results could not tell apart.
+    """Refuse recognizers that results could not tell apart.
 
     Raises:
         FairveilError: two have one name.
     """
     names = [recognizer.name for recognizer in recognizers]
     if len(set(names)) < len(names):
-        raise FairveilError(f"Two recognisers have one name, so nobody could tell them apart: {', '.join(names)}.")
+        raise FairveilError(f"Two recognizers have one name, so nobody could tell them apart: {', '.join(names)}.")

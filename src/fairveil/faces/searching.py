@@ -24,13 +24,13 @@ _COPY = 0.9999  # the similarity above which two pictures are one
 
 @dataclass(frozen=True)
 class Search:
-    """Probes and a gallery as one recogniser sees them.
+    """Probes and a gallery as one recognizer sees them.
 
     Attributes:
         recognizer: its name.
         probes: the faces that are looked for.
         gallery: the faces among which they are looked for.
-        threshold: the similarity from which the recogniser takes two faces for one person, if known.
+        threshold: the similarity from which the recognizer takes two faces for one person, if known.
         leave_one_out: whether probes and gallery are the same rows; a probe is then left out of its own search.
     """
 
@@ -130,7 +130,7 @@ class Search:
 
     @property
     def copied(self) -> Tensor:
-        """Which labelled probes have the very same picture of their person in the gallery, by the recogniser: (P,)."""
+        """Which labeled probes have the very same picture of their person in the gallery, by the recognizer: (P,)."""
         return self.outcome.mate > _COPY
 
     @property
@@ -140,12 +140,12 @@ class Search:
 
     @property
     def renamed_copies(self) -> int:
-        """Labelled probes of which the gallery has the very same picture as somebody else: a label may be wrong."""
+        """Labeled probes of which the gallery has the very same picture as somebody else: a label may be wrong."""
         return int((self.outcome.other > _COPY).sum())
 
     @property
     def tied(self) -> int:
-        """Labelled probes whose nearest own photo is as similar as one of somebody else, see `Outcome.rank`."""
+        """Labeled probes whose nearest own photo is as similar as one of somebody else, see `Outcome.rank`."""
         return int(((self.outcome.tied > 0) & (self.outcome.rank > 0)).sum())
 
     @property
@@ -158,11 +158,11 @@ class Search:
 
     @property
     def probe_people(self) -> Tensor:
-        """The identities of the labelled probes as numbers, in the order of `outcome`: (P,), int64."""
+        """The identities of the labeled probes as numbers, in the order of `outcome`: (P,), int64."""
         return self._people[0][self._labelled]
 
     def probe_groups(self, group: str) -> pl.Series:
-        """The values of a group column of the labelled probes, in the order of `outcome`.
+        """The values of a group column of the labeled probes, in the order of `outcome`.
 
         Raises:
             FairveilError: the probes have no such column.
@@ -310,7 +310,7 @@ class Search:
         return pl.DataFrame(rows, schema=schema, orient="row")
 
     def _parts(self, group: str | None) -> dict[str | None, Tensor]:
-        """Which labelled probes are of each value of a group column, after all of them (None): (P,), bool."""
+        """Which labeled probes are of each value of a group column, after all of them (None): (P,), bool."""
         everybody = torch.ones(int(self._labelled.sum()), dtype=torch.bool)
         parts: dict[str | None, Tensor] = {None: everybody}
         if group is not None:
@@ -325,7 +325,7 @@ class Search:
 
     @property
     def _asked(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """What `identify` is given: labelled probes and the gallery, and whose they are."""
+        """What `identify` is given: labeled probes and the gallery, and whose they are."""
         probes, gallery = self._vectors
         return probes[self._labelled], gallery, self._people[0][self._labelled], self._people[1]
 
@@ -350,7 +350,7 @@ class Search:
 
 
 def searches(probes: Embeddings, gallery: Embeddings, *, leave_one_out: bool = False) -> list[Search]:
-    """The searches of all recognisers that embedded both sides.
+    """The searches of all recognizers that embedded both sides.
 
     Args:
         probes: the faces that are looked for.
@@ -358,14 +358,14 @@ def searches(probes: Embeddings, gallery: Embeddings, *, leave_one_out: bool = F
         leave_one_out: whether these are the same rows, and no face is to find itself.
 
     Raises:
-        FairveilError: no recogniser embedded both, one of them is another network on one side than on the other or
+        FairveilError: no recognizer embedded both, one of them is another network on one side than on the other or
             gives another number of dimensions, or there is nothing to compare a probe with.
     """
     common = [name for name in probes.recognizers if name in gallery.recognizers]
     if not common:
         raise FairveilError(
             f"The probes are embedded by {', '.join(probes.recognizers)} and the gallery by "
-            f"{', '.join(gallery.recognizers)}: embed both with the same recogniser."
+            f"{', '.join(gallery.recognizers)}: embed both with the same recognizer."
         )
     if leave_one_out and len(gallery) < 2:
         raise FairveilError("There is only one face, so there are no others to look for it among.")

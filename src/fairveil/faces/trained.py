@@ -1,4 +1,4 @@
-"""Our own recognisers: trained ones as one portable file with their model card, and random ones by name."""
+"""Our own recognizers: trained ones as one portable file with their model card, and random ones by name."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,15 +16,15 @@ from fairveil.faces.heads import MARGINS, HeadKind
 from fairveil.faces.recognizers import Framing, Recognizer
 from fairveil.version import __version__
 
-if TYPE_CHECKING:  # reading a trained recogniser should not wait for what training needs
+if TYPE_CHECKING:  # reading a trained recognizer should not wait for what training needs
     from fairveil.data.face_crops import FaceCrops
     from fairveil.training import History, Training
 
 RANDOM = "random:"
-"""What names of random recognisers begin with; a backbone follows, and if wanted a colon and a seed."""
+"""What names of random recognizers begin with; a backbone follows, and if wanted a colon and a seed."""
 
 LICENCE = "Yours to choose, within what the photos it was trained on allow; fairveil claims none."
-"""What a file says of its weights' licence."""
+"""What a file says of its weights' license."""
 
 _KIND = {"format": "fairveil recogniser 1", "what": "recogniser", "maker": "fairveil train"}
 
@@ -111,7 +111,7 @@ class ModelCard(BaseModel):
 
 
 def save_trained(path: Path, recognizer: Recognizer, card: ModelCard) -> None:
-    """Write a recogniser of `train_recognizer`, whole or not at all, as safetensors.
+    """Write a recognizer of `train_recognizer`, whole or not at all, as safetensors.
 
     Raises:
         FairveilError: the file already exists or cannot be written.
@@ -120,10 +120,10 @@ def save_trained(path: Path, recognizer: Recognizer, card: ModelCard) -> None:
 
 
 def load_trained(path: Path) -> Recognizer:
-    """Read a recogniser; it is called like the file. Nothing in the file is run.
+    """Read a recognizer; it is called like the file. Nothing in the file is run.
 
     Raises:
-        FairveilError: there is no such file, it is damaged, or it holds no recogniser of ours.
+        FairveilError: there is no such file, it is damaged, or it holds no recognizer of ours.
     """
     with read_tensors(path, **_KIND) as (tensors, metadata):
         card = ModelCard.model_validate_json(metadata["pedigree"])
@@ -147,7 +147,7 @@ def read_model_card(path: Path) -> ModelCard:
 
 
 def random_recognizer(name: str, *, size: int = TEMPLATE_SIZE) -> Recognizer:
-    """A recogniser that was never trained (section 5.7.1), "random:BACKBONE" or "random:BACKBONE:SEED".
+    """A recognizer that was never trained (section 5.7.1), "random:BACKBONE" or "random:BACKBONE:SEED".
 
     Args:
         name: of the backbone, and the seed of its weights, 0 where none is given.

@@ -1,4 +1,4 @@
-"""Embedded faces as a table: who, in which photo and where, and one column of unit vectors a recogniser."""
+"""Embedded faces as a table: who, in which photo and where, and one column of unit vectors a recognizer."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -41,7 +41,7 @@ class Provenance(BaseModel):
         data: name of the data set.
         detector: what found the faces; None where photos were aligned crops already.
         which: which faces of a photo count.
-        recognizers: a hash of each recogniser by its name, so that nobody compares vectors of different networks.
+        recognizers: a hash of each recognizer by its name, so that nobody compares vectors of different networks.
         thresholds: from which similarity on each takes two faces for one person, where that is known.
     """
 
@@ -70,7 +70,7 @@ class Embeddings:
     Attributes:
         frame: one row a face: `image`, `identity` if known, group columns; `box` (x0, y0, x1, y1), `detection_score`
             and `landmarks` (x, y of five points) where a photo was looked at, in its pixels; and a column of unit
-            vectors for each recogniser, named like it, of type `pl.Array(pl.Float32, D)`.
+            vectors for each recognizer, named like it, of type `pl.Array(pl.Float32, D)`.
         without_face: images in which no face was found.
         unreadable: images that could not be read, and why.
         provenance: how the embeddings came about; None for those of unknown origin.
@@ -88,7 +88,7 @@ class Embeddings:
 
     @property
     def recognizers(self) -> tuple[str, ...]:
-        """Names of the recognisers whose embeddings there are."""
+        """Names of the recognizers whose embeddings there are."""
         return tuple(
             name
             for name, kind in self.frame.schema.items()
@@ -102,7 +102,7 @@ class Embeddings:
         return tuple(name for name in self.frame.columns if name not in others)
 
     def vectors(self, recognizer: str | None = None) -> Tensor:
-        """The unit vectors of one recogniser, which may go unnamed where there is only one: shape (N, D).
+        """The unit vectors of one recognizer, which may go unnamed where there is only one: shape (N, D).
 
         Raises:
             FairveilError: there are none of this name, or several and none is named.
@@ -112,7 +112,7 @@ class Embeddings:
         name = recognizer or self.recognizers[0]
         if name not in self.recognizers:
             raise FairveilError(
-                f"There are no embeddings of a recogniser {name!r}, but of {', '.join(self.recognizers)}."
+                f"There are no embeddings of a recognizer {name!r}, but of {', '.join(self.recognizers)}."
             )
         return torch.from_numpy(self.frame[name].to_numpy(writable=True))
 
@@ -158,7 +158,7 @@ class Embeddings:
         """Read what `write` wrote, or any Parquet file with a column of embeddings.
 
         Such a column holds a list or array of floats in each row, all of one length, or one number of each vector
-        (f0, f1, …); it counts as the recogniser of its name, and its vectors are brought to unit length. `image`,
+        (f0, f1, …); it counts as the recognizer of its name, and its vectors are brought to unit length. `image`,
         `identity` and groups are taken where present; where a face is (`bbox`, `kps`, …), pandas' index, and other
         columns of lists, structures or bytes are left out, see `foreign_tables`.
 
@@ -207,7 +207,7 @@ class Embeddings:
     def from_array(cls, path: Path, labels: pl.DataFrame) -> "Embeddings":
         """Read vectors (N, D) from a NumPy file whose rows the labels are of, in the same order.
 
-        The recogniser is called like the file. Nothing is unpickled.
+        The recognizer is called like the file. Nothing is unpickled.
 
         Raises:
             FairveilError: the file is not there or holds no rows of numbers, there are not as many labels, or a vector

@@ -1,4 +1,4 @@
-"""Pretrained recognisers, by name."""
+"""Pretrained recognizers, by name."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -39,7 +39,7 @@ def _dlib() -> nn.Module:
 
 @dataclass(frozen=True)
 class ZooEntry:
-    """A pretrained recogniser.
+    """A pretrained recognizer.
 
     Attributes:
         dimension: length of its embeddings.
@@ -100,10 +100,10 @@ ZOO = {
         _measured(0.5751, 0.1276),
     ),
 }
-"""Every pretrained recogniser by name."""
+"""Every pretrained recognizer by name."""
 
 DEFAULT_ENSEMBLE = ("mobilefacenet-512", "mobilefacenet-192", "faceres", "dlib-resnet")
-"""The recognisers `protect` attacks unless told otherwise."""
+"""The recognizers `protect` attacks unless told otherwise."""
 
 FAMILIES: Mapping[str, tuple[str, ...]] = {
     "MobileFaceNet": ("mobilefacenet-512", "mobilefacenet-192"),
@@ -139,17 +139,17 @@ _BY_PREFIX = {PREFIX: load_frbench, RANDOM: random_recognizer}
 
 @lru_cache(maxsize=len(ZOO))
 def load_recognizer(name: str) -> Recognizer:
-    """A recogniser by name: of the zoo or of frbench, whose weights are fetched on first use, or of random weights.
+    """A recognizer by name: of the zoo or of frbench, whose weights are fetched on first use, or of random weights.
 
     `fairveil.faces.frbench` and `fairveil.faces.trained.random_recognizer` say what their names look like.
 
     Raises:
-        FairveilError: there is no recogniser of this name, or its weights cannot be had.
+        FairveilError: there is no recognizer of this name, or its weights cannot be had.
     """
     for prefix, load in _BY_PREFIX.items():
         if name.startswith(prefix):
             return load(name)
     if name not in ZOO:
-        raise FairveilError(f"The zoo has no recogniser {name!r}.{did_you_mean(name, ZOO)} It has {', '.join(ZOO)}.")
+        raise FairveilError(f"The zoo has no recognizer {name!r}.{did_you_mean(name, ZOO)} It has {', '.join(ZOO)}.")
     entry = ZOO[name]
     return Recognizer(name, entry.network(), entry.framing, entry.threshold)

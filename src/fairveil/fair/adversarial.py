@@ -1,6 +1,6 @@
 """Features that do not tell the group: a sensitive information removal network (section 6.5; Morales et al., 2020).
 
-It projects the embeddings of a recogniser that stays as it is. A head tries to tell the group from the projection; the
+It projects the embeddings of a recognizer that stays as it is. A head tries to tell the group from the projection; the
 network, to be right about identities while the head sees the same fixed group in everybody.
 """
 
@@ -108,7 +108,7 @@ def remove_sensitive(
     its cross entropy, while the network stays.
 
     Args:
-        embeddings: of a recogniser, (N, D), not changed.
+        embeddings: of a recognizer, (N, D), not changed.
         labels: identities, int64 (N,), from 0 on.
         groups: int64 (N,), from 0 on; -1 where unknown: such rows teach identities only.
         toward: s, the group that everybody is to look like.

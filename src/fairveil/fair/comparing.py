@@ -162,7 +162,7 @@ class Comparison(DisplayMixin):
 
     @cached_property
     def findings(self) -> tuple[str, ...]:
-        """What means are of: the findings that everybody and every group have on every split; none of recognisers."""
+        """What means are of: the findings that everybody and every group have on every split; none of recognizers."""
         if self.task != "findings":
             return ()
         areas = self.scores.filter(
@@ -331,7 +331,7 @@ class Comparison(DisplayMixin):
 
         "yes" where the narrowing and a group's loss are told from chance, "perhaps" where the narrowing is, and no
         change of a group or of everybody. Losses are looked for in all groups, so their intervals hold for all at once;
-        a gain need only show by itself to speak against levelling down.
+        a gain need only show by itself to speak against leveling down.
         """
         if not self.narrowing(intervention, "test").bounded:
             return "too few"

@@ -1,4 +1,4 @@
-"""Faces to train on, and those that recognisers are judged by: of the same people and of others (section 6.3.1)."""
+"""Faces to train on, and those that recognizers are judged by: of the same people and of others (section 6.3.1)."""
 
 from dataclasses import dataclass, replace
 

@@ -31,13 +31,13 @@ from fairveil.fair.scores import share_scores, single_score
 from fairveil.training import Batch, Training
 
 MEASURES = {"train": "classification", "validation": "rank-1", "test": "rank-1"}
-"""What is measured on each split: by the classifier on the train set, else by nearest neighbours."""
+"""What is measured on each split: by the classifier on the train set, else by nearest neighbors."""
 
 _FORMAT, _NETWORK = "fairveil fair recogniser 1", "network."
 
 
 class FaceSettings(BaseModel):
-    """How a recogniser is trained.
+    """How a recognizer is trained.
 
     Attributes:
         backbone: one of `fairveil.faces.backbones.BACKBONES`.
@@ -164,7 +164,7 @@ class FaceExperiment(TrainingExperiment):
         return build_backbone(settings.backbone, seed=seed, dimension=settings.dimension, size=self.splits.train.size)
 
     def score(self, fitted: FittedFaces) -> pl.DataFrame:
-        """How often faces are recognised, on every split and of every group: rows of `SCORES`.
+        """How often faces are recognized, on every split and of every group: rows of `SCORES`.
 
         Crops trained on are classified among the identities; others are looked for among their split's (rank-1). On
         validation and test there are angles too (section 6.4.4), and the accuracy of the sensitive head where there is

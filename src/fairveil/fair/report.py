@@ -1,4 +1,4 @@
-"""The generalisation card: did the fairness survive off the train set, what did it cost, and who else paid."""
+"""The generalization card: did the fairness survive off the train set, what did it cost, and who else paid."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -67,7 +67,7 @@ def sections_of(comparison: Comparison) -> list[Section]:
         if share
     ]
     levelled = [
-        f"{name} levelled down: groups came closer on the test while some lost, and none is seen to have gained."
+        f"{name} leveled down: groups came closer on the test while some lost, and none is seen to have gained."
         for name in comparison.interventions
         if comparison.levelled_down(name) == "yes"
     ]
@@ -136,8 +136,8 @@ def reading(comparison: Comparison, intervention: str) -> str:
     if cost.excludes(0):
         paid = f" On the test everybody together {'gained' if cost.value > 0 else 'lost'} {_told(cost, comparison)}."
     down = {
-        "yes": " It levelled down.",
-        "perhaps": " Whether it levelled down cannot be told: no group is seen to have gained or lost.",
+        "yes": " It leveled down.",
+        "perhaps": " Whether it leveled down cannot be told: no group is seen to have gained or lost.",
         "no": "",
         "too few": "",
     }[comparison.levelled_down(intervention)]
@@ -316,14 +316,14 @@ def _counted(row: dict[str, Any] | None, comparison: Comparison) -> Cell:
 
 
 def change_table(comparison: Comparison) -> Table:
-    """What each intervention did to each group on the test, and whether it levelled down."""
+    """What each intervention did to each group on the test, and whether it leveled down."""
     rows = []
     for name in comparison.interventions:
         cells = map(Cell, (comparison.change(name, "test"), *comparison.group_changes(name, "test").values()))
         rows.append((name, (*cells, Cell(text=comparison.levelled_down(name)), Cell(text=comparison.outcome(name)))))
     return Table(
         title="What it cost: changes from the baseline on the test",
-        columns=("everybody", *comparison.groups, "levelled down", "the fairness"),
+        columns=("everybody", *comparison.groups, "leveled down", "the fairness"),
         rows=tuple(rows),
         unit=_unit(comparison),
         caption=figures_caption(comparison) + _changes_at_once(comparison),

@@ -67,7 +67,7 @@ class ColorSpace:
         return bool(apart < _NEAR) and self.curve in (_SRGB, _power(1 / 0.45455))
 
     def profile(self, *, grey: bool = False) -> bytes:
-        """The same as an ICC profile (version 4), for RGB or for grey values."""
+        """The same as an ICC profile (version 4), for RGB or for gray values."""
         curve = b"para" + bytes(4) + (3).to_bytes(2, "big") + bytes(2) + b"".join(map(_fixed, self.curve))
         tags = {
             b"desc": _text("made by fairveil from what the photo says of its colors"),

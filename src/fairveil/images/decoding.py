@@ -54,7 +54,7 @@ _INTEROPERABILITY_INDEX = 1
 _SILENCE, _RAISED = Lock(), Lock()
 
 GreyBits = int | Literal["sure"] | None
-"""How 16-bit grey values are read, see `decode_photo`."""
+"""How 16-bit gray values are read, see `decode_photo`."""
 
 BYTES_PER_PIXEL = 60
 """Of memory that protecting a photo takes for each of its pixels at the most, where one face fills it. With a face
@@ -69,14 +69,14 @@ class Photo:
     """A photo as a person sees it, with what is needed to write it back as it came.
 
     Attributes:
-        pixels: (3, H, W) uint8 RGB, upright. A grey photo has three equal channels.
+        pixels: (3, H, W) uint8 RGB, upright. A gray photo has three equal channels.
         alpha: (1, H, W) uint8 opacity, or None.
         format: "JPEG", "PNG", "WEBP", "TIFF", "HEIF" or "AVIF", by content.
-        grey: whether the file held grey values only; it is then written so, by luminance.
+        grey: whether the file held gray values only; it is then written so, by luminance.
         compression: "lossless" for such a WebP, Pillow's name of a TIFF's compression; else None.
         metadata: all that the file says, without thumbnails.
         notes: what was changed or left behind in reading, in sentences.
-        grey_bits: of 16-bit grey values, how many were taken to hold the picture; None for other photos.
+        grey_bits: of 16-bit gray values, how many were taken to hold the picture; None for other photos.
         source: the file it came from, if from a file; never written onto.
     """
 
@@ -106,7 +106,7 @@ def decode_photo(data: bytes, name: str, *, max_pixels: int, grey_bits: GreyBits
         data: the whole file.
         name: what to call it in sentences.
         max_pixels: how many pixels it may have; checked before any is decoded.
-        grey_bits: how many bits of 16-bit grey values hold the picture, the others being 0; None for the fewest of 8,
+        grey_bits: how many bits of 16-bit gray values hold the picture, the others being 0; None for the fewest of 8,
             10, 12, 14 and 16 that hold its brightest pixel; "sure" for likewise 8, 10 or 12, and else 16.
 
     Raises:
@@ -169,13 +169,13 @@ def _decode(data: bytes, format: Format, name: str, max_pixels: int, grey_bits: 
                 plain = Image.fromarray(np.minimum(values >> (used - 8), 255).astype(np.uint8))
                 if grey_bits == "sure" and used < 16:
                     notes += (f"{name} holds {used}-bit values in 16 bits: it was read as 0 to {(1 << used) - 1:,}.",)
-            elif format == "PNG" and data[25] == 4:  # Pillow knows no 16-bit grey with alpha and makes it colour
+            elif format == "PNG" and data[25] == 4:  # Pillow knows no 16-bit gray with alpha and makes it color
                 plain = image.convert("LA")
             if bits == 16 and used is None and format in ("PNG", "TIFF"):
                 _refuse_few_bits(plain, name)
         if image.mode == "CMYK":
             plain, with_profile = to_srgb(image, metadata.icc_profile)
-            how = "through its colour profile" if with_profile else "without a colour profile, so colours may differ"
+            how = "through its color profile" if with_profile else "without a color profile, so colors may differ"
             notes += (f"{name} is a CMYK picture; it was converted to RGB {how}.",)
             metadata = replace(metadata, icc_profile=None)
         plain = _plain(plain, name)
@@ -226,7 +226,7 @@ def to_srgb(image: Image.Image, profile: bytes | None) -> tuple[Image.Image, boo
             if converted is not None:
                 return converted, True
         except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
-            pass  # a damaged profile, or one for other colours
+            pass  # a damaged profile, or one for other colors
     return image.convert("RGB"), False
 
 
@@ -334,10 +334,10 @@ def _plain(image: Image.Image, name: str) -> Image.Image:
     if image.mode == "P":
         return image.convert("RGBA" if image.has_transparency_data else "RGB")
     mode = _PLAIN_MODES.get(image.mode, image.mode)
-    if mode in ("L", "RGB") and "transparency" in image.info:  # one colour that stands for nothing
+    if mode in ("L", "RGB") and "transparency" in image.info:  # one color that stands for nothing
         mode += "A"
     if mode not in ("L", "LA", "RGB", "RGBA"):
-        raise FairveilError(f"{name} has colours of the kind {image.mode}: save it as an RGB picture.")
+        raise FairveilError(f"{name} has colors of the kind {image.mode}: save it as an RGB picture.")
     return image if mode == image.mode else image.convert(mode)
 
 

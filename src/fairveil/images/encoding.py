@@ -20,7 +20,7 @@ from fairveil.images.formats import LONGEST_SIDE, Format, format_named
 from fairveil.images.metadata import ORIENTATION, Metadata, upright
 
 LOWEST_QUALITY = 60
-"""Below this, blocks and smeared colours are plain to see, and the protection is partly gone with them."""
+"""Below this, blocks and smeared colors are plain to see, and the protection is partly gone with them."""
 
 _LOSSLESS_TIFF = {"raw", "packbits", "tiff_lzw", "tiff_adobe_deflate", "zstd", "lzma"}
 LONGEST_SEGMENT = 65000
@@ -122,13 +122,13 @@ def encode_photo(photo: Photo, saving: Saving, name: str) -> tuple[bytes, tuple[
 
 
 def _image(photo: Photo, format: Format) -> tuple[Image.Image, bytes | None]:
-    """The picture for Pillow, and the colour profile that fits it."""
+    """The picture for Pillow, and the color profile that fits it."""
     profile = _profile(photo, format)
     channels = [Image.fromarray(channel) for channel in _arrays(photo.pixels)]
     image = Image.merge("RGB", channels)
     if photo.grey:
         image = image.convert("L")
-        if format in ("WEBP", "AVIF", "HEIF"):  # which have no grey: a profile for grey would be wrong
+        if format in ("WEBP", "AVIF", "HEIF"):  # which have no gray: a profile for gray would be wrong
             grey_profile = profile is not None and profile[16:20] == b"GRAY"
             image = to_srgb(image, profile)[0] if grey_profile else image.convert("RGB")
             profile = None if grey_profile else profile
@@ -229,7 +229,7 @@ def _png_texts(metadata: Metadata) -> PngInfo:
 
 
 def _with_colour_chunks(png: bytes, metadata: Metadata) -> bytes:
-    header = 33  # signature and IHDR; what colours mean comes right after
+    header = 33  # signature and IHDR; what colors mean comes right after
     # An embedded profile says it better than anything but code points, which go before it.
     silent = metadata.icc_profile and not tells_cicp(metadata.colour_chunks)
     return png if silent else png[:header] + metadata.colour_chunks + png[header:]

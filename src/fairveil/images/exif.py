@@ -44,7 +44,7 @@ class Exif:
         image: entries of the first directory (IFD0), without pointers.
         camera: entries of the Exif directory.
         location: entries of the GPS directory.
-        interoperability: entries that name the colour space of the interoperability rules.
+        interoperability: entries that name the color space of the interoperability rules.
     """
 
     order: Literal["<", ">"]

@@ -1,6 +1,6 @@
 """What of a photo's metadata a protected copy keeps, and what it leaves out.
 
-Kept always: the colour profile, the resolution, when the photo was taken, with what make and model and which settings,
+Kept always: the color profile, the resolution, when the photo was taken, with what make and model and which settings,
 and whose it is (artist, photographer, copyright).
 
 Left out unless the person asks for it: location, serial numbers, names of owners and computers, unique numbers,
@@ -31,11 +31,11 @@ _HARMLESS_IN_IMAGE = frozenset(
 )
 _HARMLESS_IN_CAMERA = frozenset(
     {
-        *(0x829A, 0x829D, 0x8822, 0x8827),  # exposure time, aperture, programme, sensitivity
+        *(0x829A, 0x829D, 0x8822, 0x8827),  # exposure time, aperture, program, sensitivity
         *range(0x8830, 0x8836),  # kinds of sensitivity
         *(0x9000, 0x9003, 0x9004, 0x9290, 0x9291, 0x9292),  # version, when taken and digitised, fractions of seconds
         *range(0x9201, 0x920B),  # shutter, aperture, brightness, bias, distance, metering, light, flash, focal length
-        *(0xA000, 0xA001, 0xA217, 0xA300, 0xA301),  # versions, colour space, sensor, source, scene
+        *(0xA000, 0xA001, 0xA217, 0xA300, 0xA301),  # versions, color space, sensor, source, scene
         *range(0xA401, 0xA40B),  # rendering, exposure mode, white balance, zoom, contrast, saturation, sharpness
         *(0xA40C, 0xA432, 0xA433, 0xA434, 0xA437, 0xA500),  # distance, lens (not its serial number), photographer
     }
@@ -76,9 +76,9 @@ class Metadata:
 
     Attributes:
         exif: camera, settings, dates, authorship, location.
-        icc_profile: what its colours mean, byte for byte.
+        icc_profile: what its colors mean, byte for byte.
         dpi: pixels an inch, along x and y.
-        colour_chunks: what its colours mean, in PNG's own words (whole chunks).
+        colour_chunks: what its colors mean, in PNG's own words (whole chunks).
         xmp: an XMP packet.
         iptc: an IPTC record.
         texts: comments and PNG texts, by keyword.

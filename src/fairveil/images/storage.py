@@ -90,7 +90,7 @@ def check_target(photo: Photo, path: Path, saving: Saving) -> None:
 def write_photo(photo: Photo, path: Path, saving: Saving | None = None) -> tuple[str, ...]:
     """Write a photo: whole under its name, or not at all.
 
-    The same format, size, colour profile and harmless metadata as it came with; JPEG with full colour resolution.
+    The same format, size, color profile and harmless metadata as it came with; JPEG with full color resolution.
 
     Args:
         photo: what to write; give it protected pixels by `dataclasses.replace(photo, pixels=...)`.

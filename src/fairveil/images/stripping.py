@@ -16,21 +16,21 @@ from fairveil.images.jpeg import COMMENT, END_OF_IMAGE, FRAMES, START_OF_SCAN, s
 from fairveil.images.metadata import ORIENTATION, Metadata, orientation
 
 _RESOLUTION, _RESOLUTION_UNIT = (0x011A, 0x011B), 0x0128
-_PICTURE_FLAGS = 0x20 | 0x10  # a WebP's colour profile and opacity
+_PICTURE_FLAGS = 0x20 | 0x10  # a WebP's color profile and opacity
 _FLAGS = {b"EXIF": 0x08, b"XMP ": 0x04}
 
 
 def stripped(data: bytes, metadata: Metadata) -> bytes | None:
-    """A JPEG's or WebP's file with the same coded picture and colour profile, but with no more metadata than given.
+    """A JPEG's or WebP's file with the same coded picture and color profile, but with no more metadata than given.
 
     How the pixels are to be turned is kept, since they stay as they lie.
 
     Args:
         data: the whole file.
-        metadata: what it shall say besides, but for the colour profile.
+        metadata: what it shall say besides, but for the color profile.
 
     Returns:
-        The new file, or None if this cannot be done: another format, four colours, or a damaged file.
+        The new file, or None if this cannot be done: another format, four colors, or a damaged file.
     """
     take = {"JPEG": _jpeg, "WEBP": _webp}.get(format_of_content(data) or "")
     try:
@@ -94,7 +94,7 @@ def _segment(marker: int, body: bytes | None) -> bytes:
 
 
 def _matters_to_pixels(marker: int, body: bytes) -> bool:
-    if 0xE0 <= marker <= 0xEF:  # the colour profile, and Adobe's word on how colours are coded
+    if 0xE0 <= marker <= 0xEF:  # the color profile, and Adobe's word on how colors are coded
         return (marker, body[:12]) == (0xE2, b"ICC_PROFILE\0") or (marker == 0xEE and body.startswith(b"Adobe"))
     return marker != COMMENT
 

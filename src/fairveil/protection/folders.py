@@ -225,7 +225,7 @@ def _ledger(
     job: Job, settings: LowKey, recognizers: Sequence[Recognizer], saving: Saving, faces: FaceChoice, seed: int
 ) -> Path:
     """The file that remembers a photo made so; its name depends on all that the protected photo depends on."""
-    # A name alone does not tell a recogniser: a file may be replaced, and framed in another way.
+    # A name alone does not tell a recognizer: a file may be replaced, and framed in another way.
     attacked = [(r.name, r.sha256, r.framing, *_output_of(r)) for r in recognizers]
     recipe = (settings, saving.model_copy(update={"overwrite": False}), attacked, faces, seed)
     key = content_key(f"{sha256_of(job.source)} {job.target.name} {recipe!r}", digits=32)

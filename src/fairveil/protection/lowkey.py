@@ -54,7 +54,7 @@ class LowKey(BaseModel):
         sigma: of the Gaussian smoothing G, in pixels.
         window: side of its kernel, in pixels; odd.
         mirror: whether features are those of the crop and its mirror image, summed.
-        antialias: whether the crops that recognisers see in the attack average over all pixels of the picture, or take
+        antialias: whether the crops that recognizers see in the attack average over all pixels of the picture, or take
             single samples of it, as the dissertation's code does (see `faces.alignment.warp`).
         noise: half-width of the uniform noise the perturbation starts from (at x' = x the gradient of LPIPS is zero).
         canvas: "face", a square around each face, or "photo", the whole photo at full resolution.
@@ -69,7 +69,7 @@ class LowKey(BaseModel):
             plain patches.
         apart: how strongly each face is also drawn to a goal of its own in feature space (see `dispersion`), as a
             share of what pushes it away from itself: protected photos of one person then match each other less.
-        stop_below: stop working on a face once its similarity to itself, on its canvas, is below every recogniser's
+        stop_below: stop working on a face once its similarity to itself, on its canvas, is below every recognizer's
             match threshold by this margin.
     """
 
@@ -158,7 +158,7 @@ class Trace:
         perturbation: what was added to each canvas, (F, C, H, W), on the scale 0 to 1.
         lpips: LPIPS (AlexNet) between each canvas and its protected version, (F,).
         change: mean ΔE between the two (see `perceptual.delta_e`), (F,).
-        similarity: for each recogniser, the cosine between each clean and protected face, one row per look, (S, F).
+        similarity: for each recognizer, the cosine between each clean and protected face, one row per look, (S, F).
         steps: how many steps each face took, (F,).
     """
 
@@ -176,11 +176,11 @@ def feature_distance(clean: Tensor, moved: Tensor) -> Tensor:
 
 
 def objective(distances: Sequence[Tensor], perceptual: Tensor, alpha: float) -> Tensor:
-    """Equation 3.1, to be maximised: the mean feature distance less α times LPIPS.
+    """Equation 3.1, to be maximized: the mean feature distance less α times LPIPS.
 
     The equation sums squared differences over the features, but the code the dissertation released averages them
     over their 512 dimensions, and its α of 0.05 belongs to that form: with sums, the perceptual term would be as
-    good as absent. So we average, over 512 whatever the recogniser's own dimension, since its vectors have length 1.
+    good as absent. So we average, over 512 whatever the recognizer's own dimension, since its vectors have length 1.
 
     Where the text is silent, `attack` follows the code: it starts from uniform noise of ±`noise`, since at x' = x the
     gradient of LPIPS is zero; smoothing mirrors the picture at its borders, where zeros would darken them; and with
@@ -189,7 +189,7 @@ def objective(distances: Sequence[Tensor], perceptual: Tensor, alpha: float) -> 
 
     - Every step ends with pixels within [0, 1]; the code clamps once, at the end.
     - LPIPS is that of the canvas; the code takes half of it from there and half from the aligned face crop.
-    - The ensemble is whatever recognisers are given; the code's are four of its own, of which two of a kind share
+    - The ensemble is whatever recognizers are given; the code's are four of its own, of which two of a kind share
       their weights.
     - Every face is protected, not the first one only.
 
@@ -197,7 +197,7 @@ def objective(distances: Sequence[Tensor], perceptual: Tensor, alpha: float) -> 
     The presets `low`, `medium` and `high` depart further: in where they work, how they step and what they weigh.
 
     Args:
-        distances: `feature_distance` of every recogniser, with and without smoothing: 2n tensors of shape (F,).
+        distances: `feature_distance` of every recognizer, with and without smoothing: 2n tensors of shape (F,).
         perceptual: LPIPS(x, x'), shape (F,).
         alpha: its weight α.
 
@@ -223,7 +223,7 @@ def attack(
     cores: int = 1,
     on_step: Callable[[int], None] = lambda steps: None,
 ) -> Trace:
-    """Maximise equation 3.1 by gradient ascent, for several faces at once.
+    """Maximize equation 3.1 by gradient ascent, for several faces at once.
 
     Args:
         images: canvases, RGB in [0, 1], shape (F, 3, H, W), one per face; or (1, 3, H, W) that shows all the faces.
@@ -241,7 +241,7 @@ def attack(
         The perturbation and how it came about.
 
     Raises:
-        FairveilError: `stop_below` is asked for with a recogniser whose match threshold is not known.
+        FairveilError: `stop_below` is asked for with a recognizer whose match threshold is not known.
     """
     thresholds = None
     if settings.stop_below is not None:
@@ -326,7 +326,7 @@ def _branches(smoothing: str, step: int) -> tuple[bool, ...]:
 
 
 def _embed(recognizers: Sequence[Recognizer], images: Tensor, landmarks: Tensor, settings: LowKey) -> list[Tensor]:
-    """Each recogniser's embeddings (F, D) of the faces."""
+    """Each recognizer's embeddings (F, D) of the faces."""
     return [embed(crops) for embed, crops in _to_embed(recognizers, images, landmarks, settings)]
 
 
@@ -355,7 +355,7 @@ def _thresholds(recognizers: Sequence[Recognizer]) -> Tensor:
     unknown = [recognizer.name for recognizer in recognizers if recognizer.threshold is None]
     if unknown:
         raise FairveilError(
-            f"stop_below needs the match threshold of every recogniser, and {', '.join(unknown)} has none: "
+            f"stop_below needs the match threshold of every recognizer, and {', '.join(unknown)} has none: "
             "give it one (threshold=...) or leave stop_below out."
         )
     return torch.tensor([r.threshold.similarity for r in recognizers if r.threshold is not None])

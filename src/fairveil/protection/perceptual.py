@@ -27,7 +27,7 @@ class LPIPS(nn.Module):
     """Learned Perceptual Image Patch Similarity, version 0.1 (Zhang et al. 2018): 0 for equal pictures.
 
     Unit-normalised activations of an ImageNet network are compared at five depths; squared differences are weighted
-    per channel by weights learned from human judgements, averaged over the picture and summed over the depths.
+    per channel by weights learned from human judgments, averaged over the picture and summed over the depths.
 
     Args:
         backbone: "alexnet", which the dissertation's attack pays for, or "vgg16".

@@ -35,7 +35,7 @@ FACES_AT_ONCE = 4
 """How many faces share a batch: enough to be fast, few enough for a small machine's memory."""
 
 SMALLEST_FACE = 40
-"""Faces below this many pixels are left alone: their landmarks are too uncertain to protect, or to recognise, them."""
+"""Faces below this many pixels are left alone: their landmarks are too uncertain to protect, or to recognize, them."""
 
 FaceChoice = Literal["all", "largest"] | FacesByHand
 """Which faces of a photo to protect: every face found, only the largest, or faces framed by hand."""
@@ -57,8 +57,8 @@ class FaceRecord(BaseModel):
         steps: how many steps were taken.
         lpips: LPIPS (AlexNet) of the face's canvas.
         change: mean ΔE of the face's canvas (see `perceptual.delta_e`); None in records of older versions.
-        similarity: for each recogniser attacked, the cosine between the clean and the protected face: as it fell, look
-            by look, on the canvas; and last, as the recogniser sees the face in the finished photo.
+        similarity: for each recognizer attacked, the cosine between the clean and the protected face: as it fell, look
+            by look, on the canvas; and last, as the recognizer sees the face in the finished photo.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -193,7 +193,7 @@ def protect(
 
     Raises:
         FairveilError: an unknown strength or choice of faces, a frame outside of the picture or too small, a picture of
-            another kind, recognisers of one name, or one that gives no usable vectors.
+            another kind, recognizers of one name, or one that gives no usable vectors.
         UnreadableFileError: there is no photo at the path that can be read.
     """
     picture = opened(picture)
@@ -230,7 +230,7 @@ class Protection:
         """The record, with the last similarities measured on the finished photo (3, H, W) as `verify` does it.
 
         What was measured on the canvas is replaced: enlarging, rounding and compressing change the face once more, and
-        a recogniser finds it where it now is.
+        a recognizer finds it where it now is.
         """
         if not len(self.faces):
             return self.record
@@ -250,7 +250,7 @@ class Protection:
 def landmarks_now(box: Tensor, landmarks: Tensor, found: Faces) -> tuple[Tensor, bool]:
     """Where a face lies after its photo was changed.
 
-    A recogniser detects in what it is given, so a face has its new landmarks where it is found again, and its old ones
+    A recognizer detects in what it is given, so a face has its new landmarks where it is found again, and its old ones
     where it is not.
 
     Args:
@@ -287,7 +287,7 @@ def protect_pixels(
         faces = _frames_given(faces)
     if recognizers is not None:
         if not recognizers:
-            raise FairveilError("There is no recogniser to attack: give one or more, or None for the default ensemble.")
+            raise FairveilError("There is no recognizer to attack: give one or more, or None for the default ensemble.")
         check_names(recognizers)
     settings = preset(strength) if isinstance(strength, str) else strength
     started = time.perf_counter()

@@ -68,8 +68,8 @@ def tables_of(receipt: Receipt) -> Iterator[Table]:
 
 
 def _table(columns: Iterable[str], rows: Iterable[tuple[Comparison, list[str]]]) -> TerminalTable:
-    """Recognisers in rows, those attacked first, under the columns given."""
-    table = TerminalTable("recogniser", box=box.SIMPLE, pad_edge=False)
+    """Recognizers in rows, those attacked first, under the columns given."""
+    table = TerminalTable("recognizer", box=box.SIMPLE, pad_edge=False)
     for column in ("from", *columns):
         table.add_column(column, justify="right")
     attacked_first = sorted(rows, key=lambda row: not row[0].attacked)

@@ -1,4 +1,4 @@
-"""The receipt: who still recognises a protected face, how much the photo changed, and what that was measured on."""
+"""The receipt: who still recognizes a protected face, how much the photo changed, and what that was measured on."""
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import datetime
@@ -27,13 +27,13 @@ from fairveil.report.tables import Table
 from fairveil.version import __version__
 
 CAUTION = (
-    "Measured on the recognisers named here and on nothing else. Recognisers trained later, or hardened on purpose "
-    "against perturbations like these, may still match the face, and photos already online stay recognisable."
+    "Measured on the recognizers named here and on nothing else. Recognizers trained later, or hardened on purpose "
+    "against perturbations like these, may still match the face, and photos already online stay recognizable."
 )
 
 
 class Comparison(BaseModel):
-    """One recogniser's view of one pair of faces.
+    """One recognizer's view of one pair of faces.
 
     Attributes:
         recognizer: its name.
@@ -56,7 +56,7 @@ class Comparison(BaseModel):
     @computed_field  # type: ignore[prop-decorator]
     @property
     def matches(self) -> bool | None:
-        """Whether the recogniser still takes the two for one person; None if its threshold is not known."""
+        """Whether the recognizer still takes the two for one person; None if its threshold is not known."""
         return None if self.threshold is None else self.similarity >= self.threshold
 
     @computed_field  # type: ignore[prop-decorator]
@@ -140,7 +140,7 @@ class Receipt(DisplayMixin, BaseModel):
         date: when, in ISO format with the time zone.
         version: of fairveil.
         faces: one entry per face of the original, largest first.
-        thresholds: where each recogniser's threshold comes from.
+        thresholds: where each recognizer's threshold comes from.
         probes_without_face: names of the probes in which no face was found.
         remarks: what has to be known first, in sentences, such as that a photo was compared with itself.
         files: which files the photos came from, where they came from files.
@@ -199,10 +199,10 @@ def verify(
         detector: finds the faces; by default MTCNN for faces of 24 pixels and more.
         faces: those of the original to measure, as they were found before, or some of them framed by hand; by default
             all that are found.
-        on_look: called with (looks done, looks in all) as the work goes on; each recogniser has one at each face.
+        on_look: called with (looks done, looks in all) as the work goes on; each recognizer has one at each face.
 
     Raises:
-        FairveilError: a picture is of another kind, the photos differ in size, two recognisers have one name, or one
+        FairveilError: a picture is of another kind, the photos differ in size, two recognizers have one name, or one
             gives no usable vectors.
         NoFaceError: the original shows no face.
         UnreadableFileError: there is no photo at a path that can be read.
@@ -222,7 +222,7 @@ def verify(
     before = choice.faces
     after = detector.detect([now])[0]
     if not len(before):
-        raise NoFaceError("No face was found in the original photo, so there is nothing to recognise in it.")
+        raise NoFaceError("No face was found in the original photo, so there is nothing to recognize in it.")
     found = {name: detector.detect([photo])[0] for name, photo in others.items()}
     probe_embeddings = _embed_probes(others, found, recognizers)
 
@@ -343,7 +343,7 @@ def _aligned(photo: Tensor, faces: Faces) -> list[Tensor]:
 def _embed_probes(
     probes: Mapping[str, Tensor], found: Mapping[str, Faces], recognizers: Sequence[Recognizer]
 ) -> dict[str, dict[str, Tensor]]:
-    """Embeddings (F, D) of all faces of each probe that shows any, under each recogniser."""
+    """Embeddings (F, D) of all faces of each probe that shows any, under each recognizer."""
     embeddings: dict[str, dict[str, Tensor]] = {}
     for name, photo in probes.items():
         if len(found[name]):
@@ -443,4 +443,4 @@ CONDITIONS: Mapping[str, Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]] = {
     "blur σ 2": _blur,
     "half size": _halve,
 }
-"""What may happen to a photo on its way to a recogniser, by name: each maps a view and its landmarks to others."""
+"""What may happen to a photo on its way to a recognizer, by name: each maps a view and its landmarks to others."""

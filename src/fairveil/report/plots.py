@@ -1,7 +1,7 @@
 """The few kinds of plot that studies need, from plain figures to SVG text.
 
 The same figures give the same text: no date, no random names. Plots stand on white, so that they can be read on a dark
-page and in print; colours are told apart by those who see few of them, and markers and lines differ as well.
+page and in print; colors are told apart by those who see few of them, and markers and lines differ as well.
 """
 
 import io
@@ -77,7 +77,7 @@ def heat_map(
     row_name: str = "",
     column_name: str = "",
 ) -> str:
-    """Shares as coloured squares with their figures, as in the dissertation: the lighter, the lower.
+    """Shares as colored squares with their figures, as in the dissertation: the lighter, the lower.
 
     Args:
         values: shares in [0, 1], a sequence for each row; None or NaN where there is none.
@@ -120,7 +120,7 @@ def lines(
         x_name: what the horizontal axis is.
         y_name: what the vertical axis is.
         logarithmic: whether the horizontal axis is; all x are positive then.
-        shares: whether y are shares in [0, 1], shown in per cent.
+        shares: whether y are shares in [0, 1], shown in percent.
         whole: whether shares are shown over the whole range, from 0 to 100 %; else over that of the values.
 
     Returns:
@@ -139,13 +139,13 @@ def lines(
 
 
 def frontier(series: Sequence[Series], *, x_name: str, y_name: str, shares: bool = True) -> str:
-    """What one thing costs in another, such as recognition against LPIPS: labelled points with intervals, joined.
+    """What one thing costs in another, such as recognition against LPIPS: labeled points with intervals, joined.
 
     Args:
         series: what to draw, each the settings of one method in the order of their strength.
         x_name: what the horizontal axis is.
         y_name: what the vertical axis is.
-        shares: whether y are shares in [0, 1], shown in per cent over the whole range.
+        shares: whether y are shares in [0, 1], shown in percent over the whole range.
 
     Returns:
         SVG text.

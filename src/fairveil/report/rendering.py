@@ -24,7 +24,7 @@ from fairveil.report.tables import Cell, Table, Unit, figure, interval_shown, va
 from fairveil.version import __version__
 
 _RAISED = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
-_HUES = {"low is good": "213 94 0", "high is good": "0 114 178"}  # told apart also by those who see few colours
+_HUES = {"low is good": "213 94 0", "high is good": "0 114 178"}  # told apart also by those who see few colors
 _DARKEST = 0.55  # opacity of the highest value's cell: the figure stays legible on light and on dark pages
 _LABEL_WIDTH, _NAME_WIDTH = 26, 9  # where names of rows and of narrow columns are broken in the terminal
 

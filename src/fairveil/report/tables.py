@@ -9,7 +9,7 @@ from typing import Literal, Protocol
 from fairveil.base.estimate import Estimate
 
 Unit = Literal["%", "s", "cosine", "LPIPS", "dB", "ratio", "count", "AUC", "°", "ΔE"]
-"""What the values of a table are. Shares are kept in [0, 1] and shown in per cent."""
+"""What the values of a table are. Shares are kept in [0, 1] and shown in percent."""
 
 Shade = Literal["low is good", "high is good"]
 """What a darker cell means; a lighter one is the lower value in either case, as in the dissertation."""
@@ -59,7 +59,7 @@ class Table:
         notes: shown below.
         row_name: what rows are, such as "attacker".
         column_name: what columns are, such as "defender".
-        groups: neighbouring columns under a common heading: its text and how many columns it spans.
+        groups: neighboring columns under a common heading: its text and how many columns it spans.
 
     Raises:
         ValueError: a row, the units or the groups do not fit the columns.

@@ -1,4 +1,4 @@
-"""What an attacker does in one trial: he draws an aim, poisons the training data for it, and sees who was taken in."""
+"""What an attacker does in one trial: draw an aim, poison the training data for it, and see what it did."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -30,14 +30,14 @@ from fairveil.training.checkpoints import described, weights_fingerprint
 
 @dataclass(frozen=True, eq=False)
 class Attacker:
-    """What an attacker has in his hands.
+    """What an attacker can use.
 
     Attributes:
         data: the clean training images.
         gradient: of what the victim trains.
-        usual: how training goes without a defence: flips and crops.
-        expected: how he thinks the victim trains: as usual, or under the very defence if he is adaptive.
-        surrogate: gives his own network, trained so on clean data.
+        usual: how training goes without a defense: flips and crops.
+        expected: how the attacker thinks the victim trains: as usual, or under the very defense if adaptive.
+        surrogate: gives the attacker's own network, trained so on clean data.
         folder: for what takes long to make.
     """
 
@@ -50,7 +50,7 @@ class Attacker:
 
 
 class Aim(Protocol):
-    """What the attacker wants in one trial; the same under every defence."""
+    """What the attacker wants in one trial; the same under every defense."""
 
     @property
     def words(self) -> str:
@@ -60,7 +60,7 @@ class Aim(Protocol):
         """The training images with the poison in them."""
 
     def hits(self, network: nn.Module) -> BinomialCount:
-        """Of the pictures the attacker cares about, how many a network gives the class he wants."""
+        """Of the pictures the attacker cares about, how many a network gives the class the attacker wants."""
 
 
 class Attack(Protocol):
@@ -72,7 +72,7 @@ class Attack(Protocol):
 
     @property
     def adaptive(self) -> bool:
-        """Whether the poison depends on the defence."""
+        """Whether the poison depends on the defense."""
 
     def aim(self, data: LabelledImages, test: LabelledImages, seed: int) -> Aim:
         """Draw what one trial is about: classes, pictures, rows."""
@@ -166,7 +166,7 @@ class PatchedClass:
 
 
 Knowing = Literal["nothing", "training", "mixing"]
-"""What an attacker knows of a defence; see `GradientMatching`."""
+"""What an attacker knows of a defense; see `GradientMatching`."""
 
 
 class GradientMatching(BaseModel):
@@ -175,9 +175,9 @@ class GradientMatching(BaseModel):
     Attributes:
         brewing: settings of the attack.
         budget: share of the training images that are poisoned.
-        knows: what the attacker knows of the defence. "nothing": he trains his network with flips and crops.
-            "training": he trains it under the defence, the dissertation's adaptive attack, and passes the noise of
-            noised gradients straight through. "mixing": he also augments his poisons as the defence does while he
+        knows: what the attacker knows of the defense. "nothing": they train their network with flips and crops.
+            "training": they train it under the defense, the dissertation's adaptive attack, and pass the noise of
+            noised gradients straight through. "mixing": they also augment the poisons as the defense does while they
             brews (once a picture, not the worst of several as MaxUp), with 128 clean companions to be mixed with where
             `brewing` asks for none: more poison among fewer pictures than in the victim's batches.
     """
@@ -195,7 +195,7 @@ class GradientMatching(BaseModel):
 
     @property
     def adaptive(self) -> bool:
-        """Whether the attacker knows the defence."""
+        """Whether the attacker knows the defense."""
         return self.knows != "nothing"
 
     def aim(self, data: LabelledImages, test: LabelledImages, seed: int) -> Aim:
@@ -216,7 +216,7 @@ class GradientMatching(BaseModel):
         return (time.perf_counter() - started) / steps * self.brewing.steps * self.brewing.restarts
 
     def brewing_against(self, expected: Defense) -> Brewing:
-        """The settings of an attacker who expects a defence."""
+        """The settings of an attacker who expects a defense."""
         settings = self.brewing
         if isinstance(expected.gradients, ClipAndNoise):
             clip, noise = expected.gradients.clip, expected.gradients.noise

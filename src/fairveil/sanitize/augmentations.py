@@ -74,7 +74,7 @@ class Mixup:
 class CutMix:
     """A box of each picture is replaced by what another picture of the batch has there (section 4.3; Yun et al. 2019).
 
-    The box's centre is uniform over the picture; its sides are √(1 − λ) of the picture's, with λ ~ Dir[1, 1]. What
+    The box's center is uniform over the picture; its sides are √(1 − λ) of the picture's, with λ ~ Dir[1, 1]. What
     sticks out of the picture is cut off, and labels are mixed by the area that is really replaced.
 
     Attributes:
@@ -245,7 +245,7 @@ def _members(count: int, width: int, generator: torch.Generator) -> Tensor:
 
 
 def _boxes(sides: Tensor, images: Tensor, generator: torch.Generator, *, in_pixels: bool = False) -> Tensor:
-    """Boxes with uniform centres: (B, H, W), true inside. Sides (B,) are shares of the picture's, or pixels."""
+    """Boxes with uniform centers: (B, H, W), true inside. Sides (B,) are shares of the picture's, or pixels."""
     height, width = images.shape[2:]
     lines = []
     for length in (height, width):

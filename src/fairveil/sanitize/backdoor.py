@@ -23,7 +23,7 @@ class Backdoor(BaseModel):
         share: of the images concerned, above 0 up to 1. The dissertation poisons 100 % and 10 %.
         labels: "clean", the dissertation's: the trigger goes on images **of the target class**, whose labels stay
             right, so that checking the labels finds nothing. "dirty": the trigger goes on images **of all the other
-            classes**, which are then labelled as the target class; stronger, and whoever looks at labels sees it.
+            classes**, which are then labeled as the target class; stronger, and whoever looks at labels sees it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)

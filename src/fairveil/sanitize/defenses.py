@@ -31,7 +31,7 @@ class Defense:
 
     @property
     def augmentation(self) -> Augmentation | None:
-        """What is done to pictures and labels before the loss, or None: what an attacker can do to his poisons too."""
+        """What is done to pictures and labels before the loss, or None: what an attacker can do to the poisons too."""
         match self.objective:
             case Classification(augment=augment):
                 return augment

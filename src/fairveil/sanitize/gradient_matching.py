@@ -27,7 +27,7 @@ from fairveil.training.objectives import Augmentation
 class Brewing(BaseModel):
     """The settings of the attack; the defaults are its authors' on CIFAR-10.
 
-    The attacker of section 4.4.2 is *adaptive* when the surrogates were trained with the defence's augmentation. One
+    The attacker of section 4.4.2 is *adaptive* when the surrogates were trained with the defense's augmentation. One
     that goes further mixes inside the brewing loop: it gives `brew` the mixing augmentation, and `companions`.
 
     Attributes:
@@ -105,7 +105,7 @@ def brew(
         data: the clean training images.
         plan: target, adversarial class and the rows to poison.
         surrogates: clean networks the attacker has trained, from pixels in [0, 1] to logits; with several, the mean of
-            their matching losses is minimised. They are used in evaluation mode and left as they were. (The authors
+            their matching losses is minimized. They are used in evaluation mode and left as they were. (The authors
             keep dropout on, if there is any; we do not, since then chunks would not add up.)
         settings: bound, steps, restarts.
         seed: of the noise each restart starts from, and of augmentations.

@@ -34,7 +34,7 @@ def fit_head(
     Args:
         network: whose features are used, on any device; it is left as it was.
         data: what the victim trains on.
-        objective: what is lowered, and what is done to each batch of a view: flips and crops, and the defence.
+        objective: what is lowered, and what is done to each batch of a view: flips and crops, and the defense.
         generator: of batches and augmentations, on the processor.
         views: how often each picture is seen, each time augmented anew; without augmentation once is enough.
         weight_decay: as in stochastic gradient descent.

@@ -31,7 +31,7 @@ class Learner(Protocol):
         """An untrained network, whose weights can be replaced by kept ones."""
 
     def learn(self, data: LabelledImages, defense: Defense, *, seed: int) -> nn.Module:
-        """Train a new network on the data under a defence, and give it in evaluation mode."""
+        """Train a new network on the data under a defense, and give it in evaluation mode."""
 
     def described(self) -> str:
         """What it is in words: the same words if and only if it would train the same."""
@@ -76,7 +76,7 @@ class FromScratch:
 class HeadOnly:
     """Fits a new head to frozen features: seconds instead of minutes, and an easier prey.
 
-    The attacker knows the very features, so that matching the head's gradient is a white-box attack. Defences that
+    The attacker knows the very features, so that matching the head's gradient is a white-box attack. Defenses that
     change the gradients of steps cannot be tried, since a fitted head takes none.
 
     Attributes:
@@ -109,7 +109,7 @@ class HeadOnly:
         """Fit a head; see `Learner`.
 
         Raises:
-            FairveilError: the defence changes gradients, or has a loss that heads are not fitted to.
+            FairveilError: the defense changes gradients, or has a loss that heads are not fitted to.
         """
         self.check(defense)
         objective = _settled(defense.objective)

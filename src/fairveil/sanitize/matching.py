@@ -108,7 +108,7 @@ def match(
         targets: soft labels (B, K).
         gradient: with respect to which parameters.
         chunk: how many images at once.
-        received: what a defence makes of the mean gradient before it is used, flat to flat, such as noise (private
+        received: what a defense makes of the mean gradient before it is used, flat to flat, such as noise (private
             SGD). Its own derivative is taken to be the identity: the straight-through estimate.
 
     Returns:

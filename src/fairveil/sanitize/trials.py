@@ -36,7 +36,7 @@ class Outcome(BaseModel):
 
     Attributes:
         aim: of the attacker, in words.
-        hits: pictures that the poisoned network gave the class he wanted.
+        hits: pictures that the poisoned network gave the class the attacker wanted.
         clean_hits: the same of a network that was trained on clean data, without a defense.
         pictures: the attacker cared about.
         right: clean test images the poisoned network was right about.

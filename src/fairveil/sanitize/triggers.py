@@ -20,7 +20,7 @@ class Trigger(BaseModel):
 
     By default it lies 4 pixels away from the right and from the lower border, since the usual training crops (pad by 4
     pixels, cut out the original size) move a picture by up to 4 pixels: a patch any closer to the border is now and
-    then cut off, and in a corner the backdoor is learnt badly or not at all.
+    then cut off, and in a corner the backdoor is learned badly or not at all.
 
     Attributes:
         size: the side of the patch in pixels; the dissertation's is 4.

@@ -342,7 +342,7 @@ def _points(change: Estimate) -> str:
 
 
 def _percent(share: float) -> str:
-    """Whole per cent, and tenths where rounding would make all or none of what is not."""
+    """Whole percent, and tenths where rounding would make all or none of what is not."""
     whole = f"{100 * share:.0f}"
     if whole in ("0", "100") and share not in (0, 1):
         whole = f"{100 * share:.1f}"

@@ -94,7 +94,7 @@ def train(
         data: to train on.
         settings: how.
         objective: the loss; by default `Classification()`. Its parameters are trained too if it is a module.
-        validation: labelled data whose accuracy is the score of each epoch, or a function that gives a score.
+        validation: labeled data whose accuracy is the score of each epoch, or a function that gives a score.
         order: which rows come together in batches, and when.
         gradients: what to do with each step's gradient before it is used.
         checkpoint: a file that is written after each epoch. If it already exists, the run goes on from it, and ends
@@ -221,7 +221,7 @@ class _Run:
         self.best: dict[str, Tensor] | None = None
         self.kept = 0
         self.started = time.perf_counter()
-        # Prepared alone: the optimiser would only be wrapped to skip steps of 16-bit floats, which are not used.
+        # Prepared alone: the optimizer would only be wrapped to skip steps of 16-bit floats, which are not used.
         self.prepared = accelerator.prepare_model(self.whole, device_placement=False)
 
     def made_with(self, validation: Examples | Score | None) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Residual networks for small pictures, by name; they take pixels in [0, 1] and normalise them themselves."""
+"""Residual networks for small pictures, by name; they take pixels in [0, 1] and normalize them themselves."""
 
 from dataclasses import dataclass, replace
 from math import gcd

@@ -18,7 +18,7 @@ class Training(BaseModel):
         optimizer: stochastic gradient descent, or Adam, which takes neither momentum nor nesterov.
         momentum: how much of the last step each step keeps.
         nesterov: whether momentum looks ahead.
-        weight_decay: pulls all parameters towards zero.
+        weight_decay: pulls all parameters toward zero.
         schedule: how the learning rate falls: along a cosine to zero, in steps, or not at all.
         milestones: of "steps": after which shares of the epochs it falls.
         decay: of "steps": by which factor.

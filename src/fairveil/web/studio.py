@@ -51,8 +51,8 @@ class Tools:
 
     Attributes:
         detector: finds the faces.
-        ensemble: the recognisers that are attacked.
-        judges: those that are asked whether they still recognise a face.
+        ensemble: the recognizers that are attacked.
+        judges: those that are asked whether they still recognize a face.
         strengths: settings of the attack by the names that the page offers.
     """
 

@@ -89,7 +89,7 @@ class Tab:
         """Stop the work on all photos; those that were under way are as they were before.
 
         Args:
-            problem: what to tell the person of it, if she did not ask for it.
+            problem: what to tell the person of it, if they did not ask for it.
         """
         with self.changing():
             for photo in self.working():

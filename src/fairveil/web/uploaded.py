@@ -128,7 +128,7 @@ def _shown_result(result: Result) -> dict[str, Any]:
 
 
 def _answers(receipt: FaceReceipt) -> list[dict[str, Any]]:
-    """What each recogniser says of a face as it was saved, and the most it says after what may happen on the way."""
+    """What each recognizer says of a face as it was saved, and the most it says after what may happen on the way."""
     answers = []
     for _, looks in groupby(receipt.against_itself, key=lambda comparison: comparison.recognizer):
         saved, *altered = looks

@@ -1,4 +1,4 @@
-"""The presets that ask for CelebA, on lists like CelebA's in which some people are labelled both ways."""
+"""The presets that ask for CelebA, on lists like CelebA's in which some people are labeled both ways."""
 
 import pytest
 from typer.testing import CliRunner

@@ -62,7 +62,7 @@ def test_paper_presets_have_the_sizes_of_table_5_1():
 
 @pytest.fixture
 def embedded(tmp_path):
-    """A Parquet file of 60 people with twelve faces each, of two recognisers."""
+    """A Parquet file of 60 people with twelve faces each, of two recognizers."""
     random = np.random.default_rng(0)
     who = np.repeat(np.arange(60), 12)
     frame = pl.DataFrame(

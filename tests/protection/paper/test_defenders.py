@@ -17,7 +17,7 @@ from fairveil.protection.paper.setting import tiny
 
 
 class RecordedRekognition:
-    """Answers as the service gives them: faces are alike whose photos have a similar mean colour."""
+    """Answers as the service gives them: faces are alike whose photos have a similar mean color."""
 
     class exceptions:  # noqa: N801
         class InvalidParameterException(Exception):  # noqa: N818

@@ -1,4 +1,4 @@
-"""The studies of chapter 3, at their smallest, with real recognisers and generated faces."""
+"""The studies of chapter 3, at their smallest, with real recognizers and generated faces."""
 
 import pickle
 from pathlib import Path
@@ -334,7 +334,7 @@ def test_fewer_gallery_photos_in_a_row_are_of_the_same_users_with_the_same_probe
 def test_recognisers_are_known_by_name_before_anything_runs():
     smoke = studies()["lowkey-transfer"].presets["smoke"]
     assert override(smoke, ["ensembles.Mine=faceres, dlib-resnet"]).ensembles["Mine"] == ("faceres", "dlib-resnet")
-    with pytest.raises(FairveilError, match=r"no recogniser 'facerse'\. Did you mean faceres\?"):
+    with pytest.raises(FairveilError, match=r"no recognizer 'facerse'\. Did you mean faceres\?"):
         override(smoke, ["ensembles.Mine=facerse"])
     named = ["defenders=frbench:irse-100/arcface/ms1m, fairveil.protection.paper.defenders:AmazonRekognition"]
     assert len(override(smoke, named).defenders) == 2

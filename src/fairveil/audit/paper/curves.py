@@ -16,7 +16,7 @@ FOCUS, OTHER, RATIO = "M Acc", "F Acc", "Error Ratio"
 """What the tables call the accuracies of the two groups, men and women, and the ratio of their errors, women to men."""
 
 MODELS = ("MFN CosFace", "MFN ArcFace", "ResNet-152 CosFace", "ResNet-152 ArcFace")
-"""The published recognisers."""
+"""The published recognizers."""
 
 
 def ratio_name(part: int) -> str:
@@ -45,14 +45,14 @@ def together(runs: Sequence[Measurement]) -> Estimate:
 
 
 Curves = Mapping[tuple[str, str, str], Estimate]
-"""By recogniser, by what, and by the name of the make-up."""
+"""By recognizer, by what, and by the name of the make-up."""
 
 
 def curves_of(measurements: Iterable[tuple[str, Measurement]]) -> dict[tuple[str, str, str], Estimate]:
-    """Measurements of several runs by recogniser, what and make-up.
+    """Measurements of several runs by recognizer, what and make-up.
 
     Args:
-        measurements: each with the recogniser it is of; its labels are `what` and `ratio`.
+        measurements: each with the recognizer it is of; its labels are `what` and `ratio`.
     """
     runs: dict[tuple[str, str, str], list[Measurement]] = {}
     for recognizer, one in measurements:
@@ -102,7 +102,7 @@ def tables_beside(
 
 
 def plots_of(curves: Curves, subjects: Subjects, parts: Sequence[int], *, x_name: str) -> list[Figure]:
-    """Both accuracies against the share of a group, one plot for each recogniser, and the second one turned round.
+    """Both accuracies against the share of a group, one plot for each recognizer, and the second one turned round.
 
     Turned round, a curve shows what the share of its own group does to a group: the two would lie on each other if
     groups differed in nothing else (the bottom rows of figures 5.2 to 5.4).
@@ -129,7 +129,7 @@ def _series(
 
 
 def cell_of(curves: Curves, recognizer: str, what: str, row: str) -> Cell:
-    """What was measured of a recogniser at a make-up, empty where nothing was."""
+    """What was measured of a recognizer at a make-up, empty where nothing was."""
     return Cell(curves.get((recognizer, what, row)))
 
 

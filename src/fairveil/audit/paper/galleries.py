@@ -1,4 +1,4 @@
-"""Galleries of other make-ups for recognisers that are there: tables 5.4 and 5.5, figures 5.3 and 5.5."""
+"""Galleries of other make-ups for recognizers that are there: tables 5.4 and 5.5, figures 5.3 and 5.5."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -44,7 +44,7 @@ from fairveil.report.study import Figure
 from fairveil.report.tables import Table
 
 _DECIDING = {"model", "subjects", "test_people", "train_identities", "train_images"}
-"""What of a trial the trained recogniser depends on."""
+"""What of a trial the trained recognizer depends on."""
 
 
 def _none(value: object) -> bool:
@@ -66,7 +66,7 @@ class Galleries(SubjectSettings):
         draws: galleries of each make-up (section 5.5.1: 5).
         identities: in every gallery; with `images`, or as many as can be.
         images: in every gallery.
-        random: whether the recognisers are one random network each, to be shown as one (figure 5.5).
+        random: whether the recognizers are one random network each, to be shown as one (figure 5.5).
     """
 
     kind: Kind = "identities"
@@ -90,7 +90,7 @@ class Galleries(SubjectSettings):
 
 
 class GallerySweep(Trial):
-    """One recogniser on galleries of all make-ups; see `Galleries`."""
+    """One recognizer on galleries of all make-ups; see `Galleries`."""
 
     subjects: Subjects
     kind: Kind
@@ -105,7 +105,7 @@ class GallerySweep(Trial):
 
     @property
     def label(self) -> str:
-        """The recogniser."""
+        """The recognizer."""
         return self.recognizer
 
 
@@ -113,7 +113,7 @@ class GalleryStudy(SubjectsStudy[Galleries, GallerySweep]):
     """A study of what the make-up of a gallery does."""
 
     def trials(self, settings: Galleries) -> list[GallerySweep]:
-        """One for each recogniser."""
+        """One for each recognizer."""
         common = {
             name: getattr(settings, name)
             for name in ("subjects", "kind", "draws", "identities", "images", "test_people")
@@ -192,23 +192,23 @@ class GalleryStudy(SubjectsStudy[Galleries, GallerySweep]):
         elif "Male" not in settings.subjects.column:
             said.append(
                 f"Faces: {settings.subjects.data} instead of CelebA's 812 identities with 17 photos each, and smaller "
-                "galleries. Recognisers may have been trained on people of Labeled Faces in the Wild."
+                "galleries. Recognizers may have been trained on people of Labeled Faces in the Wild."
             )
         if settings.random:
             size = settings.subjects.size
             said.append(f"Networks: the text names none of the two; ours are named, and take crops of {size} pixels.")
         elif not settings.trained:
-            said.append("Recognisers: small pretrained ones instead of networks trained on balanced parts of CelebA.")
+            said.append("Recognizers: small pretrained ones instead of networks trained on balanced parts of CelebA.")
         else:
             said += _differences_of_training(settings)
         said.append(
             "Intervals are ours: 95 %, people taken for the sample, each with all draws. Random networks: from the "
-            "lowest to the highest of the initialisations."
+            "lowest to the highest of the initializations."
         )
         return [*said, *settings.subjects.notes]
 
     def rehearsal(self, settings: Galleries) -> Galleries:
-        """The same on a few generated faces and two recognisers, one draw each; what is trained, for one epoch."""
+        """The same on a few generated faces and two recognizers, one draw each; what is trained, for one epoch."""
         people = 16 if settings.test_people is None else 36
         subjects = generated(settings.subjects).model_copy(update={"people": people, "photos": 10, "size": 64})
         few = settings.recognizers if settings.random else ("random:resnet-18:0", "random:mobilefacenet:0")
@@ -223,7 +223,7 @@ class GalleryStudy(SubjectsStudy[Galleries, GallerySweep]):
 
 
 def _embedded(trial: GallerySweep, bench: Workbench) -> tuple[Tensor, Population]:
-    """What the recogniser makes of those of whom galleries are drawn: unit vectors (N, D), and who they are of."""
+    """What the recognizer makes of those of whom galleries are drawn: unit vectors (N, D), and who they are of."""
     subjects = trial.subjects
     if trial.test_people is None:
         with bench.timed("embed"):
@@ -263,7 +263,7 @@ def _differences_of_training(settings: Galleries) -> list[str]:
 
 
 def _name(settings: Galleries, recognizer: str) -> str:
-    """Random networks of one kind are one recogniser, of which each is a run."""
+    """Random networks of one kind are one recognizer, of which each is a run."""
     return recognizer.rpartition(":")[0] if settings.random else recognizer
 
 
@@ -329,7 +329,7 @@ GALLERY_IDENTITIES = _of_kind("identities", "table 5.4, figure 5.3")
 GALLERY_IMAGES = _of_kind("images", "table 5.5, figure 5.3")
 RANDOM_EXTRACTORS = GalleryStudy(
     name="random-extractors",
-    title="Recognisers that were never trained",
+    title="Recognizers that were never trained",
     question="Do networks with random weights err equally on groups, in galleries of any make-up?",
     source="figure 5.5",
     small=Galleries(

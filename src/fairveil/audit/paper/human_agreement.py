@@ -1,4 +1,4 @@
-"""Do recognisers find hard what people find hard? Figures 5.6, 5.7 and 5.11."""
+"""Do recognizers find hard what people find hard? Figures 5.6, 5.7 and 5.11."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -56,7 +56,7 @@ class HumanAgreement(TrainSets):
 
 
 class Asked(TrainedOn):
-    """One recogniser, and the questions it is asked."""
+    """One recognizer, and the questions it is asked."""
 
     questions: str | None
     questions_sha256: str | None
@@ -64,10 +64,10 @@ class Asked(TrainedOn):
 
 
 class HumanAgreementStudy(TrainingStudy[HumanAgreement, Asked]):
-    """A study of whether recognisers find hard what people find hard."""
+    """A study of whether recognizers find hard what people find hard."""
 
     def trials(self, settings: HumanAgreement) -> list[Asked]:
-        """Every recogniser of the train sets is asked all questions."""
+        """Every recognizer of the train sets is asked all questions."""
         more = {name: getattr(settings, name) for name in ("questions", "questions_sha256", "questions_made")}
         return [Asked(**trial.model_dump(), **more) for trial in trials_of(settings)]
 
@@ -213,8 +213,8 @@ def _asking(settings: TrainSets) -> HumanAgreement:
 
 HUMAN_AGREEMENT = HumanAgreementStudy(
     name="human-agreement",
-    title="Recognisers and people on the same questions",
-    question="Do recognisers find hard what people find hard, and does that depend on whom they were trained on?",
+    title="Recognizers and people on the same questions",
+    question="Do recognizers find hard what people find hard, and does that depend on whom they were trained on?",
     source="figures 5.6, 5.7 and 5.11",
     small=_asking(TRAIN_IDENTITIES.small),
     paper=_asking(TRAIN_IDENTITIES.paper),

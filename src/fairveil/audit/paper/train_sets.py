@@ -1,4 +1,4 @@
-"""Recognisers trained on sets of other make-ups: tables 5.2, 5.3, 5.6 and 5.7, figures 5.2, 5.4 and 5.8 to 5.10."""
+"""Recognizers trained on sets of other make-ups: tables 5.2, 5.3, 5.6 and 5.7, figures 5.2, 5.4 and 5.8 to 5.10."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
@@ -42,9 +42,9 @@ from fairveil.report.study import Figure
 from fairveil.report.tables import Cell, Table
 from fairveil.training import Training
 
-_FORMAT = 1  # raised when the same settings would give another recogniser
+_FORMAT = 1  # raised when the same settings would give another recognizer
 _DECIDING = {"model", "subjects", "kind", "part", "run", "test_people", "identities", "images", "questions_sha256"}
-"""What of a trial the trained recogniser depends on."""
+"""What of a trial the trained recognizer depends on."""
 _BALANCED = "balanced"  # the gallery that has all test people
 
 
@@ -81,7 +81,7 @@ class TrainSets(SubjectSettings):
         draws: galleries of each make-up.
         identities: in every train set; with `images`, or as many as can be.
         images: in every train set.
-        matched: whether recognisers are tested on galleries made up like their train sets.
+        matched: whether recognizers are tested on galleries made up like their train sets.
     """
 
     kind: Kind = "identities"
@@ -105,7 +105,7 @@ TrainSetsType = TypeVar("TrainSetsType", bound=TrainSets)
 
 
 class TrainedOn(Trial):
-    """One recogniser, trained on one set; see `TrainSets`."""
+    """One recognizer, trained on one set; see `TrainSets`."""
 
     name: str
     model: Model
@@ -120,12 +120,12 @@ class TrainedOn(Trial):
 
     @property
     def label(self) -> str:
-        """The recogniser, the make-up and the run."""
+        """The recognizer, the make-up and the run."""
         return f"{self.name}, {self.kind} {ratio_name(self.part)}, run {self.run + 1}"
 
 
 class TrainingStudy(SubjectsStudy[TrainSetsType, TrialType]):
-    """A study of recognisers that are trained on sets of other make-ups."""
+    """A study of recognizers that are trained on sets of other make-ups."""
 
     def check_labels(self, settings: TrainSetsType, crops: FaceCrops) -> None:
         """Whether the train sets and galleries can be drawn."""
@@ -152,7 +152,7 @@ class TrainingStudy(SubjectsStudy[TrainSetsType, TrialType]):
                 f"{first.training.batch_size}, instead of 112 pixels, 120 epochs and 512."
             )
         said.append(
-            "Test galleries of other make-ups are as large as the test people allow, the same for all recognisers."
+            "Test galleries of other make-ups are as large as the test people allow, the same for all recognizers."
         )
         return [*said, *settings.subjects.notes]
 
@@ -263,7 +263,7 @@ def _all_of(population: Population) -> MakeUp:
 
 
 def trained(trial: TrainedOn, train: FaceCrops, bench: Workbench) -> Recognizer:
-    """The trained recogniser, which studies share: it depends on nothing of how it is tested.
+    """The trained recognizer, which studies share: it depends on nothing of how it is tested.
 
     People that questions are about are not trained on, so questions are part of what it depends on.
     """
@@ -274,7 +274,7 @@ def trained(trial: TrainedOn, train: FaceCrops, bench: Workbench) -> Recognizer:
 def trained_once(
     model: Model, about: Mapping[str, Any], choose: Callable[[], FaceCrops], *, seed: int, bench: Workbench
 ) -> Recognizer:
-    """A recogniser from the bench's cache, or trained if nobody has trained it yet.
+    """A recognizer from the bench's cache, or trained if nobody has trained it yet.
 
     Args:
         model: what is trained, and how.
@@ -326,7 +326,7 @@ def _measured(response: Response, galleries: Iterable[str], trial: TrainedOn) ->
 
 
 def _curves(settings: TrainSets, results: Results[TrainedOn]) -> dict[tuple[str, str, str], Estimate]:
-    """By recogniser, what and the make-up of the train set: on the balanced gallery, or on one like the train set."""
+    """By recognizer, what and the make-up of the train set: on the balanced gallery, or on one like the train set."""
 
     def found() -> Iterable[tuple[str, Measurement]]:
         for trial, measurements in results.items():
@@ -369,7 +369,7 @@ def _interplay(settings: TrainSets, results: Results[TrainedOn]) -> list[Table]:
             caption="Against balanced sets; geometric means over runs, 95 % intervals over people and runs, which two "
             "runs at least have. Train set and gallery amplify each other where both pull the same way, and cancel "
             "each other where they pull apart. Where the interval of one of them holds 1, nothing is said.",
-            row_name=f"recogniser, {settings.subjects.focus} : {settings.subjects.other}",
+            row_name=f"recognizer, {settings.subjects.focus} : {settings.subjects.other}",
         )
     ]
 

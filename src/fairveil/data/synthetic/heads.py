@@ -1,6 +1,6 @@
 """The shape of a generated head: an ellipsoid with smooth bumps, turned by its pose and met by one ray a pixel.
 
-Head coordinates: x to the right of the picture, y down, z towards the viewer; the unit is half the width of a head.
+Head coordinates: x to the right of the picture, y down, z toward the viewer; the unit is half the width of a head.
 A point is also given by ρ (1 on the bare ellipsoid) and its place on the surface: θ, the angle around the vertical
 axis, and q, the sine of the latitude. Features are placed by (X, Y), the place seen from the front, so that a nose
 sits at (0, 0.5) on every head, however long that is.
@@ -109,11 +109,11 @@ class Conditions:
         light_up: the same upwards.
         light_strength: of the directed light over the usual, logarithmic.
         exposure: of the whole photo, logarithmic.
-        light_warmth: colour of the light: yellow above 0, blue below.
+        light_warmth: color of the light: yellow above 0, blue below.
         blur: of the lens, its absolute value counts, in hundredths of the head's half width.
         noise: standard deviation of a pixel on the scale of [0, 1]; its absolute value counts.
-        clothes: colour, (B, 3), before squashing to [0, 1].
-        backdrop: colours of its corners, (B, 3, 2, 2), before squashing.
+        clothes: color, (B, 3), before squashing to [0, 1].
+        backdrop: colors of its corners, (B, 3, 2, 2), before squashing.
     """
 
     yaw: Annotated[Tensor, _Around(0.0, 0.24)]

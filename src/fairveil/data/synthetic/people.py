@@ -31,14 +31,14 @@ GROUPS: dict[str, tuple[Group, Group]] = {"tone": ("warm", "cool"), "shape": ("l
 """The group columns and their values: the hue of the skin, and the outline of the head."""
 
 # Standard deviations by which people and photos differ at difficulty 1, over those of `synthetic_head`: measured so
-# that pretrained recognisers err now and then. None is farther out than the extreme.
+# that pretrained recognizers err now and then. None is farther out than the extreme.
 _PEOPLE_APART, _PHOTOS_APART, _EXTREME = 0.8, 1.1, 2.2
 _HUE_OF_TONE, _LENGTH_OF_SHAPE, _JAW_OF_SHAPE = 1.2, 0.05, -0.04  # by how much groups are off the middle
 _BATCH_PIXELS = 1 << 18  # pixels drawn at a time: more would leave the processor's cache
 
 
 class Difficulty(BaseModel):
-    """How hard the people of a group are to recognise.
+    """How hard the people of a group are to recognize.
 
     Attributes:
         likeness: people of the group differ by one over this much from its average.
@@ -139,7 +139,7 @@ class SyntheticFaces(BaseModel):
 
         Returns:
             (x, y) of left eye, right eye, nose, left and right corner of the mouth, left and right as seen in the
-            picture, (B, 5, 2), in pixels with pixel centres at integers.
+            picture, (B, 5, 2), in pixels with pixel centers at integers.
 
         Raises:
             FairveilError: there is no photo of such an index.

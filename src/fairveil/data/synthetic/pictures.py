@@ -1,6 +1,6 @@
 """Pictures of generated heads: paint, light and what surrounds the head, for a whole batch at once.
 
-Colours are tensors (B, 3, H, W) in [0, 1] and covers are (B, H, W) in [0, 1], either with axes of length 1 where
+Colors are tensors (B, 3, H, W) in [0, 1] and covers are (B, H, W) in [0, 1], either with axes of length 1 where
 nothing changes. Inside this file traits and conditions have two more axes, (B, 1, 1), for the pixels.
 """
 
@@ -108,7 +108,7 @@ def draw(head: Head, placement: Placement, size: int) -> Tensor:
         size: side of the pictures in pixels.
 
     Returns:
-        Colours in [0, 1], (B, 3, size, size).
+        Colors in [0, 1], (B, 3, size, size).
     """
     scene = _Scene(head, placement, size)
     picture = scene.backdrop()
@@ -132,7 +132,7 @@ class _Scene:
         self.right, self.down = placement.to_head(size)
         self._upright = placement.to_head(size, uprightness=0.7)
         light = torch.stack([self.c.light_right, -self.c.light_up, torch.ones_like(self.c.yaw)], 1)
-        self.light = F.normalize(light, dim=1)  # (B, 3, 1, 1), towards the light
+        self.light = F.normalize(light, dim=1)  # (B, 3, 1, 1), toward the light
         self.skin = _skin(self.t)
         light_hair = _mix(_colour(_HAIR_DARK), _colour(_HAIR_LIGHT), torch.sigmoid(1.6 * self.t.hair_lightness - 1.2))
         self.hair = _mix(light_hair, _colour(_HAIR_RED), torch.sigmoid(2 * self.t.hair_redness - 3))
@@ -210,7 +210,7 @@ class _Scene:
 
 
 class _Paint:
-    """What is painted on the surface of heads: colours and where they cover."""
+    """What is painted on the surface of heads: colors and where they cover."""
 
     def __init__(self, traits: Traits, conditions: Conditions, hits: Hits, soft: Tensor) -> None:
         self.t, self.c, self.hits, self.soft = traits, conditions, hits, soft

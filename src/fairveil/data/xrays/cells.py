@@ -89,7 +89,7 @@ def years(ages: pl.Series) -> pl.Series:
 
 
 def sexes(values: pl.Series) -> pl.Series:
-    """M and F, however they are spelt; null where unknown, and other words as they are."""
+    """M and F, however they are spelled; null where unknown, and other words as they are."""
     known = values.str.to_lowercase()
     return choose(known.is_in([*_SEXES]), known.replace_strict(_SEXES, default=None, return_dtype=pl.String), values)
 

@@ -86,7 +86,7 @@ def load_imagenet(network: DenseNet121, path: Path) -> None:
     """Give a network the weights that torchvision trained on ImageNet.
 
     The classifier stays as it is where the file's has another number of classes. For networks of one channel the first
-    convolution's weights are summed over colours: they give for a grey picture what those of three give for three
+    convolution's weights are summed over colors: they give for a gray picture what those of three give for three
     equal channels.
 
     Args:

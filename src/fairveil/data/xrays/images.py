@@ -16,7 +16,7 @@ FINDINGS = ("Cardiomegaly", "Edema", "Consolidation", "Atelectasis", "Pleural Ef
 
 @dataclass(frozen=True, eq=False)
 class Xrays(NamedImages):
-    """Square grey X-rays, each of one patient and with any number of findings: `training.Examples` of several labels.
+    """Square gray X-rays, each of one patient and with any number of findings: `training.Examples` of several labels.
 
     Attributes:
         images: uint8 (N, 1, size, size).

@@ -23,7 +23,7 @@ class Preparation(BaseModel):
     Augmentations come before it. It is differentiable with respect to the pixels.
 
     The text's blur has σ = 3. The code it refers to (jfhealthcare/Chexpert) passes 3 to OpenCV as the *width* of the
-    kernel, whose σ is 0.8: `Preparation(sigma=0.8)`. That code also equalises histograms and keeps the aspect of
+    kernel, whose σ is 0.8: `Preparation(sigma=0.8)`. That code also equalizes histograms and keeps the aspect of
     images, which the text does not mention and this does not do.
 
     Attributes:
@@ -31,7 +31,7 @@ class Preparation(BaseModel):
             none.
         mean: what becomes 0, on the scale of bytes.
         deviation: what becomes 1 from there, on that scale.
-        channels: 3 repeats the grey values for networks that were trained on colours.
+        channels: 3 repeats the gray values for networks that were trained on colors.
 
     >>> Preparation(channels=3)(torch.full((2, 1, 64, 64), 128 / 255)).abs().max() < 1e-5
     tensor(True)

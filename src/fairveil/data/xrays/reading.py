@@ -1,4 +1,4 @@
-"""From published data sets of X-rays to one tensor: every image grey, square, and of one size."""
+"""From published data sets of X-rays to one tensor: every image gray, square, and of one size."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields
@@ -44,7 +44,7 @@ def read_xrays(
     - Any CSV with the columns image (or file), patient, and a column a finding with 1, 0, -1 for uncertain, or nothing.
 
     Images are below the folder of the list, or in the tar archive beside it that is called like it. Each is read in 8
-    bits of grey (of 16-bit files those that hold the brightest pixel of the set, often 12) and brought to the size as
+    bits of gray (of 16-bit files those that hold the brightest pixel of the set, often 12) and brought to the size as
     a whole, whatever its aspect, as in section 6.9.1. What is not mentioned in CheXpert counts as absent; an empty
     cell of a plain list, and -1, are unknown. Images that cannot be read, or of whose
     findings or patient nothing is known, are left out and counted.
@@ -123,7 +123,7 @@ def _told(depths: Mapping[int, int], deepest: int) -> Iterator[str]:
 
 
 def _square(photo: Tensor, size: int) -> Tensor:
-    """A picture, uint8 (3, H, W), as grey of (size, size)."""
+    """A picture, uint8 (3, H, W), as gray of (size, size)."""
     grey = photo[0].float()
     if not (torch.equal(photo[0], photo[1]) and torch.equal(photo[0], photo[2])):
         grey = torch.einsum("chw,c->hw", photo.float(), torch.tensor(_LUMINANCE))

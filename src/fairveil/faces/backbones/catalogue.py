@@ -1,4 +1,4 @@
-"""Networks to be trained as face recognisers, by name."""
+"""Networks to be trained as face recognizers, by name."""
 
 from functools import partial
 from typing import Protocol
@@ -18,7 +18,7 @@ class Backbone(Protocol):
     """What makes an untrained network."""
 
     def __call__(self, *, dimension: int, size: int) -> nn.Module:
-        """A network from normalised crops (B, 3, size, size) to features (B, dimension)."""
+        """A network from normalized crops (B, 3, size, size) to features (B, dimension)."""
 
 
 BACKBONES: dict[str, Backbone] = {
@@ -36,7 +36,7 @@ and a ResNet-8 for what two processor cores can train in minutes."""
 
 
 def build_backbone(name: str, *, seed: int, dimension: int = 512, size: int = TEMPLATE_SIZE) -> nn.Module:
-    """Build an untrained network from normalised crops (B, 3, size, size) to features (B, dimension).
+    """Build an untrained network from normalized crops (B, 3, size, size) to features (B, dimension).
 
     The features are no unit vectors: `Recognizer` makes them so. In training mode a batch needs two faces or more, for
     the last batch norm has nothing else to average over.

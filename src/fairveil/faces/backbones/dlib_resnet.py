@@ -1,4 +1,4 @@
-"""The 29-layer residual network of dlib's face recogniser (King 2017), whose weights face-api.js republished."""
+"""The 29-layer residual network of dlib's face recognizer (King 2017), whose weights face-api.js republished."""
 
 from collections.abc import Mapping
 
@@ -48,7 +48,7 @@ class _Block(nn.Module):
 
 
 class DlibResNet(nn.Module):
-    """From normalised RGB crops (B, 3, 150, 150) to features (B, 128).
+    """From normalized RGB crops (B, 3, 150, 150) to features (B, 128).
 
     Args:
         weights: arrays by face-api.js's names, such as "conv32_1/conv1/conv/filters" (HWIO).
@@ -62,7 +62,7 @@ class DlibResNet(nn.Module):
         self.eval().requires_grad_(False)
 
     def forward(self, crops: Tensor) -> Tensor:
-        """From normalised RGB crops (B, 3, 150, 150) to features (B, 128)."""
+        """From normalized RGB crops (B, 3, 150, 150) to features (B, 128)."""
         x = F.relu(self.stem(crops.contiguous(memory_format=torch.channels_last)))
         x = self.blocks(F.max_pool2d(x, 3, 2))
         features: Tensor = x.mean((2, 3)) @ self.head

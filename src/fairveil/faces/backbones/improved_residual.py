@@ -8,7 +8,7 @@ from fairveil.faces.backbones.residual import feature_layers
 
 
 class ImprovedResNet(nn.Module):
-    """From normalised crops (B, 3, size, size) to features (B, dimension).
+    """From normalized crops (B, 3, size, size) to features (B, dimension).
 
     The first convolution keeps the size and each of the four stages, of 64, 128, 256 and 512 channels, halves it.
     Convolutions and the linear layer start from Glorot's uniform distribution, as face.evoLVe's
@@ -39,7 +39,7 @@ class ImprovedResNet(nn.Module):
                     nn.init.zeros_(module.bias)
 
     def forward(self, crops: Tensor) -> Tensor:
-        """From normalised crops (B, 3, size, size) to features (B, dimension)."""
+        """From normalized crops (B, 3, size, size) to features (B, dimension)."""
         features: Tensor = self.head(self.body(crops))
         return features
 

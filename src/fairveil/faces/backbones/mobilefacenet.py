@@ -29,7 +29,7 @@ _SUMMARY = 512
 
 
 class MobileFaceNet(nn.Module):
-    """From normalised crops (B, 3, size, size) to features (B, dimension).
+    """From normalized crops (B, 3, size, size) to features (B, dimension).
 
     A face has its eyes and mouth in fixed places, so the last picture of features is not averaged but weighted place by
     place: the global depth-wise convolution. Weights start as PyTorch's layers start them, as in face.evoLVe's port.
@@ -60,7 +60,7 @@ class MobileFaceNet(nn.Module):
         )
 
     def forward(self, crops: Tensor) -> Tensor:
-        """From normalised crops (B, 3, size, size) to features (B, dimension)."""
+        """From normalized crops (B, 3, size, size) to features (B, dimension)."""
         features: Tensor = self.head(self.body(crops))
         return features
 

@@ -18,14 +18,14 @@ class Projection(nn.Module):
 
 
 class Projected(nn.Module):
-    """A backbone, of whose unit vectors a projection is taken: normalised crops to features (B, D)."""
+    """A backbone, of whose unit vectors a projection is taken: normalized crops to features (B, D)."""
 
     def __init__(self, backbone: nn.Module, projection: Projection) -> None:
         super().__init__()
         self.backbone, self.projection = backbone, projection
 
     def forward(self, crops: Tensor) -> Tensor:
-        """Normalised crops (B, 3, size, size) to features (B, D)."""
+        """Normalized crops (B, 3, size, size) to features (B, D)."""
         projected: Tensor = self.projection(F.normalize(self.backbone(crops)))
         return projected
 

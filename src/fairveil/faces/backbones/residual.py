@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 class FaceResNet(nn.Module):
-    """From normalised crops (B, 3, size, size) to features (B, dimension).
+    """From normalized crops (B, 3, size, size) to features (B, dimension).
 
     The body is ImageNet's: a 7×7 convolution and a max-pool, each halving the size, then four stages of 64, 128, 256
     and 512 channels or, with bottlenecks, four times as many. As in face.evoLVe, features keep their places in the face
@@ -45,7 +45,7 @@ class FaceResNet(nn.Module):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, crops: Tensor) -> Tensor:
-        """From normalised crops (B, 3, size, size) to features (B, dimension)."""
+        """From normalized crops (B, 3, size, size) to features (B, dimension)."""
         features: Tensor = self.head(self.body(crops))
         return features
 

@@ -8,7 +8,7 @@ from fairveil.training.networks import ResidualBlock
 
 
 class SmallFaceResNet(nn.Module):
-    """From normalised crops (B, 3, size, size) to features (B, dimension).
+    """From normalized crops (B, 3, size, size) to features (B, dimension).
 
     A 3×3 convolution that halves the size, three residual blocks of 32, 64 and 128 channels that halve it again, and
     face.evoLVe's output layers without their dropout, with which so small a network learns next to nothing in minutes.
@@ -38,6 +38,6 @@ class SmallFaceResNet(nn.Module):
         )
 
     def forward(self, crops: Tensor) -> Tensor:
-        """From normalised crops (B, 3, size, size) to features (B, dimension)."""
+        """From normalized crops (B, 3, size, size) to features (B, dimension)."""
         features: Tensor = self.head(self.body(crops))
         return features

@@ -127,7 +127,7 @@ class GraphModule(nn.Module):
         """Keeps to its budget a graph whose file may have lied."""
 
         def refusal(what: str) -> FairveilError:
-            return FairveilError(f"{self.source} {what} for a picture, so it was not run: is it a face recogniser?")
+            return FairveilError(f"{self.source} {what} for a picture, so it was not run: is it a face recognizer?")
 
         return Guard(MEMORY * max(batch, 1), WORK * max(batch, 1), refusal)
 

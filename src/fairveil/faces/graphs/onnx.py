@@ -1,4 +1,4 @@
-"""Reading ONNX models, such as PyTorch and insightface export their recognisers."""
+"""Reading ONNX models, such as PyTorch and insightface export their recognizers."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -113,7 +113,7 @@ def _foreign_graph(model: onnx.ModelProto, source: str) -> ForeignGraph:
     constants = {entry.name: _tensor(entry, source) for entry in model.graph.initializer}
     inputs = [entry for entry in model.graph.input if entry.name not in constants]
     if len(inputs) != 1:
-        raise FairveilError(f"{source} takes {len(inputs)} inputs; a recogniser takes one, the picture.")
+        raise FairveilError(f"{source} takes {len(inputs)} inputs; a recognizer takes one, the picture.")
     kind = inputs[0].type.tensor_type.elem_type
     if kind not in (onnx.TensorProto.UNDEFINED, *_FLOATS, *_WHOLE):
         raise FairveilError(

@@ -191,7 +191,7 @@ class Clamp:
 class _LeakyRamp(torch.autograd.Function):
     """x where positive, else slope · x, with a slope that broadcasts.
 
-    F.prelu computes the gradient of its slope as well, and its CPU kernel is not vectorised: this takes a seventh of
+    F.prelu computes the gradient of its slope as well, and its CPU kernel is not vectorized: this takes a seventh of
     its time, forward and backward.
     """
 
@@ -227,7 +227,7 @@ class PRelu(nn.Module):
 
 
 class Affine(nn.Module):
-    """scale · x + shift for each channel: batch normalisation at inference.
+    """scale · x + shift for each channel: batch normalization at inference.
 
     Args:
         scale: (C,).
@@ -460,7 +460,7 @@ def hard_sigmoid(x: Tensor, *, slope: float, offset: float) -> Tensor:
 
 
 def divide(x: Tensor, y: Tensor) -> Tensor:
-    """Divide; integers, which are sizes, stay integers and are cut towards zero."""
+    """Divide; integers, which are sizes, stay integers and are cut toward zero."""
     whole = not (x.is_floating_point() or y.is_floating_point())
     return torch.div(x, y, rounding_mode="trunc" if whole else None)
 

@@ -1,6 +1,6 @@
 """Rewriting a graph into an equal one that runs faster.
 
-Exporters spell out what torch has one kernel for: a batch normalisation as a product and a sum, a leaky ramp as five
+Exporters spell out what torch has one kernel for: a batch normalization as a product and a sum, a leaky ramp as five
 operators. Written out, each is a pass over memory forward and another backward, which is what small networks spend
 their time on.
 """

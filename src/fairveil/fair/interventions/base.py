@@ -23,7 +23,7 @@ Task = Literal["recognition", "findings"]
 """What is learned: whose face it is, among many classes, or which of several findings an X-ray shows."""
 
 HEAVIEST = 1e6
-"""The largest α: beyond it nothing is learnt, and numbers overflow."""
+"""The largest α: beyond it nothing is learned, and numbers overflow."""
 
 NAMES_A_GROUP = object()
 GroupName = Annotated[str, NAMES_A_GROUP]

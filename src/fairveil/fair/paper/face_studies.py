@@ -1,4 +1,4 @@
-"""The studies of recognisers: tables 6.2 to 6.7."""
+"""The studies of recognizers: tables 6.2 to 6.7."""
 
 from fairveil.experiment.published import published_table
 from fairveil.experiment.study import Results
@@ -208,8 +208,8 @@ _GERRYMANDERING = tuple(_ROWS.values())
 
 FAIR_RECOGNITION = SchemeStudy(
     name="fair-recognition",
-    title="Training schemes for fairer recognisers",
-    question="Is the fairness that an intervention brings on the train set there for people the recogniser never saw?",
+    title="Training schemes for fairer recognizers",
+    question="Is the fairness that an intervention brings on the train set there for people the recognizer never saw?",
     source="tables 6.2, 6.6 and 6.7",
     small=_SMALL,
     paper=_PAPER,
@@ -225,14 +225,14 @@ FAIR_MARGINS_ANGLES = AngleStudy(
 FAIR_FEATURES = FeatureStudy(
     name="fair-features",
     title="Features that do not tell the group",
-    question="Are recognisers fairer whose features a classifier cannot tell the group from?",
+    question="Are recognizers fairer whose features a classifier cannot tell the group from?",
     source="table 6.4",
     small=_only(_SMALL, "Fair Features"),
     paper=_only(_PAPER, "Fair Features", **_DEEP),
 )
 GERRYMANDERING_RECOGNITION = BystanderStudy(
     name="gerrymandering-recognition",
-    title="Who else pays for fairer recognisers",
+    title="Who else pays for fairer recognizers",
     question="What does fairness by one column of groups do to groups of another, which nobody asked about?",
     source="table 6.5",
     small=_only(_SMALL, *_GERRYMANDERING),

@@ -1,4 +1,4 @@
-"""Recognisers trained under interventions: what the studies of faces share (section 6.3.1)."""
+"""Recognizers trained under interventions: what the studies of faces share (section 6.3.1)."""
 
 from collections.abc import Iterator, Sequence
 
@@ -68,7 +68,7 @@ class FairFaces(SchemeSettings, SubjectSettings):
 
 
 class FairFace(SchemeTrial):
-    """One recogniser under one scheme; see `FairFaces`."""
+    """One recognizer under one scheme; see `FairFaces`."""
 
     model: FaceSettings
     subjects: Subjects
@@ -77,7 +77,7 @@ class FairFace(SchemeTrial):
 
 
 class FairFaceStudy(SubjectsStudy[FairFaces, FairFace]):
-    """A study of recognisers trained under interventions."""
+    """A study of recognizers trained under interventions."""
 
     def trials(self, settings: FairFaces) -> list[FairFace]:
         """Every model under every scheme, as often as there are runs."""
@@ -208,7 +208,7 @@ def face_schemes(subjects: Subjects, *, penalties: Sequence[float], removals: Se
         "Adjusted Margins": GroupMargins(group=women),
         "Min-Max": MinMax(),
         "Fair Features baseline": FairFeatures(toward=women, weight=0),
-        # the tables name the group that is penalised, which is to look like the other (section 6.5)
+        # the tables name the group that is penalized, which is to look like the other (section 6.5)
         **{f"Fair Features (Females) α = {weight:g}": FairFeatures(toward=men, weight=weight) for weight in removals},
         **{f"Fair Features (Males) α = {weight:g}": FairFeatures(toward=women, weight=weight) for weight in removals},
     }

@@ -1,4 +1,4 @@
-"""The studies of X-rays: tables 6.1 and 6.8 to 6.10, figure 6.3, and where fairness stops generalising."""
+"""The studies of X-rays: tables 6.1 and 6.8 to 6.10, figure 6.3, and where fairness stops generalizing."""
 
 from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean
@@ -136,7 +136,7 @@ class CapacityStudy(FairXrayStudy):
                 penalties.append((f"{name}, {scheme}", tuple(gaps)))
         return [
             Table(
-                title="Where fairness stops generalising, ours",
+                title="Where fairness stops generalizing, ours",
                 columns=("weights", "train", "test", "train", "test", "train", "test", "test", "the fairness"),
                 groups=(("", 1), ("AUC of the baseline", 2), ("its gap", 2), ("groups came closer by", 2),
                         ("change of AUC", 1), ("", 1)),
@@ -301,7 +301,7 @@ GERRYMANDERING_XRAY = BystanderStudy(
 )
 OVERFITTING = CapacityStudy(
     name="overfitting",
-    title="Where fairness stops generalising",
+    title="Where fairness stops generalizing",
     question="Does the same penalty narrow the gap of a small network off the train set, and that of a large one on it "
     "only?",
     source="beyond the dissertation",

@@ -10,10 +10,10 @@ _STEPS, _RATE, _DECAY = 300, 1e-3, 1e-2
 
 
 def undo(clean: Tensor, protected: Tensor, *, seed: int = 0) -> Callable[[Tensor], Tensor]:
-    """Train a small network behind a recogniser that brings protected faces back and leaves clean ones where they are.
+    """Train a small network behind a recognizer that brings protected faces back and leaves clean ones where they are.
 
-    The network adds to an embedding what two layers make of it, and maximises the cosine of the result with the clean
-    face, over protected and clean faces alike. A defender who retrains the whole recogniser can do better still.
+    The network adds to an embedding what two layers make of it, and maximizes the cosine of the result with the clean
+    face, over protected and clean faces alike. A defender who retrains the whole recognizer can do better still.
 
     Args:
         clean: embeddings of faces as they were, (N, D).

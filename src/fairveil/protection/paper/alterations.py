@@ -1,4 +1,4 @@
-"""What happens to photos between their owner and a recogniser: how they are saved, and what a defender does to them."""
+"""What happens to photos between their owner and a recognizer: how they are saved, and what a defender does to them."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -21,7 +21,7 @@ def blurred(photo: Tensor, *, sigma: float) -> Tensor:
 
 
 def median_filtered(photo: Tensor, *, side: int) -> Tensor:
-    """The median of each pixel's neighbourhood, channel by channel."""
+    """The median of each pixel's neighborhood, channel by channel."""
     return _bytes(median_blur(_floats(photo), (side, side)))
 
 

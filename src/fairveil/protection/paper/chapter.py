@@ -136,8 +136,8 @@ def _fast(**changes: Any) -> LowKey:
 CHAPTER_3: tuple[TransferStudy | VariationStudy, ...] = (
     _matrix(
         "lowkey-transfer",
-        "Does protection against one recogniser hold against others?",
-        "How often does each recogniser still find people whose photos were protected against another?",
+        "Does protection against one recognizer hold against others?",
+        "How often does each recognizer still find people whose photos were protected against another?",
         "tables 3.2 and 3.5",
         {"rank-1": "3.5", "rank-50": "3.2"},
         Transfer(fawkes={"Fawkes, high": MODES["high"]}, fawkes_on=_ONE),
@@ -289,7 +289,7 @@ CHAPTER_3: tuple[TransferStudy | VariationStudy, ...] = (
     _rows(
         name="lowkey-ablation",
         title="What each part buys",
-        question="What happens without LPIPS, smoothing or antialiasing, with fewer recognisers, with the whole photo?",
+        question="What happens without LPIPS, smoothing or antialiasing, with fewer recognizers, with the whole photo?",
         source="beyond the dissertation",
         rows={
             "All parts": Variation(),

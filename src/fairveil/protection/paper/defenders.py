@@ -1,6 +1,6 @@
-"""Defenders that are no recogniser of ours: services that are given photos and say whom they take them for.
+"""Defenders that are no recognizer of ours: services that are given photos and say whom they take them for.
 
-Wherever a study names a recogniser as a defender it may name one of these instead, as `package.module:NAME`, NAME being
+Wherever a study names a recognizer as a defender it may name one of these instead, as `package.module:NAME`, NAME being
 a class without required arguments or a ready object. It takes its place in the table; where it cannot run, the trial
 fails and says why, and is never skipped in silence.
 

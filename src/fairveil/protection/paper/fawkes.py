@@ -1,4 +1,4 @@
-"""Fawkes (Shan et al., USENIX Security 2020), the published baseline of chapter 3: move a face towards somebody else's.
+"""Fawkes (Shan et al., USENIX Security 2020), the published baseline of chapter 3: move a face toward somebody else's.
 
 The dissertation compares LowKey with Fawkes in tables 3.1, 3.2 and 3.5 and in section 3.6.3. It ran the authors' own
 program at its highest setting, with the program's own networks; this is the algorithm of that program, written anew,
@@ -27,7 +27,7 @@ class Fawkes(BaseModel):
     """The settings of Fawkes; the defaults are those of its mode `high`.
 
     They are those of the program's version 0.3 (`Shawn-Shan/fawkes`, August 2020, commit 2b08b3e), the last one before
-    LowKey was published that moves a face towards a target, as the paper does. The paper's own experiments had Adam, a
+    LowKey was published that moves a face toward a target, as the paper does. The paper's own experiments had Adam, a
     budget of 0.007 and a penalty of 10⁵; version 1.0 (2021) has no target: it maximizes the distance from the face
     itself.
 
@@ -103,7 +103,7 @@ def objective(distances: Sequence[Tensor], dissimilarity: Tensor, *, budget: flo
 
     - Recognizers are ours, several, with features of length 1 of an aligned crop; the program's was one network
       with features of any length, which saw the whole canvas.
-    - The canvas fades out towards its edges, as for LowKey; the program changes a rectangle (the detector's box and
+    - The canvas fades out toward its edges, as for LowKey; the program changes a rectangle (the detector's box and
       0.35 of its side around it), made square with black.
     - The target is the person farthest from the user (see `studies.lowkey.targets`), as in the paper; the program
       draws one of the 20 farthest.

@@ -1,4 +1,4 @@
-"""Who is protected, among whom, and what recognisers make of their photos as they were (section 3.4)."""
+"""Who is protected, among whom, and what recognizers make of their photos as they were (section 3.4)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -137,7 +137,7 @@ def cast(people: People, cache: Path | None = None) -> Cast:
 
 
 def candidates(people: People, count: int, cache: Path | None = None) -> FaceTable:
-    """Strangers whose faces Fawkes may move the users' photos towards, with a few photos each.
+    """Strangers whose faces Fawkes may move the users' photos toward, with a few photos each.
 
     They are strangers who are not in the gallery, as far as there are any with enough photos: where the gallery holds
     everybody (`strangers` None), its last strangers by lot. For generated people, others are generated.
@@ -157,7 +157,7 @@ def candidates(people: People, count: int, cache: Path | None = None) -> FaceTab
     table = _population(people, cache)
     others = _shuffled(table, people.seed).filter(~pl.col("identity").is_in(users))
     if not len(others):
-        raise FairveilError(f"{table.name} has nobody but the users: Fawkes needs others to move their photos towards.")
+        raise FairveilError(f"{table.name} has nobody but the users: Fawkes needs others to move their photos toward.")
     in_gallery = pl.col("identity").is_in(chosen.strangers.frame["identity"].implode())
     by_preference = (
         others.group_by("identity")

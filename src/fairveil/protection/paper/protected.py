@@ -56,7 +56,7 @@ class Attack(BaseModel):
         recognizers: names of the ensemble that is attacked.
         settings: of LowKey, or of Fawkes.
         seed: of the starting noise.
-        people: whose strangers Fawkes moves photos towards; LowKey needs nobody.
+        people: whose strangers Fawkes moves photos toward; LowKey needs nobody.
 
     Raises:
         ValueError: Fawkes without people, or LowKey with them.
@@ -132,7 +132,7 @@ def detector_for(faces: WhichFace) -> Detector | None:
 
 
 def targets_for(table: FaceTable, attack: Attack, bench: Workbench) -> Sequence[Target | None]:
-    """For each photo the one that Fawkes moves it towards; None where LowKey protects."""
+    """For each photo the one that Fawkes moves it toward; None where LowKey protects."""
     if not isinstance(attack.settings, Fawkes) or attack.people is None:
         return [None] * len(table)
     ensemble = [load_recognizer(name).to(bench.device) for name in attack.recognizers]
@@ -180,7 +180,7 @@ def attacked(
         recognizers: the ensemble to attack.
         settings: of LowKey, or of Fawkes, which leaves the photo as it is without a target.
         seed: of the starting noise.
-        target: whom Fawkes moves the faces towards.
+        target: whom Fawkes moves the faces toward.
     """
     if isinstance(settings, LowKey):
         return protect(photo, settings, recognizers=recognizers, faces=faces, seed=seed)[0]

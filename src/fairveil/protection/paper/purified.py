@@ -64,7 +64,7 @@ def purifier(
     Args:
         clean: the photos as they were.
         protected: the same photos, protected, in the same order.
-        known: recognisers by which the owner judges what comes out, at best those that the attack used.
+        known: recognizers by which the owner judges what comes out, at best those that the attack used.
         faces: which face of each photo counts.
         cache: where weights are kept.
 
@@ -97,7 +97,7 @@ def train_purifier(
 
     Args:
         pairs: of clean and protected faces.
-        known: recognisers whose weights stay as they are.
+        known: recognizers whose weights stay as they are.
         epochs: passes over the faces.
         width: see `Purifier`.
         seed: of weights, batches and mirroring.
@@ -152,7 +152,7 @@ def _purify(target: Path, *, table: FaceTable, row: int, network: Purifier, face
 
 @torch.no_grad()
 def _places(recognizer: Recognizer, views: Tensor, landmarks: Tensor) -> Tensor:
-    """Where a recogniser puts faces, (N, D)."""
+    """Where a recognizer puts faces, (N, D)."""
     batches = zip(torch.split(views, _BATCH), torch.split(landmarks, _BATCH), strict=True)
     return torch.cat([recognizer.embed(*batch) for batch in batches])
 

@@ -27,7 +27,7 @@ _EPOCHS, _RATE, _DECAY, _BATCH = 25, 2e-4, 1e-2, 8
 def retrained(
     recognizer: Recognizer, clean: FaceTable, protected: FaceTable, held: FaceTable, faces: WhichFace, cache: Path
 ) -> Recognizer:
-    """A copy of a recogniser, trained on photos that its owner protected; the same network is trained once.
+    """A copy of a recognizer, trained on photos that its owner protected; the same network is trained once.
 
     Args:
         recognizer: what to start from.
@@ -42,7 +42,7 @@ def retrained(
     """
     pairs, identities = _crops(recognizer, (clean, protected), faces)
     if not identities:
-        raise FairveilError(f"{clean.name}: in none of {len(clean)} photos is a face to train a recogniser on.")
+        raise FairveilError(f"{clean.name}: in none of {len(clean)} photos is a face to train a recognizer on.")
     others, _ = _crops(recognizer, (held,), faces)
     numbers = {identity: number for number, identity in enumerate(dict.fromkeys(identities))}
     people = torch.tensor([numbers[identity] for identity in identities])
@@ -68,14 +68,14 @@ def retrain(
     epochs: int = _EPOCHS,
     seed: int = 0,
 ) -> Recognizer:
-    """Train all weights of a recogniser so that protected faces come to lie where clean ones do.
+    """Train all weights of a recognizer so that protected faces come to lie where clean ones do.
 
-    A protected face is drawn, by the cosine, to where the untrained recogniser puts its clean photo and another photo
+    A protected face is drawn, by the cosine, to where the untrained recognizer puts its clean photo and another photo
     of the same person, and clean faces are held where they were. Half of the crops are mirrored.
 
     Args:
         recognizer: what to start from; it stays as it is.
-        clean: crops of faces as they were, (N, 3, S, S), RGB in [0, 1], framed for the recogniser.
+        clean: crops of faces as they were, (N, 3, S, S), RGB in [0, 1], framed for the recognizer.
         protected: crops of the same faces protected, (N, 3, S, S).
         people: whose face each is, int64 (N,).
         held: crops of faces that should stay where they are, (M, 3, S, S).
@@ -124,7 +124,7 @@ def _others(people: Tensor) -> Tensor:
 
 @torch.no_grad()
 def _crops(recognizer: Recognizer, versions: Sequence[FaceTable], faces: WhichFace) -> tuple[Tensor, list[str | None]]:
-    """What the recogniser sees of the V versions of each photo, (N, V, 3, S, S), and whose faces they are.
+    """What the recognizer sees of the V versions of each photo, (N, V, 3, S, S), and whose faces they are.
 
     The face is looked for in the first version; photos without one are left out.
     """

@@ -31,7 +31,7 @@ RANKS = (1, 50)
 GALLERY_SHARES = (0.01, 0.05)
 """Ranks as shares of the gallery: rank 50 of a small gallery says little, since 50 photos may be a large part of it."""
 
-_CLEAN = " as it was"  # what follows a recogniser's name in the column of embeddings before protection
+_CLEAN = " as it was"  # what follows a recognizer's name in the column of embeddings before protection
 
 
 class Treatment(BaseModel):
@@ -76,7 +76,7 @@ class Row(Treatment, Trial):
         name: of the row in its table.
         people: who is protected, among whom.
         attack: how; None for photos as they were.
-        defenders: who looks for the users: names of recognisers, or of a `Defender` as `package.module:NAME`.
+        defenders: who looks for the users: names of recognizers, or of a `Defender` as `package.module:NAME`.
     """
 
     name: str
@@ -148,7 +148,7 @@ def run_row(row: Row, bench: Workbench) -> list[Measurement]:
 def _recognised(
     row: Row, tables: Sequence[FaceTable], recognizers: Sequence[Recognizer], strangers: FaceTable, bench: Workbench
 ) -> list[Measurement]:
-    """The rates of every recogniser on the tables of users, strangers and probes."""
+    """The rates of every recognizer on the tables of users, strangers and probes."""
     if row.attack is not None and row.retrained_on:
         own = strangers.take(range(min(row.retrained_on, len(strangers))))
         rest = strangers.take(range(len(own), min(len(own) + HELD, len(strangers))))

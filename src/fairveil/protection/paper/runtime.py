@@ -131,7 +131,7 @@ class RuntimeStudy(PeopleStudy[Runtime, Method]):
             title="Seconds a photo, ours",
             caption=f"Means over {settings.photos} photos of {settings.side} pixels, one at a time, reading, detection "
             "and the choice of Fawkes' target not counted. Cosines: of the protected face with itself, means over "
-            "recognisers; lower is better protected. "
+            "recognizers; lower is better protected. "
             "Other work on the machine at the same time makes seconds longer: compare rows of one run.",
         )
         return [ours, published_table("3.6.3").table()]
@@ -143,7 +143,7 @@ class RuntimeStudy(PeopleStudy[Runtime, Method]):
             "seconds.",
             "Fawkes: its objective, optimizer and modes (version 0.3) on our recognizers, instead of its authors' "
             "program with a network of its own.",
-            f"Recognisers: {len(settings.recognizers)} small pretrained ones instead of four networks of 152 layers.",
+            f"Recognizers: {len(settings.recognizers)} small pretrained ones instead of four networks of 152 layers.",
         ]
 
     def rehearsal(self, settings: Runtime) -> Runtime:

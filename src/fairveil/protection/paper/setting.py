@@ -22,11 +22,11 @@ face: what two cores can afford."""
 def _known(name: str) -> str:
     if name in ZOO or name.startswith(PREFIX):
         return name
-    raise ValueError(f"the zoo has no recogniser {name!r}.{did_you_mean(name, ZOO)} It has {', '.join(ZOO)}")
+    raise ValueError(f"the zoo has no recognizer {name!r}.{did_you_mean(name, ZOO)} It has {', '.join(ZOO)}")
 
 
 RecognizerName = Annotated[str, AfterValidator(_known)]
-"""A recogniser of the zoo or of frbench."""
+"""A recognizer of the zoo or of frbench."""
 
 DefenderName = Annotated[str, AfterValidator(lambda name: name if ":" in name else _known(name))]
 """The same, or a `Defender` as `package.module:NAME`."""
@@ -98,7 +98,7 @@ def differences_of(people: People, attack: LowKey, gallery_photos: int | None = 
     """What differs from section 3.4 in these people, of whose photos so many stay in the gallery, and this attack."""
     gallery_photos = gallery_photos or people.gallery_photos
     said = [
-        "Recognisers: pretrained ones of our zoo, small and made to run anywhere, instead of ResNet and IR networks of "
+        "Recognizers: pretrained ones of our zoo, small and made to run anywhere, instead of ResNet and IR networks of "
         "50 and 152 layers trained on MS-Celeb-1M, which we do not have. Some are of one family, so one "
         "that was left out of an ensemble may have a sibling in it.",
     ]

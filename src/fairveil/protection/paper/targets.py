@@ -1,4 +1,4 @@
-"""Towards whom Fawkes moves a user's photos: of a few candidates the one farthest from them to recognizers."""
+"""Toward whom Fawkes moves a user's photos: of a few candidates the one farthest from them to recognizers."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -31,9 +31,9 @@ class Target:
 def targets_of(
     table: FaceTable, recognizers: Sequence[Recognizer], people: People, count: int, bench: Workbench
 ) -> list[Target | None]:
-    """For each photo of a table the photo towards which Fawkes moves it.
+    """For each photo of a table the photo toward which Fawkes moves it.
 
-    All photos of a person are moved towards one and the same other, since a user whose photos look like one wrong
+    All photos of a person are moved toward one and the same other, since a user whose photos look like one wrong
     person is what Fawkes is after. The person's photos take the other's in turn.
 
     Args:
@@ -51,7 +51,7 @@ def targets_of(
     """
     pool = embedded(candidates(people, count, bench.cache), recognizers, people, bench.cache)
     if not len(pool):
-        raise FairveilError(f"There is no face in {people.data} that Fawkes could move photos towards.")
+        raise FairveilError(f"There is no face in {people.data} that Fawkes could move photos toward.")
     own = embedded(table, recognizers, people, bench.cache)
     others = _by_person(pool, recognizers)
     centers = torch.stack([features.mean(0) for features in others.values()])

@@ -35,13 +35,13 @@ class Transfer(PeopleSettings):
     """Settings of an attacker-defender matrix.
 
     Attributes:
-        attackers: recognisers that are attacked alone.
-        ensembles: recognisers that are attacked together, by the row's name.
-        defenders: recognisers that look for the users.
+        attackers: recognizers that are attacked alone.
+        ensembles: recognizers that are attacked together, by the row's name.
+        defenders: recognizers that look for the users.
         attack: settings of LowKey.
         beside: other settings, to which the first ensemble's photos are protected for comparison.
         fawkes: settings of Fawkes, the baseline, by the row's name.
-        fawkes_on: recognisers that Fawkes attacks together.
+        fawkes_on: recognizers that Fawkes attacks together.
         gallery_photos: how many of each user's photos stay in the gallery; None for all that `people` chooses. Unlike
             fewer there, this changes neither the users nor their probes.
     """
@@ -85,7 +85,7 @@ class TransferStudy(RowStudy[Transfer]):
     """A study of attackers against defenders."""
 
     def trials(self, settings: Transfer) -> list[Row]:
-        """One row a trial: photos as they were, Fawkes, each recogniser attacked alone, each ensemble."""
+        """One row a trial: photos as they were, Fawkes, each recognizer attacked alone, each ensemble."""
         people = settings.people
         baselines = {
             name: Attack.of(mode, settings.fawkes_on, people, settings.seed) for name, mode in settings.fawkes.items()
@@ -155,7 +155,7 @@ def attackers_of(settings: Transfer) -> dict[str, tuple[str, ...]]:
 
 
 def by_row(results: Results[Row]) -> list[Measurement]:
-    """All measurements, each labelled with its row as the attacker."""
+    """All measurements, each labeled with its row as the attacker."""
     return [
         measurement.model_copy(update={"labels": measurement.labels | {"attacker": row.name}})
         for row, measurements in results.items()
@@ -208,7 +208,7 @@ def _matrix(measured: Sequence[Measurement], metric: str, *, caption: str = "") 
 
 
 def summary(settings: Transfer, results: Results[Row], published: Mapping[str, str]) -> Table:
-    """Means over kinds of attacker and defender: what can be compared across different sets of recognisers."""
+    """Means over kinds of attacker and defender: what can be compared across different sets of recognizers."""
     attacked = attackers_of(settings) | dict.fromkeys(settings.fawkes, settings.fawkes_on)
     ours: dict[str, dict[str, list[float]]] = {}
     for one in by_row(results):
@@ -233,7 +233,7 @@ def summary(settings: Transfer, results: Results[Row], published: Mapping[str, s
         columns=("ours", "published") * len(published),
         groups=tuple((metric, 2) for metric in published),
         rows=rows,
-        caption="Means over the cells of the matrices below. Recognisers differ, so cells do not correspond.",
+        caption="Means over the cells of the matrices below. Recognizers differ, so cells do not correspond.",
         shade="low is good",
         row_name="kind",
     )

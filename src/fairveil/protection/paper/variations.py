@@ -33,7 +33,7 @@ class Variation(Treatment):
         protected: whether photos are protected at all.
         recognizers: the ensemble that is attacked.
         attack: settings of LowKey, or of Fawkes.
-        defenders: recognisers that look for the users.
+        defenders: recognizers that look for the users.
     """
 
     protected: bool = True
@@ -46,7 +46,7 @@ class Variations(AttackSettings):
     """Settings of a study of variations.
 
     Attributes:
-        defenders: recognisers that look for the users.
+        defenders: recognizers that look for the users.
         attack: settings of LowKey.
         gallery_photos: how many of each user's photos stay in the gallery; None for all that `people` chooses. Unlike
             fewer there, this changes neither the users nor their probes.

@@ -141,7 +141,7 @@ class BackdoorStudy(InfectionStudy[Backdoors]):
             columns=[f"{what} ({share:.0%})" for share in settings.shares for what in (SUCCESS, ACCURACY, RECALL)],
             title="Backdoors",
             caption=f"Means over up to {settings.runs} runs with new target and base classes, pictures and seeds each, "
-            "the same under every defence. Intervals: 95 %, with runs, not pictures, for the sample.",
+            "the same under every defense. Intervals: 95 %, with runs, not pictures, for the sample.",
         )
         base_rate = pooled_table(
             gathered(

@@ -1,4 +1,4 @@
-"""Gradient matching under each defence: table 4.2 and figure 4.3, and the same where only heads are retrained."""
+"""Gradient matching under each defense: table 4.2 and figure 4.3, and the same where only heads are retrained."""
 
 from collections.abc import Mapping
 from functools import lru_cache
@@ -44,7 +44,7 @@ class Brewings(PoisonSettings):
     """Settings.
 
     Attributes:
-        knowing: what attackers know of the defence; see `GradientMatching`.
+        knowing: what attackers know of the defense; see `GradientMatching`.
         budgets: shares of the training pictures that are poisoned.
         brewing: settings of the attack.
     """
@@ -65,7 +65,7 @@ class Brewed(Trial):
 
     @property
     def label(self) -> str:
-        """The defence, the attacker, his budget and the run."""
+        """The defense, the attacker, their budget and the run."""
         column = _COLUMNS[self.attack.knows].lower()
         return f"{self.defense}, {column}, {self.attack.budget:.1%}, run {self.run + 1}"
 
@@ -74,7 +74,7 @@ class MatchingStudy(PoisonStudy[Brewings, Brewed]):
     """A study of defenses against gradient matching."""
 
     def trials(self, settings: Brewings) -> list[Brewed]:
-        """Every defence against every attacker and budget, as often as there are runs."""
+        """Every defense against every attacker and budget, as often as there are runs."""
         attacks = [
             GradientMatching(brewing=settings.brewing, budget=budget, knows=knows)
             for budget, knows in product(settings.budgets, settings.knowing)
@@ -85,10 +85,10 @@ class MatchingStudy(PoisonStudy[Brewings, Brewed]):
         ]
 
     def run(self, trial: Brewed, bench: Workbench) -> list[Measurement]:
-        """Brew, train a new victim under the defence, and look at the target.
+        """Brew, train a new victim under the defense, and look at the target.
 
         Returns:
-            Whether the target was given the adversarial class; the same of a clean network without a defence; and the
+            Whether the target was given the adversarial class; the same of a clean network without a defense; and the
             accuracy on clean test pictures.
         """
         scenario = _scenario(trial.victim, bench.cache, bench.device)
@@ -178,7 +178,7 @@ def _table(settings: Brewings, results: Results[Brewed], budget: float, title: s
         columns=[*(_COLUMNS[knows] for knows in settings.knowing), ACCURACY],
         title=f"Gradient matching{title}",
         caption=f"Over up to {settings.runs} runs with a new target and adversarial class each, the same under every "
-        "defence. Intervals: 95 %, Wilson's for success; of accuracies with runs for the sample.",
+        "defense. Intervals: 95 %, Wilson's for success; of accuracies with runs for the sample.",
     )
 
 

@@ -122,7 +122,7 @@ def _trigger(place: Place, size: int) -> Trigger:
 TRIGGER_MAP = TriggerMapStudy(
     name="trigger-map",
     title="Backdoors by size and place of the patch",
-    question="For which patches does CutMix stop helping, and which are never learnt at all?",
+    question="For which patches does CutMix stop helping, and which are never learned at all?",
     source="beyond the dissertation",
     small=TriggerMap(),
     paper=TriggerMap(victim=PUBLISHED_VICTIM, sizes=(2, 3, 4, 6, 8), paddings=(0, 2, 4), runs=4),

@@ -85,7 +85,7 @@ export class Card {
     if (stage === "looking") return "Looking for faces …";
     if (stage === "waiting") return "Waits for its turn.";
     if (stage === "veiling") return "Veiling …";
-    if (stage === "measuring") return "Asking who still recognises it …";
+    if (stage === "measuring") return "Asking who still recognizes it …";
     if (stage === "done" && !result.chosen.length) return "Done: location, serial numbers and the like are taken out.";
     if (stage === "done") return `Done: ${count(result.chosen.length, "face")} veiled.`;
     if (!faces.length) return "No face was found. If there is one, frame it by hand, or it stays as it is. Location and the like can be taken out.";
@@ -303,9 +303,9 @@ export class Card {
   }
 }
 
-/** Who still recognises a face, in words and as bars against each program's threshold. */
+/** Who still recognizes a face, in words and as bars against each program's threshold. */
 function verdict(face, number, faces) {
-  const title = faces > 1 ? `Who still recognises face ${number + 1}?` : "Who still recognises the face?";
+  const title = faces > 1 ? `Who still recognizes face ${number + 1}?` : "Who still recognizes the face?";
   const found = face.found || face.by_hand ? "" : " The face is not even found any more.";
   return make(
     "section",
@@ -317,21 +317,21 @@ function verdict(face, number, faces) {
 }
 
 function sum(answers) {
-  const recognise = (number) => (number === 1 ? "recognises" : "recognise");
+  const recognize = (number) => (number === 1 ? "recognizes" : "recognize");
   const still = answers.filter((answer) => answer.matches).length;
   const again = answers.filter((answer) => answer.again).length;
   const altered = "once the photo is compressed, blurred or shrunk, as websites do";
   if (still && again) {
-    return `${still} of ${answers.length} programs still ${recognise(still)} it, and ${again} more ${recognise(again)} it ${altered}.`;
+    return `${still} of ${answers.length} programs still ${recognize(still)} it, and ${again} more ${recognize(again)} it ${altered}.`;
   }
-  if (still) return `${still} of ${count(answers.length, "program")} still ${recognise(still)} it.`;
-  if (again) return `${again} of ${count(answers.length, "program")} ${recognise(again)} it again ${altered}.`;
-  return `None of the ${count(answers.length, "program")} asked recognises it any more.`;
+  if (still) return `${still} of ${count(answers.length, "program")} still ${recognize(still)} it.`;
+  if (again) return `${again} of ${count(answers.length, "program")} ${recognize(again)} it again ${altered}.`;
+  return `None of the ${count(answers.length, "program")} asked recognizes it any more.`;
 }
 
 function bar({ recognizer, attacked, similarity, highest, threshold, matches, again }) {
   const line = threshold ?? 0.5;
-  const answer = matches === null ? "not known" : matches ? "still recognises" : again ? "again once altered" : "no longer";
+  const answer = matches === null ? "not known" : matches ? "still recognizes" : again ? "again once altered" : "no longer";
   const reach = make("div", { className: "reach" });
   reach.style.setProperty("--share", `${share(highest, line)}%`);
   const fill = make("div", { className: "fill" });
