@@ -199,7 +199,7 @@ def test_groups_that_runs_cannot_tell_apart_are_not_said_to_be_better_and_worse_
     best, worst = found.best_group, found.worst_group
     told = " ".join(capsys.readouterr().err.split())
     assert f"on validation {best} fares best and {worst} worst, which these runs cannot tell from chance" in told
-    assert f"What is done for a group is done for {worst}" in told
+    assert f"{worst} is taken for the group that is worse off" in told
 
 
 def test_help_lists_every_intervention_and_its_options_without_loading_torch():

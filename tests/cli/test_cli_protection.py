@@ -193,7 +193,7 @@ def test_check_prints_json_and_nothing_else_on_stdout(fairveil, photo, tmp_path)
 def test_check_says_when_it_does_not_know_how_a_photo_was_made(fairveil, photo, tmp_path):
     code, out, err = fairveil("check", photo, photo)
     assert code == 0
-    assert "Nothing is noted" in err and "tiny-1" in out and "may still match" in " ".join(out.split())
+    assert "There is no record of how" in err and "tiny-1" in out and "may still match" in " ".join(out.split())
 
 
 @pytest.mark.parametrize(
@@ -377,7 +377,7 @@ def test_a_report_that_fails_is_no_photo_that_failed(fairveil, photo, tmp_path):
     (tmp_path / "out" / "portrait.jpg.report.html").mkdir(parents=True)
     code, out, err = fairveil("protect", photo, "-o", tmp_path / "out", "--steps", 1, "--receipts")
     assert code == 1 and "portrait.jpg: 1 face" in out
-    assert "Protected, but without a report:" in err and "could not be protected" not in err
+    assert "Protected, but without a receipt:" in err and "could not be protected" not in err
 
 
 def test_the_report_asks_the_users_own_recogniser_too(fairveil, photo, tmp_path):
@@ -426,6 +426,14 @@ def test_a_report_is_not_replaced_unasked(fairveil, photo, tmp_path):
     assert page.read_text() == "mine"
     assert fairveil("check", photo, photo, "--report", page, "--overwrite")[0] == 0
     assert page.read_text().startswith("<!doctype html>")
+    code, out, _ = fairveil("check", photo, photo, "--json")
+    assert code == 0 and json.loads(page.with_suffix(".json").read_text()) == json.loads(out)
+
+
+def test_neither_file_of_a_report_replaces_a_photo(fairveil, photo, tmp_path):
+    odd = photo.rename(tmp_path / "portrait.json")
+    code, _, err = fairveil("check", odd, odd, "--report", tmp_path / "portrait.html", "--overwrite")
+    assert code == 1 and "portrait.json is one of the photos" in err and not (tmp_path / "portrait.html").exists()
 
 
 @pytest.mark.parametrize("name", ["[red]x[bold].jpg", "[link=x].jpg", "two\nlines.jpg", "\x1b[31m.jpg", "\udcff.jpg"])

@@ -44,7 +44,7 @@ def test_a_rehearsal_tells_its_cost_its_figures_and_what_follows_and_goes_on(pic
     first = run(*words, "--report", tmp_path / "one.html")
     assert first.exit_code == 0, first.output
     told = " ".join(first.stderr.split())
-    assert "4 victims, 3 clean networks, 2 poisons: at most about" in told
+    assert "4 victims, 3 clean networks, and 2 poisons, which take at most about" in told
     assert "Warning: 2 trials of 1 defense cannot recommend any, however well it does: rehearse 5 or more." in told
     assert "Warning: 32 test pictures cannot show" in told
     for heading in ("Backdoor (100%)", "Gradient matching", "Gradient matching, adaptive"):
@@ -57,6 +57,7 @@ def test_a_rehearsal_tells_its_cost_its_figures_and_what_follows_and_goes_on(pic
     kept = {file: file.stat().st_mtime_ns for file in (tmp_path / "kept").glob("[!.]*")}
     second = run(*words, "--report", tmp_path / "two.html", "--json")
     whole = json.loads(second.stdout)
+    assert json.loads((tmp_path / "two.json").read_text(encoding="utf-8")) == whole
     assert whole["best"] is None and whole["recommendation"].startswith("All together: ")
     verdicts = whole["attacks"]
     assert [one["attack"] for one in verdicts] == [

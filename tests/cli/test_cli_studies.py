@@ -13,7 +13,7 @@ STUDY = "sleepy:SLEEPY"
 def fairveil(monkeypatch, run_fairveil, tmp_path):
     """The command `fairveil study`: gives exit code, stdout and stderr."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "studies"))
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "experiment"))
     return partial(run_fairveil, "study")
 
 
@@ -21,6 +21,16 @@ def test_the_list_names_the_studies_of_the_dissertation(fairveil):
     code, out, _ = fairveil("list", "--json")
     assert code == 0
     assert "lowkey-transfer" in [study["name"] for study in json.loads(out)]
+
+
+def test_the_list_names_whole_studies_in_80_columns(fairveil, monkeypatch):
+    from fairveil.cli.terminal import results
+    from fairveil.experiment.catalogue import studies
+
+    monkeypatch.setattr(results, "_width", 80)
+    code, out, _ = fairveil("list")
+    assert code == 0 and max(map(len, out.splitlines())) <= 80
+    assert [name for name in studies() if f" {name} " not in out] == []
 
 
 def test_a_study_is_run_shown_and_reported(fairveil, tmp_path):
@@ -37,6 +47,8 @@ def test_a_study_is_run_shown_and_reported(fairveil, tmp_path):
     assert code == 0, err
     page = (tmp_path / "studies.html").read_text()
     assert "Nobody published naps." in page
+    (record,) = json.loads((tmp_path / "studies.json").read_text())
+    assert record["name"] == "sleepy" and record["tables"] and len(record["trials"]) == 4
     assert "nap 3" in page
     code, _, err = fairveil("report", STUDY)
     assert code == 1
@@ -62,8 +74,8 @@ def test_failed_trials_end_the_run_with_an_error(fairveil):
 
 def test_what_was_never_run_or_does_not_exist_is_a_sentence(fairveil):
     for words, complaint in (
-        (("table", STUDY), "was not run in fairveil-studies yet"),
-        (("report",), "No study was run"),
+        (("table", STUDY), "has not been run in fairveil-studies yet"),
+        (("report",), "No study has been run"),
         (("run", "lowkey-transfr"), "Did you mean lowkey-transfer?"),
         (("run", "nowhere:AT_ALL"), "cannot be imported"),
         (("run", "json:dumps"), "not a Study"),

@@ -14,16 +14,9 @@ from fairveil.base.errors import FairveilError
 from fairveil.cli.fair_data import Asked
 from fairveil.cli.interventions import CHOSEN, Listing, One, Several, Taking, chosen_one, chosen_ones
 from fairveil.cli.option_groups import with_option_groups
-from fairveil.cli.options import AsJson, ModelFile, Overwrite, Report, Seed, check_device
+from fairveil.cli.options import AsJson, ModelFile, Overwrite, Report, Seed, check_device, folder_option
 from fairveil.cli.outputs import check_new_recognizer, json_beside, write_json
-from fairveil.cli.terminal import (
-    named_path,
-    print_sentence,
-    print_table,
-    progress_bar,
-    say,
-    stopped_by_ctrl_c,
-)
+from fairveil.cli.terminal import print_sentence, print_table, progress_bar, say, stopped_by_ctrl_c
 from fairveil.cli.training import EPOCHS_KEPT, epoch_bar
 
 if TYPE_CHECKING:  # torch takes seconds to import: --help should not wait for it
@@ -123,12 +116,7 @@ def compare(
     seeds: Annotated[
         int, typer.Option(min=1, help="Number of runs of each intervention; three or more give intervals.")
     ] = 3,
-    out: Annotated[
-        Path,
-        typer.Option(
-            "--out", "-o", metavar="FOLDER", parser=named_path, help="Folder that keeps the results of finished runs."
-        ),
-    ] = Path("fairveil-fair"),
+    out: Annotated[Path, folder_option("Folder that keeps the results of finished runs.")] = Path("fairveil-fair"),
     report: Report = None,
     overwrite: Overwrite = False,
     as_json: AsJson = False,

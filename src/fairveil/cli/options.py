@@ -52,6 +52,11 @@ def recognizer_option(*, default: str) -> Any:
     )
 
 
+def folder_option(what: str) -> Any:
+    """The option --out of commands that keep what they made in a folder; `what` explains it."""
+    return typer.Option("--out", "-o", metavar="FOLDER", parser=named_path, help=what)
+
+
 Data = Annotated[
     str,
     typer.Argument(

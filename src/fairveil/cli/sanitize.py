@@ -20,6 +20,7 @@ from fairveil.cli.options import (
     ReportFile,
     Seed,
     check_device,
+    folder_option,
 )
 from fairveil.cli.outputs import check_new_file, json_beside, write_json
 from fairveil.cli.terminal import (
@@ -111,14 +112,7 @@ def rehearse(
     size: Size = 32,
     seed: Seed = 0,
     folder: Annotated[
-        Path,
-        typer.Option(
-            "--out",
-            "-o",
-            metavar="FOLDER",
-            parser=named_path,
-            help="Folder that keeps what is finished: the same command goes on from there.",
-        ),
+        Path, folder_option("Folder that keeps what is finished: the same command goes on from there.")
     ] = Path("fairveil-rehearsal"),
     report: ReportFile = Path("rehearsal.html"),
     overwrite: Overwrite = False,

@@ -18,17 +18,9 @@ from rich.text import Text
 from fairveil.base.errors import FairveilError
 from fairveil.cli.cluster import ClusterOptions
 from fairveil.cli.option_groups import with_option_groups
-from fairveil.cli.options import AsJson, Device, Overwrite, Preset, PresetName, ReportFile, check_device
+from fairveil.cli.options import AsJson, Device, Overwrite, Preset, PresetName, ReportFile, check_device, folder_option
 from fairveil.cli.outputs import json_beside, write_json
-from fairveil.cli.terminal import (
-    named_path,
-    print_sentence,
-    print_table,
-    progress_bar,
-    results,
-    say,
-    stopped_by_ctrl_c,
-)
+from fairveil.cli.terminal import named_path, print_sentence, print_table, progress_bar, results, say, stopped_by_ctrl_c
 
 if TYPE_CHECKING:  # torch takes seconds to import: --help should not wait for it
     from fairveil.experiment.records import Record, RecordStore, Run
@@ -58,12 +50,7 @@ Name = Annotated[
         show_default=False,
     ),
 ]
-Folder = Annotated[
-    Path,
-    typer.Option(
-        "--out", "-o", metavar="FOLDER", parser=named_path, help="Folder that keeps the records, and what trials share."
-    ),
-]
+Folder = Annotated[Path, folder_option("Folder that keeps the records, and what trials share.")]
 Assignments = Annotated[
     list[str] | None,
     typer.Option(
