@@ -177,7 +177,7 @@ def test_where_all_groups_fare_alike_labels_flip_for_one_and_it_is_said_that_non
     assert (found.best_group, found.worst_group) == ("cool", "warm")
     told = " ".join(capsys.readouterr().err.split())
     assert "all groups of tone fare alike, so none is better off" in told
-    assert "done for warm" in told and "to cool" in told
+    assert "warm is taken for the group that is worse off" in told and "cool for the one" in told
     named = _compared(AllAlike(), "label-flipping", ("dark", "warm"), 1.0, 1, tmp_path)
     assert named.interventions == ["label-flipping dark=0.05"]
     assert "fare alike" not in capsys.readouterr().err

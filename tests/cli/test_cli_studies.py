@@ -89,7 +89,7 @@ def test_the_dry_run_of_the_published_setting_touches_no_records(fairveil, tmp_p
     code, _, err = fairveil("run", STUDY, "--preset", "paper", "--dry-run", "--workers", "1")
     assert code == 0, err
     code, _, err = fairveil("table", STUDY)
-    assert "was not run" in err
+    assert "has not been run" in err
 
 
 @pytest.mark.parametrize("format", ["terminal", "md", "csv", "html"])
