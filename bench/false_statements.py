@@ -119,7 +119,9 @@ def card_statements(card: Comparison) -> dict[str, bool]:
 
 def uncorrected_statements(card: Comparison) -> dict[str, bool]:
     """The same of intervals for a single pair of groups, where correcting makes a difference."""
-    plain = Uncorrected(card.task, card.column, card.measures, card.baselines, card.scores, card.skipped_fraction, card.fitted)
+    plain = Uncorrected(
+        card.task, card.column, card.measures, card.baselines, card.scores, card.skipped_fraction, card.fitted
+    )
     best, worst = (card.by_seed("baseline", "validation", group) for group in (card.best_group, card.worst_group))
     return {
         "gap": mean_of_runs([best[run] - worst[run] for run in best]).excludes(0),

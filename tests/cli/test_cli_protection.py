@@ -64,7 +64,7 @@ def test_a_photo_is_protected_and_the_original_is_left_alone(fairveil, photo, tm
 def test_a_face_given_by_hand_is_protected_and_measured(fairveil, photo, tmp_path):
     frame = "300,300,90,120"
     target = tmp_path / "out" / "portrait.jpg"
-    code, out, err = fairveil("protect", photo, "-o", tmp_path / "out", "--steps", 1, "--frame", frame)
+    code, out, err = fairveil("protect", photo, "-o", tmp_path / "out", "--steps", 1, "--face", frame)
     assert code == 0, err
     assert "portrait.jpg: 2 faces" in out and f"In the frame {frame} the detector sees no face." in out
     changed = np.asarray(Image.open(target)) != np.asarray(Image.open(photo))
@@ -72,14 +72,14 @@ def test_a_face_given_by_hand_is_protected_and_measured(fairveil, photo, tmp_pat
     code, out, err = fairveil("check", photo, target)  # which knows the frame from what was noted
     assert code == 0, err
     assert "Face 2 of 2" in out and "This face was framed by hand" in out
-    code, out, _ = fairveil("check", photo, target, "--frame", "40,380,64,80", "--json")
+    code, out, _ = fairveil("check", photo, target, "--face", "40,380,64,80", "--json")
     assert [face.get("by_hand", False) for face in json.loads(out)["faces"]] == [False, True]
 
 
 def test_faces_can_be_those_given_by_hand_alone(fairveil, photo, tmp_path):
     code, out, err = fairveil(
-        *("protect", photo, "-o", tmp_path / "out", "--steps", 1, "--face", "none"),
-        *("--frame", "300,300,90,120", "--frame", "40,380,64,80"),
+        *("protect", photo, "-o", tmp_path / "out", "--steps", 1, "--faces", "none"),
+        *("--face", "300,300,90,120", "--face", "40,380,64,80"),
     )
     assert code == 0, err
     assert "portrait.jpg: 2 faces" in out
@@ -88,11 +88,11 @@ def test_faces_can_be_those_given_by_hand_alone(fairveil, photo, tmp_path):
 @pytest.mark.parametrize(
     ("options", "code", "words"),
     [
-        (["--frame", "1,2,3"], 2, "'1,2,3' is no frame: write left, top, width and height"),
-        (["--frame", "a,2,3,4"], 2, "is no frame"),
-        (["--face", "none"], 2, "goes with --frame only"),
-        (["--frame", "500,500,90,90"], 1, "lies outside of the photo, of 512×512 pixels"),
-        (["--frame", "100,100,10,10"], 1, "is too small"),
+        (["--face", "1,2,3"], 2, "'1,2,3' is no frame: write left, top, width and height"),
+        (["--face", "a,2,3,4"], 2, "is no frame"),
+        (["--faces", "none"], 2, "goes with --face only"),
+        (["--face", "500,500,90,90"], 1, "lies outside of the photo, of 512×512 pixels"),
+        (["--face", "100,100,10,10"], 1, "is too small"),
     ],
 )
 def test_frames_that_make_no_sense_are_refused(fairveil, photo, tmp_path, options, code, words):
@@ -103,7 +103,7 @@ def test_frames_that_make_no_sense_are_refused(fairveil, photo, tmp_path, option
 
 def test_a_frame_belongs_to_one_photo(fairveil, photo, tmp_path):
     (photo.parent / "other.jpg").write_bytes(photo.read_bytes())
-    code, _, err = fairveil("protect", photo.parent, "-o", tmp_path / "out", "--frame", "300,300,90,120")
+    code, _, err = fairveil("protect", photo.parent, "-o", tmp_path / "out", "--face", "300,300,90,120")
     assert code == 1 and "in one photo, but 2 are to be protected" in err
 
 
@@ -202,7 +202,7 @@ def test_check_says_when_it_does_not_know_how_a_photo_was_made(fairveil, photo, 
         (["protect"], 2, "Missing argument"),
         (["protect", "PHOTO"], 2, "--out"),
         (["protect", "PHOTO", "-o", "OUT", "--steps", "0"], 2, "steps"),
-        (["protect", "PHOTO", "-o", "OUT", "--face", "some"], 2, "some"),
+        (["protect", "PHOTO", "-o", "OUT", "--faces", "some"], 2, "some"),
         (["protect", "PHOTO", "-o", "OUT", "--max-size", "huge"], 2, "500kB"),
         (["protect", "PHOTO", "-o", "OUT", "--max-size", "0"], 2, "500kB"),
         (["protect", "PHOTO", "-o", "OUT", "--max-size=-5kB"], 2, "500kB"),

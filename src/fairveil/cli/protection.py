@@ -54,7 +54,7 @@ MaxMegapixels = Annotated[
 Frames = Annotated[
     list[str] | None,
     typer.Option(
-        "--frame",
+        "--face",
         metavar="X,Y,WIDTH,HEIGHT",
         help="Frame of a face that was missed, in pixels of the photo: 310,120,80,100 is 80 × 100 pixels, 310 from the "
         "left and 120 from the top; repeatable.",
@@ -98,8 +98,9 @@ def protect(
         ),
     ] = "medium",
     recognizer: Annotated[list[str] | None, recognizer_option(default="the ensemble of the zoo")] = None,
-    face: Annotated[
-        WhichFaces, typer.Option(help="Faces to protect, of those that are found; none goes with --frame only.")
+    faces: Annotated[
+        WhichFaces,
+        typer.Option("--faces", help="Faces to protect, of those that are found; none goes with --face only."),
     ] = WhichFaces.all,
     frame: Frames = None,
     steps: Annotated[
@@ -186,7 +187,7 @@ def protect(
         keep_metadata=keep_metadata,
         overwrite=overwrite,
     )
-    choice = _choice(face, _frames(frame))
+    choice = _choice(faces, _frames(frame))
     settings = _settings(
         strength,
         steps=steps,
@@ -202,7 +203,7 @@ def protect(
         say(_told_of_passed_over(passed_over))
     if frame and len(jobs) > 1:
         raise FairveilError(
-            f"--frame says where a face lies in one photo, but {len(jobs)} are to be protected: name that photo alone."
+            f"--face says where a face lies in one photo, but {len(jobs)} are to be protected: name that photo alone."
         )
     ensemble = load_recognizers(recognizer, everything=False, onnx=onnx)
     detector = Detector.pretrained(minimum_face=SMALLEST_FACE)
@@ -462,7 +463,7 @@ def _frames(given: list[str] | None) -> "tuple[Frame, ...]":
         except ValueError:
             raise typer.BadParameter(
                 f"{text!r} is no frame: write left, top, width and height in whole pixels, like 310,120,80,100.",
-                param_hint="--frame",
+                param_hint="--face",
             ) from None
         frames.append((left, top, width, height))
     return tuple(frames)
@@ -475,7 +476,7 @@ def _choice(which: WhichFaces, frames: "tuple[Frame, ...]") -> "FaceChoice":
     if frames:
         return FacesByHand(frames, which.value)
     if which is WhichFaces.none:
-        raise typer.BadParameter("none goes with --frame only: without it nothing is protected.", param_hint="--face")
+        raise typer.BadParameter("none goes with --face only: without it nothing is protected.", param_hint="--faces")
     return "largest" if which is WhichFaces.largest else "all"
 
 
