@@ -66,7 +66,7 @@ Size = Annotated[
 
 @sanitize_app.command("list")
 def list_entries(
-    as_json: Annotated[bool, typer.Option("--json", help="Print both lists as JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Show the attacks and the defenses that can be rehearsed: what they do, and where they come from.
 
