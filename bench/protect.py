@@ -43,7 +43,7 @@ from fairveil.base.executors import usable_cores
 from fairveil.faces.detection import Detector
 from fairveil.faces.zoo import DEFAULT_ENSEMBLE, ZOO, load_recognizer
 from fairveil.images import Saving, as_image, read_photo
-from fairveil.protection.folders import Job, protect_file
+from fairveil.protection.folders import PhotoJob, protect_file
 from fairveil.protection.lowkey import PRESETS, LowKey
 from fairveil.protection.perceptual import LPIPS
 from fairveil.protection.protecting import SMALLEST_FACE, protect
@@ -74,7 +74,7 @@ def measure(method: str, photo: Path, steps: int, ours: LowKey) -> dict[str, obj
     settings = ours if method == "ours" else LITERAL.model_copy(update={"steps": steps})
     if method == "ours":  # so is the first photo
         once = target.with_name(f"first-{photo.name}")
-        protect_file(Job(photo, once), settings.model_copy(update={"steps": 2}), ensemble, detector, Saving())
+        protect_file(PhotoJob(photo, once), settings.model_copy(update={"steps": 2}), ensemble, detector, Saving())
     started = time.perf_counter()
     if method == "floor":
         for recognizer in ensemble:
@@ -82,7 +82,7 @@ def measure(method: str, photo: Path, steps: int, ours: LowKey) -> dict[str, obj
             for _ in range(passes_of(ours)):
                 torch.autograd.grad(recognizer.embed_crops(crops).sum(), crops)
     elif method == "ours":
-        protect_file(Job(photo, target), settings, ensemble, detector, Saving())
+        protect_file(PhotoJob(photo, target), settings, ensemble, detector, Saving())
     else:
         protected, _ = protect(read_photo(photo).pixels, settings, recognizers=ensemble, detector=detector)
         as_image(protected).save(target, quality=95, subsampling=0)
@@ -95,7 +95,7 @@ def measure(method: str, photo: Path, steps: int, ours: LowKey) -> dict[str, obj
     if method == "ours":
         twice = settings.model_copy(update={"steps": 2 * settings.steps})
         started = time.perf_counter()
-        protect_file(Job(photo, target.with_name(f"twice-{photo.name}")), twice, ensemble, detector, Saving())
+        protect_file(PhotoJob(photo, target.with_name(f"twice-{photo.name}")), twice, ensemble, detector, Saving())
         figures["twice"] = time.perf_counter() - started
     if method != "floor":
         held_out = [load_recognizer(name) for name in ZOO if name not in DEFAULT_ENSEMBLE]

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from fairveil.data.face_crops import FaceCrops
 from fairveil.faces.backbones import BACKBONES, build_backbone
 from fairveil.faces.heads import MarginHead
-from fairveil.faces.recognition import SMALL, Recognition
+from fairveil.faces.recognizer_training import SMALL, Recognition
 from fairveil.faces.recognizers import Framing
 from fairveil.training import Batches, Training, train
 from fairveil.training.sampling import ClassBalanced

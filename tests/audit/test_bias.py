@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from fairveil.audit.bias import Interplay, Response, Tally, respond, worst_and_best
-from fairveil.audit.imbalance import MakeUp, draw, sweep
+from fairveil.audit.imbalance import Composition, draw, sweep
 from fairveil.base.errors import FairveilError
 from fairveil.base.estimate import Estimate
 from fairveil.data.population import Population
@@ -99,7 +99,7 @@ def response_with(gaps):
         errors = np.array([50 + gap, 50 + gap, 50, 50])
         probes = np.full(4, 100)
         by_draw = np.array([[100, 100]]), np.array([[200, 200]])
-        make_up = MakeUp({"F": 2, "M": 2}, {"F": 200, "M": 200})
+        make_up = Composition({"F": 2, "M": 2}, {"F": 200, "M": 200})
         tallies.append(Tally(make_up, probes, {1: errors}, errors, np.zeros((2, 2), np.int64), by_draw))
     return Response("gender", ("F", "M"), np.array([0, 0, 1, 1]), 1, tuple(tallies))
 
@@ -130,7 +130,7 @@ def test_a_fair_point_beyond_the_shares_has_no_ends(gaps):
     ],
 )
 def test_a_group_is_missed_more_at_every_share_only_where_no_interval_of_the_gap_holds_zero(errors, more):
-    make_up, probes = MakeUp({"F": 40, "M": 40}, {"F": 4000, "M": 4000}), np.full(80, 100)
+    make_up, probes = Composition({"F": 40, "M": 40}, {"F": 4000, "M": 4000}), np.full(80, 100)
     by_draw = np.array([[1, 1]]), np.array([[1, 1]])
     tallies = [
         Tally(make_up, probes, {1: np.array(some)}, np.array(some), np.zeros((2, 2), np.int64), by_draw)
@@ -144,7 +144,7 @@ def test_of_many_groups_a_fair_point_has_the_interval_of_all_pairs():
     random = np.random.default_rng(0)
     errors = [random.binomial(20, 0.5 + shift * np.repeat([1, 0], 30)) for shift in (0.1, 0.0, -0.1)]
     probes, by_draw = np.full(60, 20), (np.ones((1, 2)), np.ones((1, 2)))
-    make_up = MakeUp({"F": 30, "M": 30}, {"F": 600, "M": 600})
+    make_up = Composition({"F": 30, "M": 30}, {"F": 600, "M": 600})
     tallies = tuple(Tally(make_up, probes, {1: one}, one, np.zeros((2, 2), np.int64), by_draw) for one in errors)
     two = Response("tone", ("F", "M"), np.repeat([0, 1], 30), 1, tallies)
     many = Response("tone", ("F", "M", *"ABCDEF"), np.repeat([0, 1], 30), 1, tallies)
@@ -169,7 +169,7 @@ def test_a_ratio_that_moves_with_people_has_an_interval_that_covers_the_truth():
         hard = random.beta(2, 6, 80), random.beta(2, 6, 80)  # mean 0.25, of the same people in both make-ups
         for women in (2.0, 1.0):
             errors = np.concatenate([random.binomial(10, hard[0] * women / 2.2), random.binomial(10, hard[1] / 2.2)])
-            make_up = MakeUp({"F": 80, "M": 80}, {"F": 800, "M": 800})
+            make_up = Composition({"F": 80, "M": 80}, {"F": 800, "M": 800})
             by_draw = np.ones((1, 2)), np.ones((1, 2))
             tallies.append(Tally(make_up, np.full(160, 10), {1: errors}, errors, np.zeros((2, 2), np.int64), by_draw))
         found = Response("g", ("F", "M"), np.repeat([0, 1], 80), 1, tuple(tallies)).ratio_change(0, 1, ("F", "M"))
@@ -217,7 +217,7 @@ def response_of(errors_by_make_up, probes_by_make_up):
     tallies = []
     for errors, probes in zip(map(np.array, errors_by_make_up), map(np.array, probes_by_make_up), strict=True):
         by_draw = np.ones((1, 2)), np.ones((1, 2))
-        make_up = MakeUp({"F": 2, "M": 2}, {"F": 10, "M": 10})
+        make_up = Composition({"F": 2, "M": 2}, {"F": 10, "M": 10})
         tallies.append(Tally(make_up, probes, {1: errors}, errors, np.zeros((2, 2), np.int64), by_draw))
     return Response("gender", ("F", "M"), np.array([0, 0, 1, 1]), 1, tuple(tallies))
 

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fairveil.audit.imbalance import MakeUp, Shares, draw, largest, sweep
+from fairveil.audit.imbalance import Composition, Shares, draw, largest, sweep
 from fairveil.base.errors import FairveilError
 from fairveil.data.population import Population
 
@@ -81,7 +81,7 @@ def test_the_sizes_of_table_5_5_come_out():
 
 def test_images_are_taken_equally_of_each_person_as_far_as_they_have_them():
     population = population_of({"F": [2, 9, 9, 9], "M": [5, 5, 5, 5]})
-    make_up = MakeUp({"F": 4, "M": 4}, {"F": 17, "M": 16})
+    make_up = Composition({"F": 4, "M": 4}, {"F": 17, "M": 16})
     rows = draw(population, make_up, seed=0)
     of_women = torch.bincount(population.identity[rows][population.group[rows] == 0])
     assert sorted(of_women[of_women > 0].tolist()) == [2, 5, 5, 5]
@@ -104,7 +104,7 @@ def test_draws_depend_on_the_seed_alone_and_rising_shares_hold_each_other():
 
 def test_every_person_is_as_likely_to_be_drawn():
     population = population_of({"F": [3] * 20, "M": [3] * 20})
-    make_up = MakeUp({"F": 5, "M": 5}, {"F": 10, "M": 10})
+    make_up = Composition({"F": 5, "M": 5}, {"F": 10, "M": 10})
     often = sum(
         torch.bincount(population.identity[draw(population, make_up, seed=seed)], minlength=40) for seed in range(400)
     )
@@ -162,13 +162,16 @@ WOMEN_AND_MEN = {"F": [3, 4, 1], "M": [5, 5, 5]}
         (lambda: sweep(population_of({"F": [2] * 9, "M": [2] * 9}), "images", "M"), "cannot be drawn"),
         (lambda: Shares.of("people", {"F": 1}), "not in 'people'"),
         (lambda: Shares.of("images", {"F": 0, "M": 0}), "no shares"),
-        (lambda: draw(population_of(WOMEN_AND_MEN), MakeUp({"F": 3, "M": 0}, {"F": 6, "M": 0}), seed=0), "there are 2"),
         (
-            lambda: draw(population_of(WOMEN_AND_MEN), MakeUp({"F": 2, "M": 0}, {"F": 9, "M": 0}), seed=0),
+            lambda: draw(population_of(WOMEN_AND_MEN), Composition({"F": 3, "M": 0}, {"F": 6, "M": 0}), seed=0),
+            "there are 2",
+        ),
+        (
+            lambda: draw(population_of(WOMEN_AND_MEN), Composition({"F": 2, "M": 0}, {"F": 9, "M": 0}), seed=0),
             "those with most have 7",
         ),
         (
-            lambda: draw(population_of(WOMEN_AND_MEN), MakeUp({"F": 2, "M": 0}, {"F": 3, "M": 0}), seed=0),
+            lambda: draw(population_of(WOMEN_AND_MEN), Composition({"F": 2, "M": 0}, {"F": 3, "M": 0}), seed=0),
             "fewer than 2",
         ),
         (

@@ -15,11 +15,11 @@ from fairveil.cli.fair import _compared
 from fairveil.data.synthetic import SyntheticFaces, write_faces
 from fairveil.data.xrays import FINDINGS, SyntheticXrays
 from fairveil.faces.trained import load_trained, read_model_card
-from fairveil.fair.experiments import Measured
-from fairveil.fair.findings import XrayExperiment
+from fairveil.fair.experiments import RunScores
 from fairveil.fair.groups import groups_of
 from fairveil.fair.scores import SCORES
 from fairveil.fair.xray_classifier import load_xray_classifier
+from fairveil.fair.xray_experiment import XrayExperiment
 
 RUN = CliRunner()
 QUICK = ["fair", "compare", "synthetic", "--task", "findings", "--group", "sex", "--epochs", "1", "--size", "16"]
@@ -168,7 +168,7 @@ class AllAlike:
             for label in ("A", "mean")
             for group in ("", "warm", "cool", "dark")
         ]
-        return Measured(pl.DataFrame(rows, schema=SCORES, orient="row"), 0.0)
+        return RunScores(pl.DataFrame(rows, schema=SCORES, orient="row"), 0.0)
 
 
 def test_where_all_groups_fare_alike_labels_flip_for_one_and_it_is_said_that_none_is_better_off(tmp_path, capsys):
@@ -191,7 +191,7 @@ class ByChance(AllAlike):
     def measure(self, intervention, *, seed, callbacks):
         measured = super().measure(intervention, seed=seed, callbacks=callbacks)
         noise = np.random.default_rng([seed, len(intervention.name)]).normal(scale=0.02, size=len(measured.scores))
-        return Measured(measured.scores.with_columns(value=pl.col("value") + noise), 0.0)
+        return RunScores(measured.scores.with_columns(value=pl.col("value") + noise), 0.0)
 
 
 def test_groups_that_runs_cannot_tell_apart_are_not_said_to_be_better_and_worse_off(tmp_path, capsys):

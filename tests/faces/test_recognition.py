@@ -13,7 +13,7 @@ from torch import nn
 from fairveil.base.errors import FairveilError
 from fairveil.data.face_crops import FaceCrops
 from fairveil.faces.heads import MarginHead, focal_losses
-from fairveil.faces.recognition import Recognition, embed_all, rank1, train_recognizer
+from fairveil.faces.recognizer_training import Recognition, embed_all, rank1, train_recognizer
 from fairveil.faces.recognizers import Framing, Recognizer
 from fairveil.faces.trained import random_recognizer
 from fairveil.training import Batch, Training, train

@@ -9,7 +9,7 @@ from fairveil.base.errors import FairveilError
 from fairveil.base.files import sha256_of
 from fairveil.cli.recognizers import load_recognizers
 from fairveil.faces.probing import least_likeness
-from fairveil.faces.recognition import train_recognizer
+from fairveil.faces.recognizer_training import train_recognizer
 from fairveil.faces.trained import ModelCard, load_trained, random_recognizer, read_model_card, save_trained
 from fairveil.faces.zoo import load_recognizer
 from fairveil.training import Epoch, History, Training

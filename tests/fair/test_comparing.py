@@ -12,7 +12,7 @@ from fairveil.base.comparisons import pairs_confidence
 from fairveil.base.errors import FairveilError
 from fairveil.base.estimate import Estimate
 from fairveil.fair.comparing import SPLITS, Comparison, compare, fitted_to
-from fairveil.fair.experiments import Measured
+from fairveil.fair.experiments import RunScores
 from fairveil.fair.gerrymandering import bystanders, drifts, frame_of
 from fairveil.fair.groups import groups_of
 from fairveil.fair.interventions import (
@@ -85,7 +85,7 @@ class MadeUp:
                 )
                 for (column, group), value in figures.items()
             ]
-        return Measured(pl.DataFrame(rows, schema=SCORES, orient="row"), 0.25 * (seed == 2))
+        return RunScores(pl.DataFrame(rows, schema=SCORES, orient="row"), 0.25 * (seed == 2))
 
 
 @pytest.fixture(scope="module")

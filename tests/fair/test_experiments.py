@@ -14,8 +14,8 @@ from fairveil.data.xrays import Preparation, SyntheticXrays, Xrays
 from fairveil.fair.adversarial import Removal
 from fairveil.fair.comparing import compare
 from fairveil.fair.experiments import Callbacks, measure_once
+from fairveil.fair.face_experiment import FaceExperiment, FaceSettings
 from fairveil.fair.face_splits import FaceSplits, split_faces
-from fairveil.fair.findings import XrayExperiment, XraySplits, split_xrays
 from fairveil.fair.interventions import (
     Baseline,
     DisparateImpact,
@@ -28,9 +28,9 @@ from fairveil.fair.interventions import (
     Outputs,
     everything,
 )
-from fairveil.fair.recognition import FaceExperiment, FaceSettings
 from fairveil.fair.scores import SCORES
 from fairveil.fair.xray_classifier import XraySettings
+from fairveil.fair.xray_experiment import XrayExperiment, XraySplits, split_xrays
 from fairveil.training import Training
 
 QUICK = Training(epochs=1, batch_size=16, learning_rate=0.01, nesterov=False)

@@ -10,7 +10,7 @@ from fairveil.faces.by_hand import FacesByHand
 from fairveil.faces.recognizers import Recognizer
 from fairveil.images import Saving, read_photo
 from fairveil.protection import folders
-from fairveil.protection.folders import LEDGER, Job, entry_of, goes_to_file, plan, protect_file
+from fairveil.protection.folders import LEDGER, PhotoJob, entry_of, goes_to_file, plan, protect_file
 from fairveil.protection.lowkey import LowKey
 from fairveil.protection.verification import verify
 
@@ -108,7 +108,7 @@ def job(portrait, tmp_path):
     source = tmp_path / "in" / "portrait.jpg"
     source.parent.mkdir()
     Image.fromarray(portrait).resize((256, 256)).save(source, quality=95)
-    return Job(source, tmp_path / "out" / "portrait.jpg")
+    return PhotoJob(source, tmp_path / "out" / "portrait.jpg")
 
 
 @pytest.fixture
@@ -199,7 +199,7 @@ def test_whatever_changes_the_result_makes_it_new(protect_photo, job, portrait, 
 @pytest.fixture
 def wall(tmp_path):
     """A photo of nobody, which says where it was taken and by what."""
-    job = Job(tmp_path / "wall.jpg", tmp_path / "out" / "wall.jpg")
+    job = PhotoJob(tmp_path / "wall.jpg", tmp_path / "out" / "wall.jpg")
     exif = Image.Exif()
     exif[0x010E], exif[0x010F] = "At home", "Maker"
     exif.get_ifd(0x8825)[1] = "N"
@@ -221,7 +221,7 @@ def test_a_photo_without_a_face_keeps_its_pixels_and_loses_its_place_and_serial_
 
 
 def test_a_photo_without_a_face_is_converted_and_made_smaller_if_asked(protect_photo, wall):
-    converted = Job(wall.source, wall.target.with_suffix(".png"))
+    converted = PhotoJob(wall.source, wall.target.with_suffix(".png"))
     protect_photo(converted, saving=Saving(format="PNG"))
     assert Image.open(converted.target).format == "PNG"
     assert Image.open(converted.target).tobytes() == Image.open(wall.source).tobytes()
@@ -362,7 +362,7 @@ def test_a_name_that_is_no_text_goes_through(protect_photo, job, name):
         source = job.source.rename(job.source.with_name(os.fsdecode(name)))
     except OSError:
         pytest.skip("this file system does not take such names")
-    odd = Job(source, job.target.with_name(source.name))
+    odd = PhotoJob(source, job.target.with_name(source.name))
     assert protect_photo(odd).status == "protected"
     assert protect_photo(odd).status == "done before"
     assert entry_of(odd.target) is not None

@@ -7,11 +7,11 @@ from rich.console import Console
 
 from fairveil.base.errors import FairveilError
 from fairveil.protection.report import receipt_tables, write_receipt
-from fairveil.protection.verification import Comparison, FaceReceipt, Quality, Receipt, ReceiptFile
+from fairveil.protection.verification import FaceComparison, FaceReceipt, Quality, Receipt, ReceiptFile
 
 
 def _comparison(recognizer, similarity, *, attacked=True, threshold=0.5, condition="as saved"):
-    return Comparison(
+    return FaceComparison(
         recognizer=recognizer,
         attacked=attacked,
         threshold=threshold,

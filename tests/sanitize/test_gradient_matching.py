@@ -12,13 +12,13 @@ from torch import nn
 from fairveil.base.errors import FairveilError
 from fairveil.data.images import synthetic_images
 from fairveil.sanitize.augmentations import FlipAndCrop, Mixup
-from fairveil.sanitize.gradient_matching import Brewing, brew
+from fairveil.sanitize.gradient_matching import WitchesBrew, brew
 from fairveil.sanitize.head_matching import TransferNetwork, head_gradient
 from fairveil.sanitize.matching import match, network_gradient, surrogates_for
 from fairveil.sanitize.plan import plan_attack
 
 CLASSES = 3
-SMALL = Brewing(steps=6, restarts=2, step_size=0.01)
+SMALL = WitchesBrew(steps=6, restarts=2, step_size=0.01)
 
 
 def seeded(seed=0):
@@ -102,7 +102,7 @@ def test_brewing_lowers_the_loss_and_keeps_to_the_bounds(augment, companions):
 
 def test_a_step_is_signed_adam_as_written_out():
     data, plan = data_and_plan()
-    network, settings = a_network(), Brewing(steps=3, restarts=1, step_size=0.01, milestones=())
+    network, settings = a_network(), WitchesBrew(steps=3, restarts=1, step_size=0.01, milestones=())
     clean = data.images[plan.rows].float() / 255
     targets = F.one_hot(data.labels[plan.rows], CLASSES).float()
     first = torch.zeros_like(clean)

@@ -9,12 +9,12 @@ from fairveil.base.errors import FairveilError
 from fairveil.sanitize.judging import fewest_trials, is_settled, judge
 from fairveil.sanitize.rehearsal import Rehearsed
 from fairveil.sanitize.report import table_of
-from fairveil.sanitize.trials import Outcome
+from fairveil.sanitize.trials import TrialOutcome
 
 
 def outcomes(hits, *, clean=0, pictures=1, right=90, own=None, aims=None):
     return [
-        Outcome(
+        TrialOutcome(
             aim=f"{number} taken for b" if aims is None else f"aim {number % aims}",
             hits=int(one),
             clean_hits=clean,

@@ -8,7 +8,7 @@ from torch import nn
 
 from fairveil.base.errors import FairveilError
 from fairveil.data.images import synthetic_images
-from fairveil.sanitize.gradient_matching import Brewing, brew
+from fairveil.sanitize.gradient_matching import WitchesBrew, brew
 from fairveil.sanitize.plan import plan_attack
 from fairveil.sanitize.poison_bundle import PoisonBundle
 
@@ -19,7 +19,7 @@ def made():
     plan = plan_attack(data, test, budget=0.1, generator=torch.Generator().manual_seed(0))
     torch.manual_seed(0)
     network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 2))
-    settings = Brewing(steps=4, restarts=1)
+    settings = WitchesBrew(steps=4, restarts=1)
     brewed = brew(data, plan, [network], settings, seed=5)
     return data, brewed, PoisonBundle.of(data, plan, brewed, settings)
 

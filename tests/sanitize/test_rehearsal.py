@@ -13,7 +13,7 @@ from fairveil.sanitize.attacks import BackdoorAttack, GradientMatching
 from fairveil.sanitize.augmentations import CutMix
 from fairveil.sanitize.backdoor import Backdoor
 from fairveil.sanitize.defenses import Defense
-from fairveil.sanitize.gradient_matching import Brewing
+from fairveil.sanitize.gradient_matching import WitchesBrew
 from fairveil.sanitize.rehearsal import Rehearsal
 from fairveil.sanitize.report import section_of
 from fairveil.sanitize.trials import _seeds
@@ -117,7 +117,7 @@ def test_outcomes_of_several_versions_are_told(tmp_path):
 
 
 def test_the_cost_counts_what_will_be_made(tmp_path):
-    basic = rehearsal(GradientMatching(brewing=Brewing(steps=3, restarts=2), budget=0.1), trials=1, folder=tmp_path)
+    basic = rehearsal(GradientMatching(brewing=WitchesBrew(steps=3, restarts=2), budget=0.1), trials=1, folder=tmp_path)
     assert not list(tmp_path.iterdir())
     cost = basic.cost()
     assert (cost.victims, cost.clean, cost.poisons) == (2, 2, 1) and cost.seconds > 0
@@ -125,7 +125,9 @@ def test_the_cost_counts_what_will_be_made(tmp_path):
     basic.run()
     assert len(list(tmp_path.glob("outcome-*"))) == 2 and len(list(tmp_path.glob("poison-*"))) == 1
     assert len(list(tmp_path.glob("clean-*"))) == 2
-    adaptive = rehearsal(GradientMatching(brewing=Brewing(steps=3, restarts=2), budget=0.1, knows="training"), trials=5)
+    adaptive = rehearsal(
+        GradientMatching(brewing=WitchesBrew(steps=3, restarts=2), budget=0.1, knows="training"), trials=5
+    )
     cost = adaptive.cost()
     assert (cost.victims, cost.clean, cost.poisons) == (10, 10, 10)
     assert rehearsal(trials=3).cost().poisons == 3

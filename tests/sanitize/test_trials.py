@@ -13,13 +13,13 @@ from fairveil.sanitize import attacks
 from fairveil.sanitize.attacks import BackdoorAttack, GradientMatching
 from fairveil.sanitize.augmentations import Compose, FlipAndCrop, Mixup
 from fairveil.sanitize.defenses import Defense, defense
-from fairveil.sanitize.gradient_matching import Brewing, brew
+from fairveil.sanitize.gradient_matching import WitchesBrew, brew
 from fairveil.sanitize.head_matching import TransferNetwork
 from fairveil.sanitize.learners import FromScratch, HeadOnly
 from fairveil.sanitize.matching import network_gradient
 from fairveil.sanitize.noised_gradients import ClipAndNoise
 from fairveil.sanitize.poison_bundle import PoisonBundle
-from fairveil.sanitize.trials import Outcome, Scenario
+from fairveil.sanitize.trials import Scenario, TrialOutcome
 from fairveil.sanitize.triggers import Trigger
 from fairveil.training import Classification, Training
 from fairveil.training.networks import ResidualNetwork, Shape
@@ -28,7 +28,7 @@ from fairveil.version import code_version
 CLASSES = 3
 USUAL = defense("Baseline", size=12, padding=1)
 NOISED = Defense("noised", Classification(FlipAndCrop(1)), ClipAndNoise(clip=2.0, noise=0.01))
-BREWING = Brewing(steps=2, restarts=1)
+BREWING = WitchesBrew(steps=2, restarts=1)
 
 
 def from_scratch():
@@ -130,7 +130,7 @@ def test_an_adaptive_attacker_expects_noise_and_mixing():
     knows_all = GradientMatching(brewing=BREWING, knows="mixing")
     against = knows_all.brewing_against(NOISED)
     assert (against.gradient_clip, against.gradient_noise, against.companions) == (2.0, 0.005, 128)
-    few = GradientMatching(brewing=Brewing(companions=8), knows="mixing")
+    few = GradientMatching(brewing=WitchesBrew(companions=8), knows="mixing")
     assert few.brewing_against(USUAL).companions == 8
     assert GradientMatching(brewing=BREWING, knows="training").brewing_against(USUAL) == BREWING
 
@@ -181,7 +181,7 @@ def test_damaged_files_are_a_sentence(tmp_path):
 
 
 def test_outcomes_read_as_shares():
-    outcome = Outcome(aim="a taken for b", hits=3, clean_hits=1, pictures=4, right=8, tested=10, seconds=1.0)
+    outcome = TrialOutcome(aim="a taken for b", hits=3, clean_hits=1, pictures=4, right=8, tested=10, seconds=1.0)
     assert (outcome.success.share, outcome.base_rate.share, outcome.accuracy.share) == (0.75, 0.25, 0.8)
 
 

@@ -1,7 +1,7 @@
 """One verdict over several attacks."""
 
 from fairveil.sanitize.judging import judge
-from fairveil.sanitize.trials import Outcome
+from fairveil.sanitize.trials import TrialOutcome
 from fairveil.sanitize.verdict import Conclusion
 
 
@@ -10,7 +10,7 @@ def verdict(attack, bare=1, **defended):
 
     def outcomes(hits):
         return [
-            Outcome(aim=f"{n}", hits=int(n < hits), clean_hits=0, pictures=1, right=900, tested=1000, seconds=1)
+            TrialOutcome(aim=f"{n}", hits=int(n < hits), clean_hits=0, pictures=1, right=900, tested=1000, seconds=1)
             for n in range(12)
         ]
 

@@ -37,7 +37,7 @@ _PERCENT = 100  # shares of a train set are taken to whole per cents, so that se
 
 
 @dataclass(frozen=True)
-class GroupMakeUp:
+class GroupComposition:
     """What there is of one group.
 
     Attributes:
@@ -161,7 +161,7 @@ class Audit(DisplayMixin):
     search: Search
     column: str
     ranks: tuple[int, ...]
-    groups: Mapping[str, GroupMakeUp]
+    groups: Mapping[str, GroupComposition]
     left_out: tuple[str, ...]
     metrics: MetricFrame
     versus: tuple[str, str]
@@ -388,14 +388,14 @@ def _labelled(embeddings: Embeddings, column: str) -> tuple[Embeddings, tuple[st
 
 def _groups(
     population: Population, search: Search, without_face: Mapping[str, int], *, known: bool
-) -> dict[str, GroupMakeUp]:
+) -> dict[str, GroupComposition]:
     found = {}
     for number, group in enumerate(population.groups):
         images = population.images_of(group)
         copies = int((search.copied & (population.group == number)).sum())
         mates = float((images * (images - 1)).sum() / max(1, images[images > 1].sum()))
         not_enrolled = without_face.get(group, 0) if known else None
-        found[group] = GroupMakeUp(
+        found[group] = GroupComposition(
             len(images), int(images.sum()), mates, int((images == 1).sum()), copies, not_enrolled
         )
     return found

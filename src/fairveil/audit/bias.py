@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy import stats
 from torch import Tensor
 
-from fairveil.audit.imbalance import MakeUp, draw
+from fairveil.audit.imbalance import Composition, draw
 from fairveil.base.comparisons import pairs_confidence
 from fairveil.base.differences import ratio
 from fairveil.base.errors import FairveilError
@@ -42,7 +42,7 @@ class Tally:
         by_draw: rank-1 errors and probes of each group in each draw, (draws, G) each.
     """
 
-    make_up: MakeUp
+    make_up: Composition
     probes: NDArray[np.int64]
     errors: Mapping[int, NDArray[np.int64]]
     by_own: NDArray[np.float64]
@@ -284,7 +284,7 @@ def _log_reach(one: Estimate) -> float:
 def respond(
     embeddings: Tensor,
     population: Population,
-    make_ups: Sequence[MakeUp],
+    make_ups: Sequence[Composition],
     *,
     seeds: int = SEEDS,
     ranks: Sequence[int] = (1,),

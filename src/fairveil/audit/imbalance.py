@@ -72,7 +72,7 @@ class Shares:
 
 
 @dataclass(frozen=True)
-class MakeUp:
+class Composition:
     """How many identities and images of each group a set has.
 
     Attributes:
@@ -86,10 +86,10 @@ class MakeUp:
     least: int = LEAST_IMAGES
 
     @classmethod
-    def of(cls, shares: Shares, *, identities: int, images: int, least: int = LEAST_IMAGES) -> "MakeUp":
+    def of(cls, shares: Shares, *, identities: int, images: int, least: int = LEAST_IMAGES) -> "Composition":
         """Some totals shared out: whole numbers nearest to the shares, which add up to the totals.
 
-        >>> MakeUp.of(Shares.of("identities", {"F": 8, "M": 2}), identities=406, images=7000).identities
+        >>> Composition.of(Shares.of("identities", {"F": 8, "M": 2}), identities=406, images=7000).identities
         {'F': 325, 'M': 81}
         """
         return cls(_shared_out(shares.identities, identities), _shared_out(shares.images, images), least)
@@ -107,7 +107,7 @@ def check_names(groups: Sequence[str], named: Mapping[str, object], column: str)
         raise FairveilError(f"No share is given for {missing[0]!r} of {column}: give one for each group.")
 
 
-def largest(population: Population, wanted: Sequence[Shares]) -> list[MakeUp]:
+def largest(population: Population, wanted: Sequence[Shares]) -> list[Composition]:
     """The largest sets of some make-ups that a population can give, all with the same totals.
 
     Where images are to be unequal, identities need enough of them for the larger share: as few images as will do are
@@ -128,7 +128,7 @@ def largest(population: Population, wanted: Sequence[Shares]) -> list[MakeUp]:
         enough = {group: images[images >= least] for group, images in counts.items()}
         identities, images, why = _largest_totals(enough, wanted)
         if not why:
-            return [MakeUp.of(shares, identities=identities, images=images, least=least) for shares in wanted]
+            return [Composition.of(shares, identities=identities, images=images, least=least) for shares in wanted]
         complaint = complaint or why
     raise FairveilError(f"Such sets cannot be drawn: {complaint}. More people or images are needed, or less imbalance.")
 
@@ -141,7 +141,7 @@ def sweep(
     parts: Sequence[int] | None = None,
     identities: int | None = None,
     images: int | None = None,
-) -> list[MakeUp]:
+) -> list[Composition]:
     """Make-ups in which the share of one group rises: 0:10, 1:9, … 10:0 of identities, 2:8, … 8:2 of images.
 
     The other groups share the rest equally.
@@ -170,10 +170,10 @@ def sweep(
     ]  # fmt: skip
     if identities is None or images is None:
         return largest(population, wanted)
-    return [MakeUp.of(shares, identities=identities, images=images) for shares in wanted]
+    return [Composition.of(shares, identities=identities, images=images) for shares in wanted]
 
 
-def draw(population: Population, make_up: MakeUp, *, seed: int) -> Tensor:
+def draw(population: Population, make_up: Composition, *, seed: int) -> Tensor:
     """Draw a set of a make-up.
 
     Identities are drawn at random, and of their images as many as give the total: equally many of each as far as they
@@ -202,7 +202,7 @@ def draw(population: Population, make_up: MakeUp, *, seed: int) -> Tensor:
 
 
 def _drawn_of_group(
-    identity: NDArray[np.int64], group: str, make_up: MakeUp, random: np.random.Generator
+    identity: NDArray[np.int64], group: str, make_up: Composition, random: np.random.Generator
 ) -> NDArray[np.int64]:
     """Positions of the drawn images among those of a group, given their identities."""
     wanted, images = make_up.identities[group], make_up.images[group]
@@ -289,9 +289,9 @@ def _largest_totals(images: Mapping[str, NDArray[np.int64]], wanted: Sequence[Sh
     total = rounded(min(identities * people * means[group] / share for group, people, share in uses if share))
     richest = {group: np.concatenate([[0], np.cumsum(np.sort(some)[::-1])]) for group, some in images.items()}
     step = whole if total % whole == 0 else 1
-    make_ups: list[MakeUp] = []
+    make_ups: list[Composition] = []
     while total > 0:
-        make_ups = [MakeUp.of(shares, identities=identities, images=total) for shares in wanted]
+        make_ups = [Composition.of(shares, identities=identities, images=total) for shares in wanted]
         if all(made.images[group] <= richest[group][made.identities[group]] for made in make_ups for group in images):
             break  # rounded to whole people, a group may need more than these have
         total -= step

@@ -166,7 +166,7 @@ def rank_accuracy(rank: Tensor, k: int, identities: Tensor) -> Estimate:
     For many k these are the cumulative match curve.
 
     Args:
-        rank: of `Outcome`, (P,); probes whose identity is not in the gallery, rank 0, are left out.
+        rank: of `SearchOutcome`, (P,); probes whose identity is not in the gallery, rank 0, are left out.
         k: how many of the nearest count.
         identities: of the probes, (P,), int64.
 

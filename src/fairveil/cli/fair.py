@@ -11,8 +11,16 @@ import typer
 from rich.markup import escape
 
 from fairveil.base.errors import FairveilError
-from fairveil.cli.fair_data import Asked
-from fairveil.cli.interventions import CHOSEN, Listing, One, Several, Taking, chosen_one, chosen_ones
+from fairveil.cli.fair_data import TrainingRequest
+from fairveil.cli.interventions import (
+    CHOSEN,
+    ListsInterventions,
+    One,
+    Several,
+    TakesInterventionOptions,
+    chosen_one,
+    chosen_ones,
+)
 from fairveil.cli.option_groups import with_option_groups
 from fairveil.cli.options import AsJson, ModelFile, Overwrite, Report, Seed, check_device, folder_option
 from fairveil.cli.outputs import check_new_recognizer, json_beside, write_json
@@ -28,12 +36,12 @@ fair_app = typer.Typer(
 )
 
 
-@fair_app.command(cls=Taking)
+@fair_app.command(cls=TakesInterventionOptions)
 @with_option_groups
 def train(
     *,
     context: typer.Context,
-    asked: Asked,
+    asked: TrainingRequest,
     out: ModelFile,
     intervention: One = "equal-loss",
     seed: Seed = 0,
@@ -92,11 +100,11 @@ def train(
     )
 
 
-@fair_app.command(cls=Listing)
+@fair_app.command(cls=ListsInterventions)
 @with_option_groups
 def compare(
     *,
-    asked: Asked,
+    asked: TrainingRequest,
     interventions: Several = "all",
     weight: Annotated[float, typer.Option(min=0, help="Weight α of the penalties.")] = 1.0,
     better: Annotated[

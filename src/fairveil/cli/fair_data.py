@@ -15,8 +15,8 @@ from fairveil.cli.training import cut_with_progress
 if TYPE_CHECKING:  # torch takes seconds to import: --help should not wait for it
     from fairveil.data.face_crops import FaceCrops
     from fairveil.fair.experiments import TrainingExperiment
-    from fairveil.fair.findings import XrayExperiment, XraySplits
-    from fairveil.fair.recognition import FaceExperiment
+    from fairveil.fair.face_experiment import FaceExperiment
+    from fairveil.fair.xray_experiment import XrayExperiment, XraySplits
     from fairveil.training import Training
 
 
@@ -37,7 +37,7 @@ class UncertainRule(StrEnum):
 
 
 @dataclass(frozen=True)
-class Asked:
+class TrainingRequest:
     """What a command was asked to train on, and how."""
 
     data: Annotated[
@@ -90,10 +90,10 @@ class Asked:
         import torch
 
         from fairveil.faces.backbones import build_backbone
-        from fairveil.faces.recognition import PAPER
+        from fairveil.faces.recognizer_training import PAPER
+        from fairveil.fair.face_experiment import SMALL, FaceExperiment, FaceSettings
         from fairveil.fair.face_splits import split_faces
-        from fairveil.fair.paper.recognition import TESTED
-        from fairveil.fair.recognition import SMALL, FaceExperiment, FaceSettings
+        from fairveil.fair.paper.face_trials import TESTED
 
         if self.weights is not None:
             raise typer.BadParameter("ImageNet weights are for X-rays: leave them out.", param_hint="--weights")
@@ -119,7 +119,7 @@ class Asked:
             from fairveil.data.face_crops import FaceCrops
             from fairveil.fair.face_splits import split_faces
             from fairveil.fair.groups import groups_of
-            from fairveil.fair.paper.recognition import TESTED
+            from fairveil.fair.paper.face_trials import TESTED
 
             table = photos_of(self.data)
             # complains before any photo is opened
@@ -129,14 +129,14 @@ class Asked:
         if not 64 <= size <= 224:
             raise typer.BadParameter("Generated faces have 64 to 224 pixels.", param_hint="--size")
         from fairveil.experiment.workbench import Workbench
-        from fairveil.fair.paper.recognition import GENERATED
+        from fairveil.fair.paper.face_trials import GENERATED
 
         return crops_of(GENERATED.model_copy(update={"size": size}), Workbench(folder))
 
     def _xrays(self, folder: Path) -> "tuple[XrayExperiment, str]":
         """Findings of a list's X-rays."""
-        from fairveil.fair.findings import XrayExperiment
         from fairveil.fair.xray_classifier import PUBLISHED, SMALL
+        from fairveil.fair.xray_experiment import XrayExperiment
 
         if self.face != TrainedFace.central:
             raise typer.BadParameter("X-rays have no faces to choose from: leave it out.", param_hint="--face")
@@ -158,8 +158,8 @@ class Asked:
     def _xray_splits(self, folder: Path) -> "XraySplits":
         from fairveil.data.xrays import read_xrays
         from fairveil.experiment.study import SYNTHETIC
-        from fairveil.fair.findings import split_xrays
-        from fairveil.fair.paper.findings import Patients, splits_of
+        from fairveil.fair.paper.xray_trials import Patients, splits_of
+        from fairveil.fair.xray_experiment import split_xrays
 
         if self.data == SYNTHETIC:
             if self.size is not None and self.size > 512:

@@ -16,7 +16,7 @@ _PANEL = "Options of interventions"
 _KINDS = "{kinds}"
 
 CHOSEN = "options of interventions"
-"""Where a command `Taking` options finds them in its context's `meta`: values by flags."""
+"""Where a command `TakesInterventionOptions` options finds them in its context's `meta`: values by flags."""
 
 One = Annotated[
     str, typer.Option(metavar="NAME", help=f"Intervention: {_KINDS}. An option that it does not take is refused.")
@@ -26,7 +26,7 @@ Several = Annotated[
 ]
 
 
-class Listing(TyperCommand):
+class ListsInterventions(TyperCommand):
     """A command whose help lists the interventions."""
 
     def get_params(self, ctx: Any) -> list[Any]:
@@ -40,7 +40,7 @@ class Listing(TyperCommand):
         return params
 
 
-class Taking(Listing):
+class TakesInterventionOptions(ListsInterventions):
     """A command that also takes the options of all interventions: those that were used are in the context's `meta`."""
 
     def get_params(self, ctx: Any) -> list[Any]:

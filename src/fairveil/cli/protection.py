@@ -35,7 +35,7 @@ if TYPE_CHECKING:  # torch takes seconds to import: --help should not wait for i
     from fairveil.faces.detection import Detector
     from fairveil.faces.recognizers import Recognizer
     from fairveil.images import Saving
-    from fairveil.protection.folders import Entry, Job, Outcome
+    from fairveil.protection.folders import LogEntry, PhotoJob, ProtectedFile
     from fairveil.protection.lowkey import LowKey
     from fairveil.protection.protecting import FaceChoice, ProtectionRecord
     from fairveil.protection.verification import Receipt, ReceiptFile
@@ -319,7 +319,7 @@ def _told_to_end_as_by_ctrl_c() -> Iterator[None]:
 
 
 def _protect_all(
-    jobs: "Sequence[Job]",
+    jobs: "Sequence[PhotoJob]",
     settings: "LowKey",
     recognizers: "Sequence[Recognizer]",
     detector: "Detector",
@@ -329,7 +329,7 @@ def _protect_all(
     seed: int,
     workers: int | None,
     address: str | None,
-) -> "Generator[tuple[Job, Outcome | FairveilError], None, None]":
+) -> "Generator[tuple[PhotoJob, ProtectedFile | FairveilError], None, None]":
     """Protect photos in this process, whose steps the bar shows, or in several or on a Ray cluster: it shows photos."""
     from fairveil.base.errors import shown
     from fairveil.base.executors import executor
@@ -363,7 +363,7 @@ def _protect_all(
                 yield result
 
 
-def _write_receipt_of(job: "Job", ensemble: list["Recognizer"], detector: "Detector") -> bool:
+def _write_receipt_of(job: "PhotoJob", ensemble: list["Recognizer"], detector: "Detector") -> bool:
     """Write the page beside a protected photo, and return whether that was possible; what went wrong is told."""
     page = job.target.with_name(f"{job.target.name}.report.html")
     try:
@@ -420,7 +420,7 @@ def _receipt(
 
 
 def _framed(
-    original: "Tensor", entry: "Entry | None", frames: "tuple[Frame, ...]", detector: "Detector"
+    original: "Tensor", entry: "LogEntry | None", frames: "tuple[Frame, ...]", detector: "Detector"
 ) -> "FramedFaces | None":
     """The faces of the original with those in frames, given now or to `protect`; None where there are no frames."""
     from fairveil.faces.by_hand import FacesByHand
@@ -522,7 +522,7 @@ def _all_with(ensemble: list["Recognizer"]) -> list["Recognizer"]:
     return [*zoo, *(r for r in ensemble if r.name not in {known.name for known in zoo})]
 
 
-def _summary(outcome: "Outcome", recognizers: list["Recognizer"], saving: "Saving") -> str:
+def _summary(outcome: "ProtectedFile", recognizers: list["Recognizer"], saving: "Saving") -> str:
     """One line that says what became of a photo."""
     from fairveil.base.errors import shown
 

@@ -11,7 +11,7 @@ from fairveil.cli.options import AsJson, Overwrite, Seed
 from fairveil.cli.terminal import named_path, print_sentence, progress_bar
 
 
-class Framing(StrEnum):
+class FramingName(StrEnum):
     """What a picture shows beside the face."""
 
     photo = "photo"
@@ -34,8 +34,8 @@ def generate(
     per_identity: Annotated[int, typer.Option(min=1, max=1_000, help="Number of photos of each person.")] = 10,
     size: Annotated[int, typer.Option(min=64, max=512, help="Side of the photos in pixels.")] = 250,
     framing: Annotated[
-        Framing, typer.Option(help="Framing: photo is a portrait, crop is the upright face alone.")
-    ] = Framing.photo,
+        FramingName, typer.Option(help="FramingName: photo is a portrait, crop is the upright face alone.")
+    ] = FramingName.photo,
     warm_share: Annotated[
         float, typer.Option(min=0, max=1, help="Share of people of warm tone; the others are cool.")
     ] = 0.5,

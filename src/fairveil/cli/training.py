@@ -108,7 +108,7 @@ def train(
     Example: fairveil train celeba/ --backbone mobilefacenet --head cosface -o model.safetensors
     """
     from fairveil.base.errors import shown
-    from fairveil.faces.recognition import PAPER, SMALL, train_recognizer
+    from fairveil.faces.recognizer_training import PAPER, SMALL, train_recognizer
     from fairveil.faces.trained import ModelCard, save_trained
 
     _check(out, backbone, size, device)

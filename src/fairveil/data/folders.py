@@ -31,7 +31,7 @@ def is_housekeeping(folder: str) -> bool:
 
 
 @dataclass(frozen=True)
-class People:
+class PersonFolders:
     """Photos of a folder or archive, and whom they are of.
 
     Attributes:
@@ -47,7 +47,7 @@ class People:
     nested: str | None
 
 
-def people_of(images: Sequence[str], *, level: int | None = None) -> People:
+def people_of(images: Sequence[str], *, level: int | None = None) -> PersonFolders:
     """Read whom photos are of from the folders they lie in.
 
     Args:
@@ -75,7 +75,7 @@ def people_of(images: Sequence[str], *, level: int | None = None) -> People:
     ]
     folders = [unicodedata.normalize("NFC", image).split("/")[:-1] for image in kept]
     identities = tuple(_named(parts, level) for parts in folders)
-    return People(tuple(kept), identities, tuple(notes), _nested(folders) if level is None else None)
+    return PersonFolders(tuple(kept), identities, tuple(notes), _nested(folders) if level is None else None)
 
 
 def _named(parts: Sequence[str], level: int | None) -> str | None:

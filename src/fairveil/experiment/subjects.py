@@ -20,7 +20,7 @@ from fairveil.experiment.study import SYNTHETIC, Study, TrialType
 from fairveil.experiment.workbench import Workbench
 from fairveil.faces.cropping import cut_crops
 from fairveil.faces.embedding import WhichFace, embed_faces
-from fairveil.faces.recognition import embed_all
+from fairveil.faces.recognizer_training import embed_all
 from fairveil.faces.recognizers import Framing
 from fairveil.faces.trained import RANDOM, random_recognizer
 from fairveil.faces.vectors import Embeddings

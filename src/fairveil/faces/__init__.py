@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from fairveil.faces.embedding import embed_faces as embed_faces
     from fairveil.faces.identification import identify as identify
     from fairveil.faces.identification import nearest as nearest
-    from fairveil.faces.recognition import train_recognizer as train_recognizer
+    from fairveil.faces.recognizer_training import train_recognizer as train_recognizer
     from fairveil.faces.recognizers import Framing as Framing
     from fairveil.faces.recognizers import MatchThreshold as MatchThreshold
     from fairveil.faces.recognizers import Recognizer as Recognizer
@@ -28,7 +28,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "detection": "Detector Faces",
         "embedding": "embed_faces",
         "identification": "identify nearest",
-        "recognition": "train_recognizer",
+        "recognizer_training": "train_recognizer",
         "recognizers": "Framing MatchThreshold Recognizer",
         "searching": "Search searches",
         "trained": "load_trained",

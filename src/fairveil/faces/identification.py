@@ -37,7 +37,7 @@ class Neighbours:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class SearchOutcome:
     """How each of P probes fared against one gallery.
 
     Attributes:
@@ -108,7 +108,7 @@ def identify(
     *,
     exclude: Tensor | None = None,
     galleries: Sequence[Tensor] | None = None,
-) -> list[Outcome]:
+) -> list[SearchOutcome]:
     """Look every probe up in a gallery, or in many galleries made of its rows, with one pass over the similarities.
 
     Args:
@@ -141,7 +141,7 @@ def identify(
                 f"{identities.dtype}: give one int64 number each."
             )
     masks: Sequence[Tensor | None] = [None] if galleries is None else galleries
-    outcomes: list[list[Outcome]] = [[] for _ in masks]
+    outcomes: list[list[SearchOutcome]] = [[] for _ in masks]
     mates = _Mates(probe_identities, gallery_identities)
     height = min(len(probes), max(_ROWS, _BLOCK // len(gallery)))
     space = _space(probes, height, len(gallery))
@@ -184,7 +184,7 @@ class _Mates:
 
 @torch.no_grad()
 def nearest_labels(
-    outcome: Outcome,
+    outcome: SearchOutcome,
     rows: Tensor,
     labels: Tensor,
     kinds: int,
@@ -244,7 +244,7 @@ def nearest_labels(
     return shares
 
 
-def _outcome(others: Tensor, likeness: Tensor, columns: Tensor | None = None) -> Outcome:
+def _outcome(others: Tensor, likeness: Tensor, columns: Tensor | None = None) -> SearchOutcome:
     """The outcome for a block of probes.
 
     Args:
@@ -263,11 +263,11 @@ def _outcome(others: Tensor, likeness: Tensor, columns: Tensor | None = None) ->
     if columns is not None and len(columns):
         other_index = columns[other_index]
     other_index = other_index.masked_fill(other == -torch.inf, -1)
-    return Outcome(_expected(nearer, tied, likeness, mate), _told(mate), _told(other), other_index, tied, equal)
+    return SearchOutcome(_expected(nearer, tied, likeness, mate), _told(mate), _told(other), other_index, tied, equal)
 
 
 def _expected(nearer: Tensor, tied: Tensor, likeness: Tensor, mate: Tensor) -> Tensor:
-    """The rank of the first own photo on average over the orders of equals, 0 where there is none; see `Outcome`."""
+    """The rank of the first own photo, on average over the orders of equals; 0 where there is none (`SearchOutcome`)."""
     own = (likeness >= mate[:, None] - TIE).sum(1)
     return (1 + nearer + tied / (own + 1).double()).masked_fill(mate == -torch.inf, 0)
 
@@ -277,7 +277,7 @@ def _told(similarity: Tensor) -> Tensor:
     return ((similarity.double() / TIE).round() * TIE).to(similarity.dtype)
 
 
-def _outcome_among(mask: Tensor, others: Tensor, near: Neighbours, likeness: Tensor, where: Tensor) -> Outcome:
+def _outcome_among(mask: Tensor, others: Tensor, near: Neighbours, likeness: Tensor, where: Tensor) -> SearchOutcome:
     """The outcome for a block of probes in the gallery of some rows, from the nearest others wherever they tell it.
 
     Args:
@@ -300,7 +300,7 @@ def _outcome_among(mask: Tensor, others: Tensor, near: Neighbours, likeness: Ten
     absent = mate == -torch.inf
     nearer, tied = nearer.masked_fill(absent, 0), tied.masked_fill(absent, 0)
     equal = (inside & (near.similarity >= other[:, None] - TIE)).sum(1)
-    found = Outcome(_expected(nearer, tied, theirs, mate), _told(mate), _told(other), other_index, tied, equal)
+    found = SearchOutcome(_expected(nearer, tied, theirs, mate), _told(mate), _told(other), other_index, tied, equal)
     last = near.similarity[:, -1]  # what lies beyond it is not known: at the most as similar
     more = (other == -torch.inf) | (last >= other - TIE) | (~absent & (last >= mate - TIE))
     unsettled = ((last > -torch.inf) & more).nonzero().flatten()
@@ -314,11 +314,11 @@ def _outcome_among(mask: Tensor, others: Tensor, near: Neighbours, likeness: Ten
     return found
 
 
-_FIELDS = tuple(one.name for one in fields(Outcome))
+_FIELDS = tuple(one.name for one in fields(SearchOutcome))
 
 
-def _joined(parts: Sequence[Outcome]) -> Outcome:
-    return Outcome(*(torch.cat([getattr(part, name) for part in parts]) for name in _FIELDS))
+def _joined(parts: Sequence[SearchOutcome]) -> SearchOutcome:
+    return SearchOutcome(*(torch.cat([getattr(part, name) for part in parts]) for name in _FIELDS))
 
 
 def _space(like: Tensor, height: int, width: int) -> Tensor:

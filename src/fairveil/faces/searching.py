@@ -14,7 +14,7 @@ from fairveil.base.errors import FairveilError, clipped, did_you_mean
 from fairveil.base.estimate import Estimate
 from fairveil.base.rates import MissRate, comparable_rates, match_curve, miss_rate, miss_rates
 from fairveil.data.labels import padding_told, tidy_labels
-from fairveil.faces.identification import TIE, Neighbours, Outcome, identify, nearest, nearest_labels
+from fairveil.faces.identification import TIE, Neighbours, SearchOutcome, identify, nearest, nearest_labels
 from fairveil.faces.vectors import Embeddings
 
 _RANKS = (1, 5, 20)  # of which a search tells when it is printed
@@ -145,7 +145,7 @@ class Search:
 
     @property
     def tied(self) -> int:
-        """Labeled probes whose nearest own photo is as similar as one of somebody else, see `Outcome.rank`."""
+        """Labeled probes whose nearest own photo is as similar as one of somebody else, see `SearchOutcome.rank`."""
         return int(((self.outcome.tied > 0) & (self.outcome.rank > 0)).sum())
 
     @property
@@ -170,7 +170,7 @@ class Search:
         return _group(self.probes, group, "probes").filter(_mask(self._labelled))
 
     @cached_property
-    def outcome(self) -> Outcome:
+    def outcome(self) -> SearchOutcome:
         """How each probe whose identity is known fared; see `identify`.
 
         Raises:

@@ -18,11 +18,10 @@ if TYPE_CHECKING:
     from fairveil.fair.adversarial import remove_sensitive as remove_sensitive
     from fairveil.fair.comparing import Comparison as Comparison
     from fairveil.fair.comparing import compare as compare
+    from fairveil.fair.face_experiment import FaceExperiment as FaceExperiment
+    from fairveil.fair.face_experiment import FaceSettings as FaceSettings
     from fairveil.fair.face_splits import FaceSplits as FaceSplits
     from fairveil.fair.face_splits import split_faces as split_faces
-    from fairveil.fair.findings import XrayExperiment as XrayExperiment
-    from fairveil.fair.findings import XraySplits as XraySplits
-    from fairveil.fair.findings import split_xrays as split_xrays
     from fairveil.fair.interventions import KINDS as KINDS
     from fairveil.fair.interventions import everything as everything
     from fairveil.fair.interventions import intervention as intervention
@@ -33,10 +32,11 @@ if TYPE_CHECKING:
     from fairveil.fair.penalties import equal_loss as equal_loss
     from fairveil.fair.penalties import equalized_odds as equalized_odds
     from fairveil.fair.penalties import worst_group_loss as worst_group_loss
-    from fairveil.fair.recognition import FaceExperiment as FaceExperiment
-    from fairveil.fair.recognition import FaceSettings as FaceSettings
     from fairveil.fair.xray_classifier import XraySettings as XraySettings
     from fairveil.fair.xray_classifier import load_xray_classifier as load_xray_classifier
+    from fairveil.fair.xray_experiment import XrayExperiment as XrayExperiment
+    from fairveil.fair.xray_experiment import XraySplits as XraySplits
+    from fairveil.fair.xray_experiment import split_xrays as split_xrays
 
 __getattr__, __dir__, __all__ = lazy_exports(
     __name__,
@@ -45,12 +45,12 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "adversarial": "Removal remove_sensitive",
         "comparing": "Comparison compare",
         "face_splits": "FaceSplits split_faces",
-        "findings": "XrayExperiment XraySplits split_xrays",
+        "xray_experiment": "XrayExperiment XraySplits split_xrays",
         "interventions": "KINDS everything intervention",
         "label_flipping": "flip_identities flip_labels",
         "margins": "angles",
         "penalties": "disparate_impact equal_loss equalized_odds worst_group_loss",
-        "recognition": "FaceExperiment FaceSettings",
+        "face_experiment": "FaceExperiment FaceSettings",
         "xray_classifier": "XraySettings load_xray_classifier",
     },
 )

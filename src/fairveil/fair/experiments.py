@@ -44,7 +44,7 @@ NO_CALLBACKS = Callbacks()
 
 
 @dataclass(frozen=True)
-class Measured:
+class RunScores:
     """What training under an intervention came to.
 
     Attributes:
@@ -81,7 +81,7 @@ class Experiment(ABC):
         """Equal if and only if data and settings are."""
 
     @abstractmethod
-    def measure(self, intervention: Intervention, *, seed: int, callbacks: Callbacks = NO_CALLBACKS) -> Measured:
+    def measure(self, intervention: Intervention, *, seed: int, callbacks: Callbacks = NO_CALLBACKS) -> RunScores:
         """Train a model under an intervention and see how well it does for whom.
 
         Raises:
@@ -134,7 +134,7 @@ class TrainingExperiment(Experiment):
         return content_key("\n".join(about), digits=64)
 
     def fit(self, intervention: Intervention, *, seed: int, callbacks: Callbacks = NO_CALLBACKS) -> Any:
-        """Train a network under an intervention: gives it, and with it a `skipped_fraction` as in `Measured`.
+        """Train a network under an intervention: gives it, and with it a `skipped_fraction` as in `RunScores`.
 
         Raises:
             FairveilError: it is not for this task, a group is unknown, or training fails.
@@ -142,10 +142,10 @@ class TrainingExperiment(Experiment):
         intervention.check(self.task, self.groups)
         return self._fit(intervention, seed, callbacks)
 
-    def measure(self, intervention: Intervention, *, seed: int, callbacks: Callbacks = NO_CALLBACKS) -> Measured:
+    def measure(self, intervention: Intervention, *, seed: int, callbacks: Callbacks = NO_CALLBACKS) -> RunScores:
         """Train and score."""
         fitted = self.fit(intervention, seed=seed, callbacks=callbacks)
-        return Measured(self.score(fitted), fitted.skipped_fraction)
+        return RunScores(self.score(fitted), fitted.skipped_fraction)
 
     @abstractmethod
     def score(self, fitted: Any) -> pl.DataFrame:
@@ -209,7 +209,7 @@ def measure_once(
     seed: int,
     folder: Path,
     callbacks: Callbacks = NO_CALLBACKS,
-) -> Measured:
+) -> RunScores:
     """What a run came to, from a folder if it is there; a run that was stopped goes on from its last epoch.
 
     Args:
@@ -231,7 +231,7 @@ def measure_once(
         checkpoint.unlink(missing_ok=True)
 
     found = pl.read_parquet(make_files(folder, {f"{name}.parquet": write})[0])
-    return Measured(found.drop(_SKIPPED), float(found[_SKIPPED][0]))
+    return RunScores(found.drop(_SKIPPED), float(found[_SKIPPED][0]))
 
 
 def run_name(fingerprint: str, intervention: Intervention, seed: int) -> str:

@@ -29,7 +29,7 @@ _PATIENCE = 0.1  # seconds between looks at what another process is making
 
 
 @dataclass(frozen=True)
-class Job:
+class PhotoJob:
     """One photo, and where its protected version goes."""
 
     source: Path
@@ -37,7 +37,7 @@ class Job:
     max_pixels: int = MAX_PIXELS
 
 
-class Entry(BaseModel):
+class LogEntry(BaseModel):
     """What the ledger says of one photo.
 
     Attributes:
@@ -59,7 +59,7 @@ class Entry(BaseModel):
 
 
 @dataclass(frozen=True)
-class Outcome:
+class ProtectedFile:
     """What became of one photo.
 
     Attributes:
@@ -69,9 +69,9 @@ class Outcome:
         seconds: from opening the photo to having written it.
     """
 
-    job: Job
+    job: PhotoJob
     status: Literal["protected", "no face", "done before"]
-    entry: Entry
+    entry: LogEntry
     seconds: float
 
 
@@ -86,7 +86,7 @@ def plan(
     saving: Saving,
     *,
     on_skip: Callable[[Path, str], None] = lambda path, reason: None,
-) -> list[Job]:
+) -> list[PhotoJob]:
     """Decide where each photo goes, before any work is done.
 
     The photos of a folder keep their places below `out`, with a suffix that fits what they hold. Those that lie in an
@@ -114,7 +114,7 @@ def plan(
                 else:
                     jobs.append(_job(photo, out / photo.relative_to(given), saving))
         elif goes_to_file(inputs, out):
-            jobs.append(Job(given, out))
+            jobs.append(PhotoJob(given, out))
         else:
             jobs.append(_job(given, out / given.name, saving))
     jobs = list(dict.fromkeys(jobs))
@@ -142,7 +142,7 @@ def _output_of(recognizer: Recognizer) -> tuple[str, ...]:
 
 
 def protect_file(
-    job: Job,
+    job: PhotoJob,
     settings: LowKey,
     recognizers: Sequence[Recognizer],
     detector: Detector,
@@ -151,7 +151,7 @@ def protect_file(
     faces: FaceChoice = "all",
     seed: int = 0,
     on_step: Callable[[int, int], None] = lambda done, total: None,
-) -> Outcome:
+) -> ProtectedFile:
     """Protect one photo, or find in the ledger that this was done before, with the same settings.
 
     Raises:
@@ -161,10 +161,10 @@ def protect_file(
     photo = read_photo(job.source, max_pixels=job.max_pixels)
     ledger = _ledger(job, settings, recognizers, saving, faces, seed)
     if done := _done_before(ledger, job.target):
-        return Outcome(job, "done before", done, time.perf_counter() - started)
+        return ProtectedFile(job, "done before", done, time.perf_counter() - started)
     with _alone_at(job.target):
         if done := _done_before(ledger, job.target):  # by the process that was waited for
-            return Outcome(job, "done before", done, time.perf_counter() - started)
+            return ProtectedFile(job, "done before", done, time.perf_counter() - started)
         _check_place(photo, job, saving)  # before the work rather than after it
         work = protect_pixels(
             photo.pixels, settings, recognizers=recognizers, faces=faces, detector=detector, seed=seed, on_step=on_step
@@ -176,7 +176,7 @@ def protect_file(
             with _told_of(job.target):
                 changed = bool(work.record.faces)
                 notes = _stage(replace(photo, pixels=work.pixels), staged, job.target, saving, changed=changed)
-                entry = Entry(
+                entry = LogEntry(
                     source=shown(job.source.name),
                     target=shown(job.target.name),
                     target_sha256=sha256_of(staged),
@@ -188,18 +188,18 @@ def protect_file(
                 move_into_place(staged, job.target, overwrite=saving.overwrite)
         finally:
             staged.unlink(missing_ok=True)
-    return Outcome(job, "protected" if changed else "no face", entry, time.perf_counter() - started)
+    return ProtectedFile(job, "protected" if changed else "no face", entry, time.perf_counter() - started)
 
 
 def done_before(
-    job: Job,
+    job: PhotoJob,
     settings: LowKey,
     recognizers: Sequence[Recognizer],
     saving: Saving,
     *,
     faces: FaceChoice = "all",
     seed: int = 0,
-) -> Outcome | None:
+) -> ProtectedFile | None:
     """What `protect_file` gives for a photo that was done before, without decoding it; None for any other."""
     started = time.perf_counter()
     try:
@@ -208,10 +208,10 @@ def done_before(
         done = _done_before(_ledger(job, settings, recognizers, saving, faces, seed), job.target)
     except OSError:  # protecting it will say so
         return None
-    return Outcome(job, "done before", done, time.perf_counter() - started) if done else None
+    return ProtectedFile(job, "done before", done, time.perf_counter() - started) if done else None
 
 
-def entry_of(protected: Path) -> Entry | None:
+def entry_of(protected: Path) -> LogEntry | None:
     """What the ledger beside a protected photo says of it; None if it says nothing."""
     digest = sha256_of(protected)
     for file in sorted((protected.parent / LEDGER).glob("*.json")):
@@ -222,7 +222,7 @@ def entry_of(protected: Path) -> Entry | None:
 
 
 def _ledger(
-    job: Job, settings: LowKey, recognizers: Sequence[Recognizer], saving: Saving, faces: FaceChoice, seed: int
+    job: PhotoJob, settings: LowKey, recognizers: Sequence[Recognizer], saving: Saving, faces: FaceChoice, seed: int
 ) -> Path:
     """The file that remembers a photo made so; its name depends on all that the protected photo depends on."""
     # A name alone does not tell a recognizer: a file may be replaced, and framed in another way.
@@ -249,12 +249,12 @@ def _unless_ours(on_skip: Callable[[Path, str], None], out: Path) -> Callable[[P
     return skip
 
 
-def _job(source: Path, target: Path, saving: Saving) -> Job:
+def _job(source: Path, target: Path, saving: Saving) -> PhotoJob:
     """A photo on its way into a folder: there its suffix follows the format, and the format what it really holds."""
     format = format_named(saving.format) if saving.format else format_of_content(_first_bytes(source))
     if format and not suffix_fits(target, format):
         target = target.with_suffix(suffix_for(format))
-    return Job(source, target)
+    return PhotoJob(source, target)
 
 
 def _first_bytes(file: Path) -> bytes:
@@ -267,7 +267,7 @@ def _first_bytes(file: Path) -> bytes:
         return b""
 
 
-def _misnamed(job: Job, photo: Photo) -> tuple[str, ...]:
+def _misnamed(job: PhotoJob, photo: Photo) -> tuple[str, ...]:
     if suffix_fits(job.source, photo.format):
         return ()
     return (f"{shown(job.source.name)} holds a {photo.format}, whatever its name says.",)
@@ -294,7 +294,7 @@ def _alone_at(target: Path) -> Iterator[None]:
         time.sleep(_PATIENCE)
 
 
-def _check_place(photo: Photo, job: Job, saving: Saving) -> None:
+def _check_place(photo: Photo, job: PhotoJob, saving: Saving) -> None:
     """Refuse to write where something is in the way, and say so if that is an earlier protected photo."""
     target = job.target
     if not saving.overwrite and target.is_file() and entry_of(target):
@@ -314,14 +314,14 @@ def _stage(photo: Photo, staged: Path, target: Path, saving: Saving, *, changed:
     return tuple(note.replace(shown(staged), shown(target)) for note in notes)
 
 
-def _done_before(ledger: Path, target: Path) -> Entry | None:
+def _done_before(ledger: Path, target: Path) -> LogEntry | None:
     entry = _read_entry(ledger)
     return entry if entry and target.is_file() and sha256_of(target) == entry.target_sha256 else None
 
 
-def _read_entry(ledger: Path) -> Entry | None:
+def _read_entry(ledger: Path) -> LogEntry | None:
     try:
-        return Entry.model_validate_json(ledger.read_text(encoding="utf-8"))
+        return LogEntry.model_validate_json(ledger.read_text(encoding="utf-8"))
     except (OSError, ValidationError, UnicodeDecodeError):  # absent, or of another version: the work is done again
         return None
 

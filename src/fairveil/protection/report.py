@@ -15,7 +15,7 @@ from torch import Tensor
 
 from fairveil.faces.canvas import CONTEXT
 from fairveil.images import as_image
-from fairveil.protection.verification import Comparison, FaceReceipt, Receipt
+from fairveil.protection.verification import FaceComparison, FaceReceipt, Receipt
 from fairveil.report.rendering import environment, write_page
 from fairveil.report.tables import Cell, Table
 
@@ -67,7 +67,7 @@ def tables_of(receipt: Receipt) -> Iterator[Table]:
             yield Table(title, columns, tuple(rows), unit="cosine", row_name="recognizer")
 
 
-def _table(columns: Iterable[str], rows: Iterable[tuple[Comparison, list[str]]]) -> TerminalTable:
+def _table(columns: Iterable[str], rows: Iterable[tuple[FaceComparison, list[str]]]) -> TerminalTable:
     """Recognizers in rows, those attacked first, under the columns given."""
     table = TerminalTable("recognizer", box=box.SIMPLE, pad_edge=False)
     for column in ("from", *columns):
@@ -129,8 +129,8 @@ def _where_compared(face: FaceReceipt) -> str:
     return "The detector no longer finds this face in the protected photo: compared where it was."
 
 
-def _by_recognizer(comparisons: Iterable[Comparison]) -> dict[str, list[Comparison]]:
-    grouped: dict[str, list[Comparison]] = {}
+def _by_recognizer(comparisons: Iterable[FaceComparison]) -> dict[str, list[FaceComparison]]:
+    grouped: dict[str, list[FaceComparison]] = {}
     for comparison in comparisons:
         grouped.setdefault(comparison.recognizer, []).append(comparison)
     return grouped

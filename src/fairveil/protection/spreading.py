@@ -16,7 +16,7 @@ from fairveil.base.sharing import is_seen
 from fairveil.faces.detection import Detector
 from fairveil.faces.recognizers import Recognizer
 from fairveil.images import Saving
-from fairveil.protection.folders import Job, Outcome, protect_file
+from fairveil.protection.folders import PhotoJob, ProtectedFile, protect_file
 from fairveil.protection.lowkey import LowKey
 from fairveil.protection.protecting import FaceChoice
 
@@ -31,7 +31,7 @@ _USUAL_PIXELS = 12_000_000  # of a photo whose header does not tell
 
 
 def protect_spread(
-    jobs: Sequence[Job],
+    jobs: Sequence[PhotoJob],
     settings: LowKey,
     recognizers: Sequence[Recognizer],
     detector: Detector,
@@ -41,7 +41,7 @@ def protect_spread(
     faces: FaceChoice = "all",
     seed: int = 0,
     on_step: Callable[[int, int, int], None] = lambda number, done, total: None,
-) -> Iterator[tuple[Job, Outcome | FairveilError]]:
+) -> Iterator[tuple[PhotoJob, ProtectedFile | FairveilError]]:
     """Protect photos as `protect_file` does, each somewhere.
 
     Where a worker is killed, another finds in the ledger what is done and makes the rest.
@@ -107,7 +107,7 @@ def _pixels(photo: Path) -> int:
     return _USUAL_PIXELS
 
 
-def _outcome(job: Job, future: "Future[Outcome]", *, here: bool) -> Outcome | FairveilError:
+def _outcome(job: PhotoJob, future: "Future[ProtectedFile]", *, here: bool) -> ProtectedFile | FairveilError:
     """What became of a photo; an error that a person can mend is told as it is here."""
     error = future.exception()
     if isinstance(error, FairveilError):
@@ -128,13 +128,13 @@ def _outcome(job: Job, future: "Future[Outcome]", *, here: bool) -> Outcome | Fa
 
 def _protect(
     tools: tuple[Sequence[Recognizer], Detector],
-    job: Job,
+    job: PhotoJob,
     settings: LowKey,
     saving: Saving,
     faces: FaceChoice,
     seed: int,
     on_step: Callable[[int, int], None] | None,
-) -> Outcome:
+) -> ProtectedFile:
     recognizers, detector = tools
     told = on_step or (lambda done, total: None)
     return protect_file(job, settings, recognizers, detector, saving, faces=faces, seed=seed, on_step=told)

@@ -32,7 +32,7 @@ CAUTION = (
 )
 
 
-class Comparison(BaseModel):
+class FaceComparison(BaseModel):
     """One recognizer's view of one pair of faces.
 
     Attributes:
@@ -108,8 +108,8 @@ class FaceReceipt(BaseModel):
     # It came later, and is written only where it is not the default: older receipts stay valid.
     by_hand: bool = Field(False, exclude_if=lambda by_hand: not by_hand)
     quality: Quality
-    against_itself: tuple[Comparison, ...]
-    against_probes: dict[str, tuple[Comparison, ...]]
+    against_itself: tuple[FaceComparison, ...]
+    against_probes: dict[str, tuple[FaceComparison, ...]]
 
     @property
     def conditions(self) -> tuple[str, ...]:
@@ -312,7 +312,7 @@ def _remarks(
                 )
 
 
-def _knows(comparisons: Sequence[Comparison]) -> tuple[int, int] | None:
+def _knows(comparisons: Sequence[FaceComparison]) -> tuple[int, int] | None:
     """How many recognizers matched a face to a probe before protection, of how many whose threshold is known."""
     known = [comparison.matched_before for comparison in comparisons if comparison.matched_before is not None]
     return (sum(known), len(known)) if known else None
@@ -368,14 +368,14 @@ def _verify_face(
     clean_view, protected_view = view_of_face(original, face.landmarks[0]), view_of_face(protected, landmarks)
     looks = {condition: alter(*protected_view) for condition, alter in CONDITIONS.items()}
 
-    itself: list[Comparison] = []
-    against: dict[str, list[Comparison]] = {name: [] for name in probes}
+    itself: list[FaceComparison] = []
+    against: dict[str, list[FaceComparison]] = {name: [] for name in probes}
     for number, recognizer in enumerate(recognizers):
         clean = recognizer.embed(*clean_view)[0]
         for condition, look in looks.items():
             embedding = recognizer.embed(*look)[0]
             compare = partial(
-                Comparison,
+                FaceComparison,
                 recognizer=recognizer.name,
                 attacked=recognizer.name in attacked,
                 threshold=recognizer.threshold.similarity if recognizer.threshold else None,

@@ -18,7 +18,7 @@ from fairveil.data.images import LabelledImages
 from fairveil.experiment.study import Preset
 from fairveil.sanitize.backdoor import Backdoor, BackdoorSuccess, backdoor_success, poison
 from fairveil.sanitize.defenses import Defense
-from fairveil.sanitize.gradient_matching import Brewing, brew
+from fairveil.sanitize.gradient_matching import WitchesBrew, brew
 from fairveil.sanitize.matching import ParameterGradient
 from fairveil.sanitize.noised_gradients import ClipAndNoise
 from fairveil.sanitize.plan import PoisonPlan, plan_attack
@@ -184,7 +184,7 @@ class GradientMatching(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    brewing: Brewing = Brewing()
+    brewing: WitchesBrew = WitchesBrew()
     budget: float = Field(0.01, gt=0, le=1)
     knows: Knowing = "nothing"
 
@@ -215,7 +215,7 @@ class GradientMatching(BaseModel):
         short.aim(attacker.data, test, 0).poisoned(attacker, 0)
         return (time.perf_counter() - started) / steps * self.brewing.steps * self.brewing.restarts
 
-    def brewing_against(self, expected: Defense) -> Brewing:
+    def brewing_against(self, expected: Defense) -> WitchesBrew:
         """The settings of an attacker who expects a defense."""
         settings = self.brewing
         if isinstance(expected.gradients, ClipAndNoise):
@@ -307,12 +307,12 @@ class AttackEntry:
     drills: Mapping[Preset, Drill]
 
 
-def _matching(victim: Victim, brewing: Brewing, budget: float, trials: int = 20) -> Drill:
+def _matching(victim: Victim, brewing: WitchesBrew, budget: float, trials: int = 20) -> Drill:
     attack = GradientMatching(brewing=brewing, budget=budget)
     return Drill(victim, (attack, attack.model_copy(update={"knows": "training"})), trials)
 
 
-SMALL_BREWING = Brewing(steps=120, restarts=1)
+SMALL_BREWING = WitchesBrew(steps=120, restarts=1)
 """What two cores can afford."""
 
 _SECONDS = {
@@ -339,14 +339,14 @@ ATTACKS: Mapping[str, AttackEntry] = {
             {
                 "smoke": _matching(
                     HEAD_VICTIM.model_copy(update=_SECONDS | {"features_from": 200}),
-                    Brewing(steps=2, restarts=1),
+                    WitchesBrew(steps=2, restarts=1),
                     budget=0.04,
                     trials=2,
                 ),
                 "small": _matching(
                     HEAD_VICTIM.model_copy(update={"images": 3000, "test_images": 2000}), SMALL_BREWING, budget=0.04
                 ),
-                "paper": _matching(PUBLISHED_VICTIM, Brewing(), budget=0.01),
+                "paper": _matching(PUBLISHED_VICTIM, WitchesBrew(), budget=0.01),
             },
         ),
     )

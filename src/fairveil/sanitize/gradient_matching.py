@@ -1,6 +1,6 @@
-"""Witches' Brew: find perturbations of a few training images that make a new network misjudge one test image.
+"""Witches' BrewedPoison: find perturbations of a few training images that make a new network misjudge one test image.
 
-The attack of section 4.4.2: Geiping et al., "Witches' Brew", ICLR 2021, with the settings its authors run.
+The attack of section 4.4.2: Geiping et al., "Witches' BrewedPoison", ICLR 2021, with the settings its authors run.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,7 +24,7 @@ from fairveil.training.checkpoints import described
 from fairveil.training.objectives import Augmentation
 
 
-class Brewing(BaseModel):
+class WitchesBrew(BaseModel):
     """The settings of the attack; the defaults are its authors' on CIFAR-10.
 
     The attacker of section 4.4.2 is *adaptive* when the surrogates were trained with the defense's augmentation. One
@@ -62,14 +62,14 @@ class Brewing(BaseModel):
     def step_size_at(self, step: int) -> float:
         """The step size of a step, counted from 0.
 
-        >>> [round(Brewing(steps=8).step_size_at(step), 6) for step in (0, 3, 5, 7)]
+        >>> [round(WitchesBrew(steps=8).step_size_at(step), 6) for step in (0, 3, 5, 7)]
         [0.025, 0.0025, 0.00025, 2.5e-05]
         """
         return self.step_size * self.decay ** sum(step >= int(share * self.steps) for share in self.milestones)
 
 
 @dataclass(frozen=True, eq=False)
-class Brew:
+class BrewedPoison:
     """What brewing gave.
 
     Attributes:
@@ -90,7 +90,7 @@ def brew(
     data: LabelledImages,
     plan: PoisonPlan,
     surrogates: Sequence[nn.Module],
-    settings: Brewing,
+    settings: WitchesBrew,
     *,
     seed: int,
     augment: Augmentation | None = None,
@@ -98,7 +98,7 @@ def brew(
     checkpoint: Path | None = None,
     save_every: int = 25,
     on_step: Callable[[int], None] = lambda steps: None,
-) -> Brew:
+) -> BrewedPoison:
     """Perturb the plan's images until their training gradient points where the target's adversarial gradient does.
 
     Args:
@@ -127,21 +127,21 @@ def brew(
     with evaluating(surrogates):
         target = plan.target.to(device).float() / 255
         known = surrogates_for(surrogates, target, plan.adversarial_class, len(data.classes), gradient)
-        kitchen = _Kitchen(data, plan, known, settings, augment, gradient, device)
-        state = _State.start(kitchen.clean, settings, seed, _fingerprint(kitchen, seed))
+        matcher = _GradientMatcher(data, plan, known, settings, augment, gradient, device)
+        state = _State.start(matcher.clean, settings, seed, _fingerprint(matcher, seed))
         if checkpoint is not None and checkpoint.exists():
             state.load(checkpoint)
         while state.restart < settings.restarts:
-            kitchen.step(state)
-            state.advance(kitchen.clean)
+            matcher.step(state)
+            state.advance(matcher.clean)
             done = state.restart * settings.steps + state.step
             if checkpoint is not None and (done % save_every == 0 or state.restart == settings.restarts):
                 state.save(checkpoint)
             on_step(done)
-    return Brew(state.best_delta.cpu(), state.losses, state.best, seed)
+    return BrewedPoison(state.best_delta.cpu(), state.losses, state.best, seed)
 
 
-class _Kitchen:
+class _GradientMatcher:
     """One step of signed Adam on the perturbation, and all that stays the same between steps."""
 
     def __init__(
@@ -149,7 +149,7 @@ class _Kitchen:
         data: LabelledImages,
         plan: PoisonPlan,
         surrogates: list[Surrogate],
-        settings: Brewing,
+        settings: WitchesBrew,
         augment: Augmentation | None,
         gradient: ParameterGradient,
         device: torch.device,
@@ -221,7 +221,7 @@ def within_bounds(clean: Tensor, delta: Tensor, epsilon: float) -> Tensor:
 class _State:
     """Where brewing stands: everything a step changes."""
 
-    def __init__(self, delta: Tensor, settings: Brewing, seed: int, fingerprint: str) -> None:
+    def __init__(self, delta: Tensor, settings: WitchesBrew, seed: int, fingerprint: str) -> None:
         self.settings, self.seed, self.fingerprint = settings, seed, fingerprint
         self.restart, self.step, self.best = 0, 0, 0
         self.losses = torch.full((settings.restarts, settings.steps), torch.nan, dtype=torch.float64)
@@ -230,7 +230,7 @@ class _State:
         self.adam = torch.optim.Adam([self.delta], lr=settings.step_size)
 
     @classmethod
-    def start(cls, clean: Tensor, settings: Brewing, seed: int, fingerprint: str) -> "_State":
+    def start(cls, clean: Tensor, settings: WitchesBrew, seed: int, fingerprint: str) -> "_State":
         state = cls(torch.zeros_like(clean), settings, seed, fingerprint)
         state._begin(clean)
         return state
@@ -296,10 +296,10 @@ def _read(file: Path) -> dict[str, Any]:
     return content
 
 
-def _fingerprint(kitchen: _Kitchen, seed: int) -> str:
+def _fingerprint(matcher: _GradientMatcher, seed: int) -> str:
     """A hash of all that the result depends on."""
-    done = [described(kitchen.augment), described(kitchen.gradient)]
-    words = [kitchen.settings.model_dump(mode="json"), seed, *done, kitchen.plan.adversarial_class]
-    tensors = [kitchen.clean, kitchen.plan.target, kitchen.plan.rows]
-    tensors += [surrogate.target_gradient for surrogate in kitchen.surrogates]  # every parameter has its part in it
+    done = [described(matcher.augment), described(matcher.gradient)]
+    words = [matcher.settings.model_dump(mode="json"), seed, *done, matcher.plan.adversarial_class]
+    tensors = [matcher.clean, matcher.plan.target, matcher.plan.rows]
+    tensors += [surrogate.target_gradient for surrogate in matcher.surrogates]  # every parameter has its part in it
     return content_key(words, *tensors, digits=64)

@@ -10,7 +10,7 @@ from fairveil.base.differences import discordance, paired_fall
 from fairveil.base.errors import FairveilError
 from fairveil.base.estimate import BinomialCount, Estimate
 from fairveil.base.rates import pooled
-from fairveil.sanitize.trials import Outcome
+from fairveil.sanitize.trials import TrialOutcome
 from fairveil.sanitize.verdict import LEAST_EFFECT, LEVEL, MOST_LOST, Standing, Verdict
 
 _RESAMPLES, _ROUNDING = 9999, 1e-9
@@ -20,7 +20,7 @@ _MOST_TRIALS = 1000  # that `fewest_trials` looks at
 
 def judge(
     attack: str,
-    outcomes: Mapping[str, Sequence[Outcome]],
+    outcomes: Mapping[str, Sequence[TrialOutcome]],
     undefended: str,
     *,
     clean: Mapping[str, Tensor] | None = None,
@@ -54,7 +54,7 @@ def judge(
     without = [one.success for one in bare]
     base = [one.base_rate for one in bare]
 
-    def standing(name: str, found: Sequence[Outcome], p_value: float | None) -> Standing:
+    def standing(name: str, found: Sequence[TrialOutcome], p_value: float | None) -> Standing:
         own_base = base if name == undefended else [one.own_base_rate for one in found if one.own_base_rate is not None]
         return Standing(
             name=name,
@@ -84,7 +84,7 @@ def judge(
     )
 
 
-def is_settled(outcomes: Mapping[str, Sequence[Outcome]], undefended: str) -> bool:
+def is_settled(outcomes: Mapping[str, Sequence[TrialOutcome]], undefended: str) -> bool:
     """Whether the 99 % interval of the best defense lies below that of none, so that more trials need not be run.
 
     The intervals are wider than those that are shown, since they are looked at after every trial.
@@ -137,8 +137,8 @@ def check_limits(least_effect: float, most_lost: float) -> None:
 
 
 def _price(
-    found: Sequence[Outcome],
-    bare: Sequence[Outcome],
+    found: Sequence[TrialOutcome],
+    bare: Sequence[TrialOutcome],
     clean: Mapping[str, Tensor] | None,
     name: str,
     undefended: str,
@@ -155,7 +155,7 @@ def _of_pictures(right: Tensor) -> Estimate:
     return pooled([BinomialCount(int(one), 1) for one in right], unit="test pictures")
 
 
-def _worst_aim(found: Sequence[Outcome]) -> tuple[str, Estimate] | None:
+def _worst_aim(found: Sequence[TrialOutcome]) -> tuple[str, Estimate] | None:
     by_aim: dict[str, list[BinomialCount]] = {}
     for one in found:
         by_aim.setdefault(one.aim, []).append(one.success)

@@ -74,7 +74,7 @@ class FromScratch:
 
 @dataclass(frozen=True)
 class HeadOnly:
-    """Fits a new head to frozen features: seconds instead of minutes, and an easier prey.
+    """Fits a new head to frozen features: seconds instead of minutes, and an easier target.
 
     The attacker knows the very features, so that matching the head's gradient is a white-box attack. Defenses that
     change the gradients of steps cannot be tried, since a fitted head takes none.

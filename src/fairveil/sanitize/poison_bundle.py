@@ -14,7 +14,7 @@ from torch import Tensor
 from fairveil.base.errors import AlreadyExistsError, FairveilError
 from fairveil.base.files import atomic_path
 from fairveil.data.images import LabelledImages
-from fairveil.sanitize.gradient_matching import Brew, Brewing
+from fairveil.sanitize.gradient_matching import BrewedPoison, WitchesBrew
 from fairveil.sanitize.plan import PoisonPlan
 from fairveil.sanitize.poisoning import PoisonedImages
 
@@ -39,13 +39,13 @@ class PoisonBundle:
 
     plan: PoisonPlan
     perturbation: Tensor
-    settings: Brewing
+    settings: WitchesBrew
     seed: int
     loss: float
     made_for: str
 
     @classmethod
-    def of(cls, data: LabelledImages, plan: PoisonPlan, brewed: Brew, settings: Brewing) -> "PoisonBundle":
+    def of(cls, data: LabelledImages, plan: PoisonPlan, brewed: BrewedPoison, settings: WitchesBrew) -> "PoisonBundle":
         """Put together what `brew` gave.
 
         Args:
@@ -124,7 +124,7 @@ class PoisonBundle:
         plan = PoisonPlan(
             tensors["target"], about["target_row"], about["true_class"], about["adversarial_class"], tensors["rows"]
         )
-        settings = Brewing.model_validate(about["settings"])
+        settings = WitchesBrew.model_validate(about["settings"])
         return cls(plan, tensors["perturbation"], settings, about["seed"], about["loss"], about["made_for"])
 
 

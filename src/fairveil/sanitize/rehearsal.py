@@ -20,7 +20,7 @@ from fairveil.sanitize.defenses import DEFENSES, Defense, defense
 from fairveil.sanitize.judging import bounds_the_price, check_limits, fewest_trials, is_settled, judge
 from fairveil.sanitize.learners import FromScratch, Learner
 from fairveil.sanitize.plan import check_together
-from fairveil.sanitize.trials import Outcome, Scenario
+from fairveil.sanitize.trials import Scenario, TrialOutcome
 from fairveil.sanitize.verdict import LEAST_EFFECT, MOST_LOST, Verdict
 from fairveil.training import Training
 
@@ -55,7 +55,7 @@ class Rehearsed(DisplayMixin):
     """
 
     verdict: Verdict
-    outcomes: Mapping[str, Sequence[Outcome]]
+    outcomes: Mapping[str, Sequence[TrialOutcome]]
     stopped_early: bool
 
     @property
@@ -209,7 +209,7 @@ class Rehearsal:
         )
 
     def run(
-        self, *, on_trial: Callable[[int, Mapping[str, Outcome]], None] = lambda count, outcomes: None
+        self, *, on_trial: Callable[[int, Mapping[str, TrialOutcome]], None] = lambda count, outcomes: None
     ) -> Rehearsed:
         """Hold it: all trials, or fewer where the intervals are apart before.
 
@@ -219,7 +219,7 @@ class Rehearsal:
         Raises:
             FairveilError: whatever the attack, the learner or a defense cannot do.
         """
-        outcomes: dict[str, list[Outcome]] = {name: [] for name in self.defenses}
+        outcomes: dict[str, list[TrialOutcome]] = {name: [] for name in self.defenses}
         with ExitStack() as stack:
             folder = self.folder or Path(stack.enter_context(TemporaryDirectory(prefix="fairveil-")))
             scenario = replace(self.scenario, folder=folder)

@@ -31,7 +31,7 @@ _KEPT = f"2, fairveil {__version__}"
 """What kept outcomes are, and of which release: those of another one are not taken for its own."""
 
 
-class Outcome(BaseModel):
+class TrialOutcome(BaseModel):
     """What came of one trial under one defense.
 
     Attributes:
@@ -156,7 +156,7 @@ class Scenario:
         """Which test images the clean network of a trial is right about under a defense, bool (N,)."""
         return self.right(self.clean_network(defense, trial))
 
-    def outcomes(self, attack: Attack, defenses: Sequence[Defense], trial: Sequence[int]) -> list[Outcome]:
+    def outcomes(self, attack: Attack, defenses: Sequence[Defense], trial: Sequence[int]) -> list[TrialOutcome]:
         """One trial of an attack under each of some defenses, or what came of it before.
 
         The first trial's clean network under each defense tells the base rate under it, in every trial.
@@ -184,7 +184,7 @@ class Scenario:
 
     def outcome(
         self, attack: Attack, defense: Defense, trial: Sequence[int], *, own_base_rate: bool = False
-    ) -> Outcome:
+    ) -> TrialOutcome:
         """One trial of an attack under one defense; see `outcomes`.
 
         Args:
@@ -208,7 +208,7 @@ class Scenario:
         victim = self.learner.learn(aim.poisoned(attacker, drawing), defense, seed=learning)
         hits, clean = aim.hits(victim), aim.hits(self.clean_network(self.usual, trial))
         own = aim.hits(self.clean_network(defense, first_of(trial))) if own_base_rate else None
-        return Outcome(
+        return TrialOutcome(
             aim=aim.words,
             hits=hits.successes,
             clean_hits=clean.successes,
@@ -238,9 +238,9 @@ def first_of(trial: Sequence[int]) -> list[int]:
     return [*trial[:-1], 0]
 
 
-def _read(file: Path) -> Outcome:
+def _read(file: Path) -> TrialOutcome:
     try:
-        return Outcome.model_validate_json(file.read_bytes())
+        return TrialOutcome.model_validate_json(file.read_bytes())
     except ValueError as error:
         raise FairveilError(f"{file} is damaged: remove it, and it will be made again.") from error
 

@@ -24,7 +24,7 @@ from starlette.types import ASGIApp
 from fairveil.base.errors import FairveilError
 from fairveil.faces.by_hand import SMALLEST_FRAME
 from fairveil.protection.protecting import SMALLEST_FACE
-from fairveil.web.guard import Endpoint, Guard, browser_cookie, browser_of, is_loopback
+from fairveil.web.guard import AccessGuard, Endpoint, browser_cookie, browser_of, is_loopback
 from fairveil.web.limits import Limits
 from fairveil.web.studio import Studio, Tools
 from fairveil.web.tabs import Tab, Tabs
@@ -108,7 +108,7 @@ class Site:
             FairveilError: _sentence,
             HTTPException: _plain_error,
         }
-        return Guard(Starlette(routes=routes, lifespan=alive, exception_handlers=errors), self.endpoint)
+        return AccessGuard(Starlette(routes=routes, lifespan=alive, exception_handlers=errors), self.endpoint)
 
     async def _watch(self) -> None:
         while True:

@@ -97,7 +97,7 @@ class Endpoint:
         return {self.host.lower(), f"[{self.host.lower()}]"}
 
 
-class Guard:
+class AccessGuard:
     """In front of the application: refuses what does not come from its own page, and adds the headers that confine it.
 
     Args:

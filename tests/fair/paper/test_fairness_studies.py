@@ -10,9 +10,9 @@ from fairveil.experiment.published import published_table
 from fairveil.experiment.records import RecordStore
 from fairveil.experiment.running import results_of, run_study
 from fairveil.fair.interventions import EqualLoss, FairFeatures, LabelFlipping
-from fairveil.fair.paper.findings import Patients
 from fairveil.fair.paper.schemes import baseline_among
 from fairveil.fair.paper.xray_studies import weights_of
+from fairveil.fair.paper.xray_trials import Patients
 from fairveil.fair.xray_classifier import build_xray_network
 
 ALL = (

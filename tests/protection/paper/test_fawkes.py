@@ -19,7 +19,7 @@ from fairveil.protection.paper import protected as protected_module
 from fairveil.protection.paper import targets as targets_module
 from fairveil.protection.paper.fawkes import MODES, Fawkes, cloak, distance_to, dssim, goal_of, objective
 from fairveil.protection.paper.people import PHOTOS_OF_CANDIDATE, People, candidates, cast
-from fairveil.protection.paper.protected import Attack, attacked
+from fairveil.protection.paper.protected import GalleryAttack, attacked
 from fairveil.protection.paper.targets import Target, least_like, targets_of
 from fairveil.protection.protecting import perturb_faces
 
@@ -243,14 +243,14 @@ def test_candidates_are_strangers_with_many_photos_and_not_in_the_gallery_where_
 
 
 def test_fawkes_needs_people_and_lowkey_has_none_and_older_records_stay_valid():
-    lowkey = Attack.of(LowKey(), ("faceres",), GENERATED, 0)
+    lowkey = GalleryAttack.of(LowKey(), ("faceres",), GENERATED, 0)
     assert lowkey.model_dump(mode="json").keys() == {"recognizers", "settings", "seed"}
-    fawkes = Attack.of(MODES["low"], ("faceres",), GENERATED, 0)
-    assert Attack.model_validate_json(fawkes.model_dump_json()) == fawkes
-    assert Attack.model_validate_json(lowkey.model_dump_json()) == lowkey
+    fawkes = GalleryAttack.of(MODES["low"], ("faceres",), GENERATED, 0)
+    assert GalleryAttack.model_validate_json(fawkes.model_dump_json()) == fawkes
+    assert GalleryAttack.model_validate_json(lowkey.model_dump_json()) == lowkey
     for settings, people in ((LowKey(), GENERATED), (Fawkes(), None)):
         with pytest.raises(ValidationError, match="Fawkes needs the people"):
-            Attack(recognizers=("faceres",), settings=settings, people=people)
+            GalleryAttack(recognizers=("faceres",), settings=settings, people=people)
 
 
 def test_a_photo_moved_towards_another_target_has_another_name():

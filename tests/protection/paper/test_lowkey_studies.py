@@ -29,7 +29,7 @@ from fairveil.protection.paper.adapted import undo
 from fairveil.protection.paper.alterations import ALTERATIONS
 from fairveil.protection.paper.defenders import find_defender
 from fairveil.protection.paper.people import People, cast
-from fairveil.protection.paper.protected import Attack
+from fairveil.protection.paper.protected import GalleryAttack
 from fairveil.protection.paper.rows import Row, run_row
 from fairveil.protection.paper.setting import tiny
 from fairveil.report.rendering import to_csv, to_markdown
@@ -258,7 +258,7 @@ def test_a_defender_is_left_out_only_where_none_of_its_family_was_attacked():
 def test_older_photos_stay_in_the_gallery_as_they_were(tmp_path, monkeypatch):
     witness = _witness(monkeypatch)
     people = People(data="synthetic", protected=2, gallery_photos=2, probe_photos=1, strangers=2)
-    attack = Attack(recognizers=("mobileface",), settings=LowKey(steps=1, smoothing="none", mirror=False))
+    attack = GalleryAttack(recognizers=("mobileface",), settings=LowKey(steps=1, smoothing="none", mirror=False))
     row = Row(name="old", people=people, attack=attack, old_photos=1, defenders=("test_lowkey_studies:WITNESS",))
     run_row(row, Workbench(tmp_path))
     run_row(row.model_copy(update={"attack": None, "old_photos": 0}), Workbench(tmp_path))

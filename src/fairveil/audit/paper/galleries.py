@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from fairveil.audit.bias import respond
-from fairveil.audit.imbalance import PARTS, Kind, MakeUp, Shares, draw, largest, sweep
+from fairveil.audit.imbalance import PARTS, Composition, Kind, Shares, draw, largest, sweep
 from fairveil.audit.paper.curves import (
     cell_of,
     curves_of,
@@ -38,7 +38,7 @@ from fairveil.experiment.subjects import (
     generated,
 )
 from fairveil.experiment.workbench import Workbench
-from fairveil.faces.recognition import PAPER, embed_all
+from fairveil.faces.recognizer_training import PAPER, embed_all
 from fairveil.faces.trained import RANDOM, random_recognizer
 from fairveil.report.study import Figure
 from fairveil.report.tables import Table
@@ -245,11 +245,11 @@ def _train_set(trial: GallerySweep, train: FaceCrops) -> FaceCrops:
     return train.take(draw(population, _balanced(population, trial.train_identities, trial.train_images), seed=0))
 
 
-def _balanced(population: Population, identities: int | None, images: int | None) -> MakeUp:
+def _balanced(population: Population, identities: int | None, images: int | None) -> Composition:
     shares = Shares.balanced(population.groups)
     if identities is None or images is None:
         return largest(population, [shares])[0]
-    return MakeUp.of(shares, identities=identities, images=images)
+    return Composition.of(shares, identities=identities, images=images)
 
 
 def _differences_of_training(settings: Galleries) -> list[str]:

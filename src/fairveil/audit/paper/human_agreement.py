@@ -27,7 +27,7 @@ from fairveil.data.population import Population
 from fairveil.experiment.study import Measurement, Results
 from fairveil.experiment.subjects import crops_of
 from fairveil.experiment.workbench import Workbench
-from fairveil.faces.recognition import embed_all
+from fairveil.faces.recognizer_training import embed_all
 from fairveil.faces.recognizers import Recognizer
 from fairveil.faces.trained import random_recognizer
 from fairveil.faces.vectors import Embeddings, vector_column
@@ -55,7 +55,7 @@ class HumanAgreement(TrainSets):
     questions_made: int = Field(200, ge=8)
 
 
-class Asked(TrainedOn):
+class AgreementTrial(TrainedOn):
     """One recognizer, and the questions it is asked."""
 
     questions: str | None
@@ -63,15 +63,15 @@ class Asked(TrainedOn):
     questions_made: int
 
 
-class HumanAgreementStudy(TrainingStudy[HumanAgreement, Asked]):
+class HumanAgreementStudy(TrainingStudy[HumanAgreement, AgreementTrial]):
     """A study of whether recognizers find hard what people find hard."""
 
-    def trials(self, settings: HumanAgreement) -> list[Asked]:
+    def trials(self, settings: HumanAgreement) -> list[AgreementTrial]:
         """Every recognizer of the train sets is asked all questions."""
         more = {name: getattr(settings, name) for name in ("questions", "questions_sha256", "questions_made")}
-        return [Asked(**trial.model_dump(), **more) for trial in trials_of(settings)]
+        return [AgreementTrial(**trial.model_dump(), **more) for trial in trials_of(settings)]
 
-    def run(self, trial: Asked, bench: Workbench) -> list[Measurement]:
+    def run(self, trial: AgreementTrial, bench: Workbench) -> list[Measurement]:
         """Train, ask, and correlate the L2 ratios with the shares of people who were right."""
         crops = crops_of(trial.subjects, bench)
         train, asked = split(crops, trial.subjects.column, trial.test_people)
@@ -86,7 +86,7 @@ class HumanAgreementStudy(TrainingStudy[HumanAgreement, Asked]):
             found = agreement(_embeddings(recognizer, asked), questions, recognizer=recognizer.name)
         return list(_measured(found, trial.subjects.column))
 
-    def tables(self, settings: HumanAgreement, results: Results[Asked]) -> list[Table]:
+    def tables(self, settings: HumanAgreement, results: Results[AgreementTrial]) -> list[Table]:
         """The correlations, by how the train set is made up."""
         runs: dict[tuple[str, str], list[Measurement]] = {}
         for trial, found in results.items():
@@ -108,7 +108,7 @@ class HumanAgreementStudy(TrainingStudy[HumanAgreement, Asked]):
             )
         ]
 
-    def figures(self, settings: HumanAgreement, results: Results[Asked]) -> Sequence[Figure]:
+    def figures(self, settings: HumanAgreement, results: Results[AgreementTrial]) -> Sequence[Figure]:
         """Figure 5.6: the correlations against the share of a group in the train set."""
         plots = []
         for name in settings.models:

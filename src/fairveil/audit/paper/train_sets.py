@@ -9,7 +9,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from fairveil.audit.bias import Interplay, Response, respond
-from fairveil.audit.imbalance import PARTS, Kind, MakeUp, Shares, draw, largest, sweep
+from fairveil.audit.imbalance import PARTS, Composition, Kind, Shares, draw, largest, sweep
 from fairveil.audit.paper.curves import (
     RATIO,
     curves_of,
@@ -35,7 +35,7 @@ from fairveil.experiment.subjects import (
 )
 from fairveil.experiment.workbench import Workbench
 from fairveil.faces.heads import HeadKind
-from fairveil.faces.recognition import PAPER, embed_all, train_recognizer
+from fairveil.faces.recognizer_training import PAPER, embed_all, train_recognizer
 from fairveil.faces.recognizers import Recognizer
 from fairveil.faces.trained import ModelCard, load_trained, save_trained
 from fairveil.report.study import Figure
@@ -258,7 +258,7 @@ def tiny_model(model: Model) -> Model:
     return model.model_copy(update={"training": training, "dimension": 16, "backbone": "resnet-18"})
 
 
-def _all_of(population: Population) -> MakeUp:
+def _all_of(population: Population) -> Composition:
     return largest(population, [Shares.balanced(population.groups)])[0]
 
 
@@ -288,7 +288,7 @@ def trained_once(
     return load_trained(make_files(bench.cache / "recognisers", {name: maker})[0])
 
 
-def _make_ups(population: Population, settings: TrainSets | TrainedOn) -> list[MakeUp]:
+def _make_ups(population: Population, settings: TrainSets | TrainedOn) -> list[Composition]:
     """Of the train sets of all parts, each with the same totals."""
     return sweep(
         population, settings.kind, settings.subjects.focus, parts=PARTS[settings.kind],

@@ -186,7 +186,7 @@ def hairline(traits: Traits, theta: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Hits:
+class SurfaceHits:
     """Where the rays of a picture meet the head, each of shape (B, H, W) but for the last.
 
     Attributes:
@@ -217,7 +217,7 @@ class Head:
         self.rotation = _rotation(conditions.yaw, conditions.pitch)  # head to viewer, (B, 3, 3)
         self._map = self._surface()  # ρ − 1 and the normal in head coordinates, (B, 4, rows, columns)
 
-    def meet(self, right: Tensor, down: Tensor, pixel: Tensor) -> Hits:
+    def meet(self, right: Tensor, down: Tensor, pixel: Tensor) -> SurfaceHits:
         """Send a ray through each pixel.
 
         Args:
@@ -253,7 +253,7 @@ class Head:
         theta, q, _ = self._places(start + depth_there[:, None] * along)
         normal = torch.einsum("bjk,bkhw->bjhw", self.rotation, self._look_up(theta, q, slice(1, 4)))
         x, y = _from_front(theta, q)
-        return Hits(step(-nearest, 0.35 * pixel), theta, x, y, F.normalize(normal, dim=1))
+        return SurfaceHits(step(-nearest, 0.35 * pixel), theta, x, y, F.normalize(normal, dim=1))
 
     def project(self, x: Tensor, y: Tensor) -> Tensor:
         """Where places of the surface (X, Y), each (B, P), are seen: (B, P, 2) in head units from the middle."""

@@ -12,7 +12,17 @@ import torch.nn.functional as F
 from kornia.filters import gaussian_blur2d
 from torch import Tensor
 
-from fairveil.data.synthetic.heads import HALF_HEIGHT, REACH, Conditions, Head, Hits, Traits, bump, hairline, step
+from fairveil.data.synthetic.heads import (
+    HALF_HEIGHT,
+    REACH,
+    Conditions,
+    Head,
+    SurfaceHits,
+    Traits,
+    bump,
+    hairline,
+    step,
+)
 
 _SKIN_DARK, _SKIN_LIGHT, _BLUSH = (0.40, 0.27, 0.20), (0.94, 0.76, 0.65), (0.85, 0.42, 0.38)
 _HAIR_DARK, _HAIR_LIGHT, _HAIR_RED = (0.08, 0.065, 0.06), (0.74, 0.60, 0.38), (0.44, 0.18, 0.08)
@@ -198,7 +208,7 @@ class _Scene:
         rows, columns = (near.any(0).any(axis).nonzero() for axis in (1, 0))
         return _span(rows), _span(columns), near
 
-    def _lit(self, surface: Tensor, hits: Hits, in_hair: Tensor) -> Tensor:
+    def _lit(self, surface: Tensor, hits: SurfaceHits, in_hair: Tensor) -> Tensor:
         """Lambert's law with some light from all around, more from above, and a gloss (Blinn 1977)."""
         facing = (hits.normal * self.light).sum(1)
         strength = 0.72 * self.c.light_strength.exp()
@@ -212,7 +222,7 @@ class _Scene:
 class _Paint:
     """What is painted on the surface of heads: colors and where they cover."""
 
-    def __init__(self, traits: Traits, conditions: Conditions, hits: Hits, soft: Tensor) -> None:
+    def __init__(self, traits: Traits, conditions: Conditions, hits: SurfaceHits, soft: Tensor) -> None:
         self.t, self.c, self.hits, self.soft = traits, conditions, hits, soft
         self.x, self.y, self.side = hits.x, hits.y, hits.x.abs()
 

@@ -35,7 +35,7 @@ _BLOCK = 16
 """torch's library of convolutions works on copies whose channels are filled up to a multiple of this."""
 
 
-class Guard(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class ResourceBudget(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Refuses, within its block, an operation that would exceed a budget, before it is carried out.
 
     Each operation is first run on outlines of its inputs, which have a shape and no content. All results count, also
@@ -46,7 +46,7 @@ class Guard(TorchDispatchMode):  # type: ignore[no-untyped-call]
         work: multiplications of all convolutions and products of matrices together; pools count as `_VISIT` says.
         refusal: makes the exception of what would be exceeded, in a few words.
 
-    >>> with Guard(1000, 1000, MemoryError):
+    >>> with ResourceBudget(1000, 1000, MemoryError):
     ...     torch.ones(1, 1).expand(10, 10).sum().item()
     100.0
     """
@@ -82,7 +82,7 @@ def _outline(tensor: Tensor) -> Tensor:
     return tensor.to("meta")
 
 
-def reading(source: str, size: int) -> Guard:
+def reading(source: str, size: int) -> ResourceBudget:
     """Keeps what is made of a model's file in proportion to it, before any picture is seen.
 
     Args:
@@ -93,7 +93,7 @@ def reading(source: str, size: int) -> Guard:
     def refusal(what: str) -> FairveilError:
         return FairveilError(f"{source} {what} to its {size:,} bytes, so it was not read.")
 
-    return Guard(_ROOM + _UNFOLDING * size, _READING_WORK, refusal)
+    return ResourceBudget(_ROOM + _UNFOLDING * size, _READING_WORK, refusal)
 
 
 def _filling(func: Any, args: Any, results: list[Tensor]) -> int:

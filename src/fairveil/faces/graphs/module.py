@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from fairveil.base.errors import FairveilError, clipped
-from fairveil.faces.graphs.guarding import MISFITS, Guard
+from fairveil.faces.graphs.guarding import MISFITS, ResourceBudget
 
 MEMORY = 1 << 30
 """Bytes that all the tensors computed for each picture of a batch may take together. IR-152 takes a quarter of it."""
@@ -123,13 +123,13 @@ class GraphModule(nn.Module):
         """The tensors that nodes read and none computes, by name."""
         return {name: self.get_buffer(buffer) for name, buffer in self._buffer_of.items()} | self._integers
 
-    def guard(self, batch: int) -> Guard:
+    def guard(self, batch: int) -> ResourceBudget:
         """Keeps to its budget a graph whose file may have lied."""
 
         def refusal(what: str) -> FairveilError:
             return FairveilError(f"{self.source} {what} for a picture, so it was not run: is it a face recognizer?")
 
-        return Guard(MEMORY * max(batch, 1), WORK * max(batch, 1), refusal)
+        return ResourceBudget(MEMORY * max(batch, 1), WORK * max(batch, 1), refusal)
 
     def _run(self, pictures: Tensor) -> Tensor:
         values = self.constants() | {self.input: pictures}

@@ -3,9 +3,10 @@
 from fairveil.experiment.published import published_table
 from fairveil.experiment.study import Results
 from fairveil.experiment.subjects import CELEBA, Subjects
-from fairveil.faces.recognition import PAPER
+from fairveil.faces.recognizer_training import PAPER
 from fairveil.fair.comparing import SPLITS, Comparison
-from fairveil.fair.paper.recognition import (
+from fairveil.fair.face_experiment import SMALL, FaceSettings
+from fairveil.fair.paper.face_trials import (
     GENERATED,
     FairFace,
     FairFaces,
@@ -15,7 +16,6 @@ from fairveil.fair.paper.recognition import (
     sexes,
 )
 from fairveil.fair.paper.schemes import BASELINE, named
-from fairveil.fair.recognition import SMALL, FaceSettings
 from fairveil.fair.report import change_table, gap_table, gerrymandering_table, runs_caption
 from fairveil.report.tables import Cell, Table, Unit, beside
 

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from fairveil.experiment.study import Measurement, Results, Trial
 from fairveil.fair.comparing import Comparison, fitted_to
-from fairveil.fair.experiments import Measured
+from fairveil.fair.experiments import RunScores
 from fairveil.fair.interventions import AnyIntervention, FairFeatures, Task
 from fairveil.fair.scores import SCORES
 from fairveil.report.tables import Table
@@ -31,7 +31,7 @@ def baseline_among(schemes: Mapping[str, AnyIntervention], name: str) -> str:
     return name
 
 
-def measurements_of(measured: Measured) -> list[Measurement]:
+def measurements_of(measured: RunScores) -> list[Measurement]:
     """What a run came to, to be kept: a measurement a score, and how often nothing could be compared."""
     kept = [
         Measurement(

@@ -10,14 +10,14 @@ from fairveil.experiment.published import published_table
 from fairveil.experiment.study import Results
 from fairveil.fair.comparing import Comparison
 from fairveil.fair.interventions import Baseline, DisparateImpact, EqualizedOdds, EqualLoss, LabelFlipping, MinMax
-from fairveil.fair.paper.findings import (
+from fairveil.fair.paper.schemes import BASELINE, Schemes, named
+from fairveil.fair.paper.xray_trials import (
     FairXray,
     FairXrays,
     FairXrayStudy,
     Patients,
     comparisons,
 )
-from fairveil.fair.paper.schemes import BASELINE, Schemes, named
 from fairveil.fair.report import change_table, gap_table, gerrymandering_table, runs_caption
 from fairveil.fair.scores import MEAN
 from fairveil.fair.xray_classifier import PUBLISHED, SMALL, XraySettings, build_xray_network

@@ -11,7 +11,7 @@ from fairveil.experiment.study import Measurement, Results, Trial
 from fairveil.experiment.workbench import Workbench
 from fairveil.protection.paper.pairs import face_pairs
 from fairveil.protection.paper.people import People, altered, cast
-from fairveil.protection.paper.protected import Attack, protected_photos
+from fairveil.protection.paper.protected import GalleryAttack, protected_photos
 from fairveil.protection.paper.protection_detector import area_under_curve, scores_of, train_detector
 from fairveil.protection.paper.setting import HUNDRED_USERS, LITERAL, TWO_RECOGNIZERS, AttackSettings, AttackStudy
 from fairveil.report.tables import Table, pivot
@@ -44,7 +44,7 @@ class Detectors(Trial):
     """One way in which photos are saved, one of `ALTERATIONS`; see `Detection`."""
 
     people: People
-    attack: Attack
+    attack: GalleryAttack
     trained_on: int
     judged_on: int
     saved: str
@@ -60,7 +60,7 @@ class DetectionStudy(AttackStudy[Detection, Detectors]):
 
     def trials(self, settings: Detection) -> list[Detectors]:
         """One way to save photos a trial."""
-        attack = Attack(recognizers=settings.recognizers, settings=settings.attack, seed=settings.seed)
+        attack = GalleryAttack(recognizers=settings.recognizers, settings=settings.attack, seed=settings.seed)
         common = {name: getattr(settings, name) for name in ("people", "trained_on", "judged_on")}
         return [Detectors(attack=attack, saved=saved, **common) for saved in settings.saved]
 

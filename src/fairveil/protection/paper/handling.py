@@ -15,7 +15,7 @@ from fairveil.faces.embedding import Embeddings
 from fairveil.faces.zoo import ZOO, load_recognizer
 from fairveil.protection.paper.alterations import HANDLING
 from fairveil.protection.paper.people import People, altered, cast, embedded
-from fairveil.protection.paper.protected import Attack, protected_photos
+from fairveil.protection.paper.protected import GalleryAttack, protected_photos
 from fairveil.protection.paper.setting import (
     HUNDRED_USERS,
     LITERAL,
@@ -45,7 +45,7 @@ class Handled(Trial):
     """One thing that happens to photos, one of `HANDLING`; see `Handling`."""
 
     people: People
-    attack: Attack
+    attack: GalleryAttack
     defenders: tuple[str, ...]
     handled: str
 
@@ -60,7 +60,7 @@ class HandlingStudy(AttackStudy[Handling, Handled]):
 
     def trials(self, settings: Handling) -> list[Handled]:
         """One thing that happens to photos a trial."""
-        attack = Attack(recognizers=settings.recognizers, settings=settings.attack, seed=settings.seed)
+        attack = GalleryAttack(recognizers=settings.recognizers, settings=settings.attack, seed=settings.seed)
         common = {"people": settings.people, "attack": attack, "defenders": settings.defenders}
         return [Handled(handled=handled, **common) for handled in settings.handled]
 

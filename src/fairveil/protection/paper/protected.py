@@ -49,7 +49,7 @@ _FORMAT = 1  # raised when the same photo and attack would give another protecte
 _NO_FACE = "null"  # in place of a quality
 
 
-class Attack(BaseModel):
+class GalleryAttack(BaseModel):
     """How photos are protected.
 
     Attributes:
@@ -83,7 +83,7 @@ class Attack(BaseModel):
         return cls(recognizers=tuple(recognizers), settings=settings, seed=seed, people=known)
 
 
-def protected_photos(table: FaceTable, attack: Attack, faces: WhichFace, bench: Workbench) -> FaceTable:
+def protected_photos(table: FaceTable, attack: GalleryAttack, faces: WhichFace, bench: Workbench) -> FaceTable:
     """The photos of a table as an attack leaves them, losslessly saved, in their old order, with their labels.
 
     Args:
@@ -131,7 +131,7 @@ def detector_for(faces: WhichFace) -> Detector | None:
     return None if faces == "aligned" else Detector.pretrained(minimum_face=MINIMUM_FACE)
 
 
-def targets_for(table: FaceTable, attack: Attack, bench: Workbench) -> Sequence[Target | None]:
+def targets_for(table: FaceTable, attack: GalleryAttack, bench: Workbench) -> Sequence[Target | None]:
     """For each photo the one that Fawkes moves it toward; None where LowKey protects."""
     if not isinstance(attack.settings, Fawkes) or attack.people is None:
         return [None] * len(table)
@@ -151,7 +151,7 @@ def _protect(
     *,
     table: FaceTable,
     row: int,
-    attack: Attack,
+    attack: GalleryAttack,
     faces: WhichFace,
     device: str,
     target: Target | None,

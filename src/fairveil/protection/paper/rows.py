@@ -21,7 +21,7 @@ from fairveil.protection.paper.adapted import undo
 from fairveil.protection.paper.aligners import Aligner
 from fairveil.protection.paper.defenders import find_defender
 from fairveil.protection.paper.people import People, altered, cast, embedded
-from fairveil.protection.paper.protected import Attack, costs_of, protected_photos, qualities
+from fairveil.protection.paper.protected import GalleryAttack, costs_of, protected_photos, qualities
 from fairveil.protection.paper.purified import purified_photos, purifier
 from fairveil.protection.paper.retrained import HELD, retrained
 
@@ -81,7 +81,7 @@ class Row(Treatment, Trial):
 
     name: str
     people: People
-    attack: Attack | None
+    attack: GalleryAttack | None
     defenders: tuple[str, ...]
 
     @property
@@ -178,7 +178,7 @@ def _recognised(
 
 
 def _purified(
-    row: Row, attack: Attack, tables: Sequence[FaceTable], strangers: FaceTable, bench: Workbench
+    row: Row, attack: GalleryAttack, tables: Sequence[FaceTable], strangers: FaceTable, bench: Workbench
 ) -> list[FaceTable]:
     """The tables as a purifier leaves their photos; it is trained on strangers, by the recognizers of the attack."""
     own = strangers.take(range(min(row.purified_on, len(strangers))))
@@ -203,7 +203,12 @@ def _without_first(table: FaceTable, count: int) -> FaceTable:
 
 
 def _embeddings_to_adapt_on(
-    row: Row, attack: Attack, table: FaceTable, clean: Embeddings, recognizers: Sequence[Recognizer], bench: Workbench
+    row: Row,
+    attack: GalleryAttack,
+    table: FaceTable,
+    clean: Embeddings,
+    recognizers: Sequence[Recognizer],
+    bench: Workbench,
 ) -> pl.DataFrame:
     """Embeddings of strangers as a defender who has LowKey too protected them, and beside them as they were."""
     own = table.take(range(min(row.adapted_on, len(table))))

@@ -17,7 +17,7 @@ from fairveil.protection.lowkey import PRESETS, LowKey
 from fairveil.protection.paper.alterations import sized
 from fairveil.protection.paper.fawkes import MODES, Fawkes
 from fairveil.protection.paper.people import People, cast
-from fairveil.protection.paper.protected import COSTS, Attack, attacked, costs_of, targets_for
+from fairveil.protection.paper.protected import COSTS, GalleryAttack, attacked, costs_of, targets_for
 from fairveil.protection.paper.setting import (
     LITERAL,
     TWO_RECOGNIZERS,
@@ -87,7 +87,7 @@ class RuntimeStudy(PeopleStudy[Runtime, Method]):
         """Protect photos one at a time and take the time, after one photo that is not counted."""
         table = cast(trial.people, bench.cache).protected
         table = table.take(range(min(trial.photos, len(table))))
-        attack = Attack.of(trial.attack, trial.recognizers, trial.people, trial.seed)
+        attack = GalleryAttack.of(trial.attack, trial.recognizers, trial.people, trial.seed)
         targets = targets_for(table, attack, bench)
         detector = Detector.pretrained(minimum_face=MINIMUM_FACE)
         ensemble = [load_recognizer(name) for name in trial.recognizers]

@@ -14,7 +14,7 @@ from fairveil.faces.zoo import DEFAULT_ENSEMBLE, FAMILIES, ZOO, without_family
 from fairveil.protection.lowkey import LowKey
 from fairveil.protection.paper.fawkes import Fawkes
 from fairveil.protection.paper.people import People
-from fairveil.protection.paper.protected import COSTS, Attack
+from fairveil.protection.paper.protected import COSTS, GalleryAttack
 from fairveil.protection.paper.rows import RANKS, Row, ranks_of, run_row
 from fairveil.protection.paper.setting import (
     FAST,
@@ -88,15 +88,16 @@ class TransferStudy(RowStudy[Transfer]):
         """One row a trial: photos as they were, Fawkes, each recognizer attacked alone, each ensemble."""
         people = settings.people
         baselines = {
-            name: Attack.of(mode, settings.fawkes_on, people, settings.seed) for name, mode in settings.fawkes.items()
+            name: GalleryAttack.of(mode, settings.fawkes_on, people, settings.seed)
+            for name, mode in settings.fawkes.items()
         }
-        attacks: dict[str, Attack | None] = {CLEAN: None, **baselines} | {
-            name: Attack(recognizers=attacked, settings=settings.attack, seed=settings.seed)
+        attacks: dict[str, GalleryAttack | None] = {CLEAN: None, **baselines} | {
+            name: GalleryAttack(recognizers=attacked, settings=settings.attack, seed=settings.seed)
             for name, attacked in attackers_of(settings).items()
         }
         if settings.beside is not None and settings.ensembles:
             first, attacked = next(iter(settings.ensembles.items()))
-            other = Attack(recognizers=attacked, settings=settings.beside, seed=settings.seed)
+            other = GalleryAttack(recognizers=attacked, settings=settings.beside, seed=settings.seed)
             attacks |= {f"{first}, α {settings.beside.alpha:g}": other}
         return [
             Row(

@@ -9,7 +9,7 @@ from fairveil.experiment.study import Measurement, Results
 from fairveil.faces.zoo import ZOO, relatives
 from fairveil.protection.lowkey import LowKey
 from fairveil.protection.paper.fawkes import Fawkes
-from fairveil.protection.paper.protected import Attack
+from fairveil.protection.paper.protected import GalleryAttack
 from fairveil.protection.paper.rows import Row, Treatment
 from fairveil.protection.paper.setting import (
     FAST,
@@ -125,7 +125,7 @@ class VariationStudy(RowStudy[Variations], AttackStudy[Variations, Row]):
 
 
 def _row(settings: Variations, name: str, variation: Variation) -> Row:
-    attack = Attack.of(
+    attack = GalleryAttack.of(
         variation.attack or settings.attack,
         variation.recognizers or settings.recognizers,
         settings.people,

@@ -17,7 +17,7 @@ from fairveil.report.study import Figure
 from fairveil.report.tables import Table, beside
 from fairveil.sanitize.attacks import SMALL_BREWING, GradientMatching, Knowing
 from fairveil.sanitize.defenses import PUBLISHED, defense
-from fairveil.sanitize.gradient_matching import Brewing
+from fairveil.sanitize.gradient_matching import WitchesBrew
 from fairveil.sanitize.paper.setting import (
     PoisonSettings,
     PoisonStudy,
@@ -40,7 +40,7 @@ SUCCESS, BASE_RATE = "success", "without poison"
 _COLUMNS: Mapping[Knowing, str] = {"nothing": BASIC, "training": ADAPTIVE, "mixing": MIXING}
 
 
-class Brewings(PoisonSettings):
+class MatchingSettings(PoisonSettings):
     """Settings.
 
     Attributes:
@@ -52,11 +52,11 @@ class Brewings(PoisonSettings):
     victim: TransferVictim
     knowing: tuple[Knowing, ...] = ("nothing", "training")
     budgets: tuple[Annotated[float, Field(gt=0, le=1)], ...]
-    brewing: Brewing
+    brewing: WitchesBrew
 
 
-class Brewed(Trial):
-    """One victim: a defense, an attacker, and a run, the seed of all that is drawn; see `Brewings`."""
+class MatchingTrial(Trial):
+    """One victim: a defense, an attacker, and a run, the seed of all that is drawn; see `MatchingSettings`."""
 
     victim: TransferVictim
     defense: DefenseName
@@ -70,21 +70,21 @@ class Brewed(Trial):
         return f"{self.defense}, {column}, {self.attack.budget:.1%}, run {self.run + 1}"
 
 
-class MatchingStudy(PoisonStudy[Brewings, Brewed]):
+class MatchingStudy(PoisonStudy[MatchingSettings, MatchingTrial]):
     """A study of defenses against gradient matching."""
 
-    def trials(self, settings: Brewings) -> list[Brewed]:
+    def trials(self, settings: MatchingSettings) -> list[MatchingTrial]:
         """Every defense against every attacker and budget, as often as there are runs."""
         attacks = [
             GradientMatching(brewing=settings.brewing, budget=budget, knows=knows)
             for budget, knows in product(settings.budgets, settings.knowing)
         ]
         return [
-            Brewed(victim=settings.victim, defense=name, attack=attack, run=number)
+            MatchingTrial(victim=settings.victim, defense=name, attack=attack, run=number)
             for number, attack, name in product(range(settings.runs), attacks, settings.defenses)
         ]
 
-    def run(self, trial: Brewed, bench: Workbench) -> list[Measurement]:
+    def run(self, trial: MatchingTrial, bench: Workbench) -> list[Measurement]:
         """Brew, train a new victim under the defense, and look at the target.
 
         Returns:
@@ -101,7 +101,7 @@ class MatchingStudy(PoisonStudy[Brewings, Brewed]):
             for what, hits in counted.items()
         ]
 
-    def tables(self, settings: Brewings, results: Results[Brewed]) -> list[Table]:
+    def tables(self, settings: MatchingSettings, results: Results[MatchingTrial]) -> list[Table]:
         """Ours beside table 4.2, and what looks like success without any poison."""
         several = len(settings.budgets) > 1
         ours = [
@@ -113,7 +113,7 @@ class MatchingStudy(PoisonStudy[Brewings, Brewed]):
             ours = list(beside(ours[0], published))
         return [*ours, _base_rates(settings, results)]
 
-    def differences(self, settings: Brewings) -> list[str]:
+    def differences(self, settings: MatchingSettings) -> list[str]:
         """What differs from section 4.4.2."""
         victim, brewing = settings.victim, settings.brewing
         said = differences_of(victim)
@@ -136,13 +136,13 @@ class MatchingStudy(PoisonStudy[Brewings, Brewed]):
             )
         return said + differences_of_forms(settings.defenses)
 
-    def rehearsal(self, settings: Brewings) -> Brewings:
+    def rehearsal(self, settings: MatchingSettings) -> MatchingSettings:
         """The same rows on a few generated pictures, one epoch and one step each."""
         victim = tiny(settings.victim, network="resnet-8", features_from=40 if settings.victim.apart else None)
         brewing = settings.brewing.model_copy(update={"steps": 1, "restarts": 1})
         return settings.model_copy(update={"victim": victim, "brewing": brewing, "budgets": (0.05,), "runs": 1})
 
-    def figures(self, settings: Brewings, results: Results[Brewed]) -> list[Figure]:
+    def figures(self, settings: MatchingSettings, results: Results[MatchingTrial]) -> list[Figure]:
         """Success against accuracy, as figure 4.3: a plot for each kind of attacker."""
         drawn = []
         for budget in settings.budgets:
@@ -164,8 +164,8 @@ class MatchingStudy(PoisonStudy[Brewings, Brewed]):
         return drawn
 
 
-def _table(settings: Brewings, results: Results[Brewed], budget: float, title: str) -> Table:
-    def place(trial: Brewed, one: Measurement) -> tuple[str, str] | None:
+def _table(settings: MatchingSettings, results: Results[MatchingTrial], budget: float, title: str) -> Table:
+    def place(trial: MatchingTrial, one: Measurement) -> tuple[str, str] | None:
         if trial.attack.budget != budget:
             return None
         if one.labels["what"] == SUCCESS:
@@ -182,7 +182,7 @@ def _table(settings: Brewings, results: Results[Brewed], budget: float, title: s
     )
 
 
-def _base_rates(settings: Brewings, results: Results[Brewed]) -> Table:
+def _base_rates(settings: MatchingSettings, results: Results[MatchingTrial]) -> Table:
     """What looks like success without any poison: of each run once, since its clean network is the same everywhere."""
     clean = {
         (f"{trial.attack.budget:.1%}", trial.run): one
@@ -214,7 +214,7 @@ def _scenario(victim: TransferVictim, cache: Path, device: str) -> Scenario:
 
 _MIXED = ("Baseline", "mixup", "mixup (4-way)", "CutMix", "cutout", "MaxUp-cutout")
 _TABLE = ("Baseline", "DP-SGD (0.01)", "DP-SGD (0.05)", *_MIXED[1:])
-_SMALL = Brewings(victim=HEAD_VICTIM, defenses=_MIXED, budgets=(0.04,), brewing=SMALL_BREWING, runs=40)
+_SMALL = MatchingSettings(victim=HEAD_VICTIM, defenses=_MIXED, budgets=(0.04,), brewing=SMALL_BREWING, runs=40)
 _MANY = _SMALL.model_copy(
     update={"defenses": _MIXED[:-1], "knowing": ("nothing",), "budgets": (0.01, 0.04), "runs": 20}
 )
@@ -225,11 +225,11 @@ GRADIENT_MATCHING_DEFENSES = MatchingStudy(
     question="How often does Witches' Brew turn its target when the victim trains with strong augmentation or noise?",
     source="table 4.2, figure 4.3",
     small=_SMALL,
-    paper=Brewings(
+    paper=MatchingSettings(
         victim=TransferVictim(**dict(PUBLISHED_VICTIM) | {"usual": f"{PUBLISHED}Baseline"}),
         defenses=(*_TABLE, *(f"{PUBLISHED}{name}" for name in _TABLE)),
         budgets=(0.01,),
-        brewing=Brewing(),
+        brewing=WitchesBrew(),
         runs=20,
     ),
 )
@@ -243,7 +243,7 @@ TRANSFER_DEFENSES = MatchingStudy(
     paper=_MANY.model_copy(
         update={
             "victim": TransferVictim(**dict(PUBLISHED_VICTIM) | {"images": 2500, "features_from": 40_000}),
-            "brewing": Brewing(),
+            "brewing": WitchesBrew(),
             "runs": 100,
         }
     ),

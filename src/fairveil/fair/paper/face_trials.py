@@ -17,9 +17,10 @@ from fairveil.experiment.subjects import (
     table_at_hand,
 )
 from fairveil.experiment.workbench import Workbench
-from fairveil.faces.recognition import PAPER
+from fairveil.faces.recognizer_training import PAPER
 from fairveil.fair.comparing import Comparison
 from fairveil.fair.experiments import measure_once
+from fairveil.fair.face_experiment import MEASURES, SMALL, FaceExperiment, FaceSettings
 from fairveil.fair.face_splits import split_faces
 from fairveil.fair.groups import groups_of
 from fairveil.fair.interventions import (
@@ -39,7 +40,6 @@ from fairveil.fair.paper.schemes import (
     measurements_of,
     trials_of,
 )
-from fairveil.fair.recognition import MEASURES, SMALL, FaceExperiment, FaceSettings
 from fairveil.training import Training
 
 TESTED = 0.25

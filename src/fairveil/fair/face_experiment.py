@@ -18,7 +18,7 @@ from fairveil.data.face_crops import FaceCrops
 from fairveil.faces.backbones import Projected, build_backbone
 from fairveil.faces.heads import MARGINS, HeadKind, MarginHead
 from fairveil.faces.identification import identify
-from fairveil.faces.recognition import PAPER, Loss, Recognition, embed_all
+from fairveil.faces.recognizer_training import PAPER, Loss, Recognition, embed_all
 from fairveil.faces.recognizers import Framing, Recognizer
 from fairveil.faces.trained import ModelCard, save_trained
 from fairveil.fair.adversarial import Removal, Removed

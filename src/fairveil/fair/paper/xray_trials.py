@@ -12,10 +12,10 @@ from fairveil.experiment.study import SYNTHETIC, Measurement, Results, Study
 from fairveil.experiment.workbench import Workbench
 from fairveil.fair.comparing import Comparison
 from fairveil.fair.experiments import measure_once
-from fairveil.fair.findings import MEASURES, XrayExperiment, XraySplits, split_xrays
 from fairveil.fair.interventions import LabelFlipping
 from fairveil.fair.paper.schemes import SchemeSettings, SchemeTrial, comparisons_of, measurements_of, trials_of
 from fairveil.fair.xray_classifier import PAPER, PAPER_DROPOUT, XraySettings
+from fairveil.fair.xray_experiment import MEASURES, XrayExperiment, XraySplits, split_xrays
 from fairveil.training import Training
 
 
