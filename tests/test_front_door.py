@@ -36,7 +36,7 @@ PUBLIC = {
     "fairveil.fair": """
         Comparison FaceExperiment FaceSettings FaceSplits KINDS Removal SyntheticXrays XrayExperiment XraySettings
         XraySplits angles compare disparate_impact equal_loss equalized_odds everything flip_identities flip_labels
-        intervention load_finder read_xrays remove_sensitive split_faces split_xrays worst_group_loss""",
+        intervention load_xray_classifier read_xrays remove_sensitive split_faces split_xrays worst_group_loss""",
 }
 LAZY = (*PUBLIC, "fairveil.data", "fairveil.data.synthetic", "fairveil.data.xrays", "fairveil.training")
 

@@ -40,7 +40,7 @@ def test_what_went_wrong_with_a_file_can_be_caught_apart(tmp_path):
     with pytest.raises(UnreadableFileError, match="is damaged or cut short"):
         read_photo(tmp_path / "torn.png")
     write_photo(Photo(GREY, None, "PNG"), tmp_path / "grey.png")
-    with pytest.raises(AlreadyExistsError, match=r"gray\.png already exists: allow `overwrite=True`"):
+    with pytest.raises(AlreadyExistsError, match=r"grey\.png already exists: allow `overwrite=True`"):
         write_photo(Photo(GREY, None, "PNG"), tmp_path / "grey.png")
     write_photo(Photo(GREY, None, "PNG"), tmp_path / "grey.png", Saving(overwrite=True))
 

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from torch import nn
 
-from fairveil.faces import crops, recognition
+from fairveil.faces import cropping, recognizer_training
 from fairveil.faces.backbones import BACKBONES
 from fairveil.faces.trained import load_trained, read_model_card
 
@@ -102,13 +102,13 @@ def test_a_stopped_run_goes_on(train, people, tmp_path, monkeypatch):
 
         return real(*given, on_epoch=told, **settings)
 
-    monkeypatch.setattr(recognition, "train_recognizer", stopping)
+    monkeypatch.setattr(recognizer_training, "train_recognizer", stopping)
     code, _, err = train(people)
     assert code == 130
     assert "the same command goes on" in err
     assert (tmp_path / "out.safetensors.checkpoint").exists()
-    monkeypatch.setattr(recognition, "train_recognizer", real)
-    monkeypatch.setattr(crops, "_crop_or_reason", None)  # no photo is cut again
+    monkeypatch.setattr(recognizer_training, "train_recognizer", real)
+    monkeypatch.setattr(cropping, "_crop_or_reason", None)  # no photo is cut again
     code, _, err = train(people)
     assert code == 0
     assert "Epoch 1:" not in err

@@ -52,9 +52,9 @@ def test_once_imported_it_is_in_the_registry_with_its_options(tolerated_gap):
     assert one == tolerated_gap(tolerance=0.25, on="holdout")
     assert one.name == "tolerated-gap 1 on holdout above 0.25" and one.baseline() == EqualLoss(weight=0, on="holdout")
     assert [found for found in everything("recognition", better="a", worse="b") if found.kind == one.kind]
-    (tolerance,) = [option for option in options() if option.flag == "--tolerance"]
+    (tolerance,) = [option for option in options() if option.name == "tolerance"]
     assert tolerance.help == "Gap ε between mean losses that costs nothing, 0 to 10; by default 0.05 (tolerated-gap)."
-    (weight,) = [option for option in options() if option.flag == "--weight"]
+    (weight,) = [option for option in options() if option.name == "weight"]
     assert "disparate-impact, tolerated-gap)" in weight.help
 
 

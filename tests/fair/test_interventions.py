@@ -83,7 +83,7 @@ def test_two_interventions_of_one_name_are_refused_and_the_same_may_be_defined_a
 
 
 def test_every_setting_is_an_option_with_words_range_and_default():
-    told = {option.flag: option for option in options()}
+    told = {f"--{option.name}": option for option in options()}
     assert {*told} == {"--weight", "--on", "--whose", "--margin", "--share"}
     assert told["--weight"].help == (
         "Weight α of the penalty, 0 to 1,000,000; by default 1 (equal-loss, equalized-odds, disparate-impact). "

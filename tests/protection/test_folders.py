@@ -323,7 +323,7 @@ def test_a_file_that_appears_during_the_work_is_not_replaced(protect_photo, job)
     def another_program_writes(done, total):
         job.target.write_text("mine")
 
-    with pytest.raises(FairveilError, match="there already"):
+    with pytest.raises(FairveilError, match="already exists"):
         protect_photo(on_step=another_program_writes)
     assert job.target.read_text() == "mine"
     assert _files(job.target.parent) == ["portrait.jpg"]

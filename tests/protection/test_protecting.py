@@ -257,7 +257,6 @@ def test_progress_rises_to_the_total(protect_quickly, two_faces):
         torch.zeros(1, 3, 9, 9, dtype=torch.uint8),
         Image.new("I;16", (9, 9)),
         Image.new("F", (9, 9)),
-        "photo.jpg",
         None,
     ],
 )

@@ -1,5 +1,6 @@
 """Results that print, show themselves in a notebook, and become tables of Polars."""
 
+from fairveil.base.estimate import Estimate
 from fairveil.report.display import DisplayMixin
 from fairveil.report.tables import Cell, Table
 
@@ -10,7 +11,11 @@ class Result(DisplayMixin):
 
     def _tables(self):
         yield Table(
-            "Rates", ("rank-1",), (("women", (Cell(0.5, 0.25, 0.75),)),), caption="Long words.", row_name="group"
+            "Rates",
+            ("rank-1",),
+            (("women", (Cell(Estimate(0.5, 0.25, 0.75)),)),),
+            caption="Long words.",
+            row_name="group",
         )
 
     def _rows(self):

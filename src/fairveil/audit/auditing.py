@@ -276,8 +276,8 @@ def audit(
     >>> groups = ["left" if number % 2 else "right" for number in range(8) for photo in range(3)]
     >>> vectors = torch.randn(24, 16, generator=torch.Generator().manual_seed(0))
     >>> found = audit(vectors, people, groups, column="side", ranks=(1, 5), seeds=2)
-    >>> found.to_frame()["group"].to_list()
-    ['left', 'right']
+    >>> found.to_frame()["group"].to_list()  # a row for each rank
+    ['left', 'left', 'right', 'right']
     """
     faces = Embeddings.of_vectors(vectors, {"identity": identities, column: groups}, recognizer=recognizer)
     return audit_embeddings(faces, column, ranks=ranks, seeds=seeds, train=train)

@@ -63,10 +63,10 @@ def _params() -> list[Any]:
 
     parameters = []
     for option in options():
-        metavar = "GROUP" if option.flag == "--whose" else None
-        described = typer.Option(option.flag, help=option.help, metavar=metavar, rich_help_panel=_PANEL)
+        metavar = "GROUP" if option.name == "whose" else None
+        described = typer.Option(f"--{option.name}", help=option.help, metavar=metavar, rich_help_panel=_PANEL)
         kind: Any = Annotated[option.type | None, described]
-        name = option.flag.removeprefix("--").replace("-", "_")
+        name = option.name.replace("-", "_")
         parameters.append(Parameter(name, Parameter.KEYWORD_ONLY, default=None, annotation=kind))
     taking.__signature__ = signature(taking).replace(parameters=parameters)  # type: ignore[attr-defined]
     alone = typer.Typer(add_completion=False)
@@ -83,7 +83,7 @@ def chosen_one(kind: str, chosen: Mapping[str, Any], column: str) -> "Interventi
     from fairveil.fair.interventions import entry_of, intervention, options
 
     entry_of(kind)  # says which there are
-    takes = {option.flag: option.settings[kind] for option in options() if kind in option.settings}
+    takes = {f"--{option.name}": option.settings[kind] for option in options() if kind in option.settings}
     for flag in chosen:
         if flag not in takes:
             raise FairveilError(

@@ -26,7 +26,7 @@ RANDOM = "random:"
 LICENCE = "Yours to choose, within what the photos it was trained on allow; fairveil claims none."
 """What a file says of its weights' license."""
 
-_KIND = {"format": "fairveil recogniser 1", "what": "recogniser", "maker": "fairveil train"}
+_KIND = {"format": "fairveil recogniser 1", "what": "recognizer", "maker": "fairveil train"}
 
 
 class ModelCard(BaseModel):

@@ -94,16 +94,16 @@ def _settings(entry: "type[Intervention]") -> list[str]:
 
 @dataclass(frozen=True)
 class Option:
-    """A command-line option that sets something of interventions.
+    """An option that sets something of interventions.
 
     Attributes:
-        flag: such as "--weight".
+        name: such as "weight"; commands write dashes in front.
         settings: by the kinds that take it, the name of the setting.
         type: of its values.
         help: what it is, for which kinds, with ranges and defaults.
     """
 
-    flag: str
+    name: str
     settings: Mapping[str, str]
     type: Any
     help: str
@@ -114,9 +114,9 @@ def options() -> list[Option]:
     found: dict[str, dict[str, str]] = {}
     for kind, entry in KINDS.items():
         for name in _settings(entry):
-            flag = "--whose" if name in entry.group_settings() else f"--{name.replace('_', '-')}"
-            found.setdefault(flag, {})[kind] = name
-    return [Option(flag, takes, _type(takes), ". ".join(_told(takes)) + ".") for flag, takes in found.items()]
+            option = "whose" if name in entry.group_settings() else name.replace("_", "-")
+            found.setdefault(option, {})[kind] = name
+    return [Option(option, takes, _type(takes), ". ".join(_told(takes)) + ".") for option, takes in found.items()]
 
 
 def _type(settings: Mapping[str, str]) -> Any:
