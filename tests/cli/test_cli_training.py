@@ -93,7 +93,7 @@ def test_the_published_settings_can_be_asked_for(train, people, tmp_path):
 
 
 def test_a_stopped_run_goes_on(train, people, tmp_path, monkeypatch):
-    real = recognition.train_recognizer
+    real = recognizer_training.train_recognizer
 
     def stopping(*given, on_epoch, **settings):
         def told(epoch):

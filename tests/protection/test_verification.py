@@ -174,7 +174,7 @@ def test_pictures_of_every_kind_are_taken_as_protect_takes_them(photo, changed, 
     mixed = verify(array, image, tiny_recognizers, probes={"p": Image.fromarray(array)}, detector=detector)
     plain = verify(photo, changed, tiny_recognizers, probes={"p": photo}, detector=detector)
     assert mixed.faces == plain.faces
-    with pytest.raises(FairveilError, match="me.jpg is not there"):
+    with pytest.raises(FairveilError, match=r"me\.jpg is not there"):
         verify("me.jpg", "protected.jpg", tiny_recognizers, detector=detector)
 
 

@@ -267,7 +267,7 @@ def _outcome(others: Tensor, likeness: Tensor, columns: Tensor | None = None) ->
 
 
 def _expected(nearer: Tensor, tied: Tensor, likeness: Tensor, mate: Tensor) -> Tensor:
-    """The rank of the first own photo, on average over the orders of equals; 0 where there is none (`SearchOutcome`)."""
+    """The rank of the first own photo, on average over the orders of equals; 0 where there is none."""
     own = (likeness >= mate[:, None] - TIE).sum(1)
     return (1 + nearer + tied / (own + 1).double()).masked_fill(mate == -torch.inf, 0)
 

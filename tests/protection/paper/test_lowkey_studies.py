@@ -154,7 +154,7 @@ def test_an_adapted_defender_brings_back_what_it_learned_and_leaves_clean_faces_
 
 def test_rows_are_told_apart_by_everything_their_result_depends_on():
     row = Row(name="a", people=tiny(), attack=None, defenders=("mobileface",))
-    attack = protected_module.Attack(recognizers=("faceres",), settings=LowKey())
+    attack = protected_module.GalleryAttack(recognizers=("faceres",), settings=LowKey())
     others = {
         "name": "b",
         "people": tiny().model_copy(update={"content": "another"}),
@@ -204,7 +204,7 @@ def test_a_photo_that_changed_under_its_path_is_protected_anew(tmp_path, monkeyp
     monkeypatch.setattr(
         protected_module, "_protect", lambda path, *, table, row, **_: as_image(table.photo(row)).save(path, "PNG")
     )
-    attack = protected_module.Attack(recognizers=("a",), settings=LowKey())
+    attack = protected_module.GalleryAttack(recognizers=("a",), settings=LowKey())
     (tmp_path / "ann").mkdir()
     seen = []
     for level in (10, 240):
