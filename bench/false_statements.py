@@ -111,7 +111,7 @@ def card_statements(card: Comparison) -> dict[str, bool]:
         "its change": card.gap_change("min-max", "validation").excludes(0),
         "closer or apart": card.movement("min-max", "test") != "",
         "a group changed": any(change.excludes(0) for change in card.group_changes("min-max", "test").values()),
-        "levelled down": card.levelled_down("min-max") in ("yes", "perhaps"),
+        "levelled down": card.leveled_down("min-max") in ("yes", "perhaps"),
         "who paid": any(one.effect for one in bystanders(card)),
         "ahead": "ahead" in reading(card, "min-max"),
     }

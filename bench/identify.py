@@ -39,9 +39,9 @@ def bare_product(probes: Tensor, gallery: Tensor) -> None:
 def people(count: int, *, first: int, spread: float) -> tuple[Tensor, Tensor]:
     """Embeddings of so many photos, `PHOTOS_OF_ONE` a person, and who they are; photos of one differ by a spread."""
     who = torch.arange(count) // PHOTOS_OF_ONE
-    centres = torch.randn(int(who.max()) + 1, DIMENSIONS, generator=torch.Generator().manual_seed(0))
+    centers = torch.randn(int(who.max()) + 1, DIMENSIONS, generator=torch.Generator().manual_seed(0))
     photos = torch.randn(count, DIMENSIONS, generator=torch.Generator().manual_seed(first))
-    return F.normalize(photos.mul_(spread).add_(centres[who]), dim=1), who
+    return F.normalize(photos.mul_(spread).add_(centers[who]), dim=1), who
 
 
 def peak() -> float:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from fairveil.faces.zoo import ZOO, load_recognizer
-from labelled_faces import embed_labelled_faces
+from labeled_faces import embed_labeled_faces
 
 
 def threshold_at(similarities: Tensor, rate: float) -> float:
@@ -34,7 +34,7 @@ def main() -> None:
     arguments = parser.parse_args()
 
     recognizers = [load_recognizer(name) for name in arguments.only]
-    identities, embeddings = embed_labelled_faces(arguments.csv, arguments.root, recognizers, arguments.per_identity)
+    identities, embeddings = embed_labeled_faces(arguments.csv, arguments.root, recognizers, arguments.per_identity)
     people = sorted(set(identities))
     labels = torch.tensor([people.index(identity) for identity in identities])
     first, second = torch.triu_indices(len(labels), len(labels), 1)

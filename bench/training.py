@@ -15,13 +15,13 @@ import torch
 import torch.nn.functional as F
 
 from fairveil.data.cifar10 import read_cifar10
-from fairveil.data.images import LabelledImages, synthetic_images
+from fairveil.data.images import LabeledImages, synthetic_images
 from fairveil.sanitize import FlipAndCrop
 from fairveil.training import NETWORKS, Batches, Classification, Training, build_network, train
 from timing import best_in_turns
 
 
-def bare_loop(name: str, data: LabelledImages, settings: Training) -> Callable[[], object]:
+def bare_loop(name: str, data: LabeledImages, settings: Training) -> Callable[[], object]:
     """The same steps by hand, on a batch that already exists."""
     network = build_network(name, len(data.classes), seed=0).to(memory_format=torch.channels_last).train()
     optimizer = torch.optim.SGD(network.parameters(), 0.1, momentum=0.9, nesterov=True, weight_decay=5e-4)
@@ -39,13 +39,13 @@ def bare_loop(name: str, data: LabelledImages, settings: Training) -> Callable[[
     return epoch
 
 
-def our_loop(name: str, data: LabelledImages, settings: Training) -> Callable[[], object]:
+def our_loop(name: str, data: LabeledImages, settings: Training) -> Callable[[], object]:
     """An epoch by the loop of the package."""
     network = build_network(name, len(data.classes), seed=0)
     return lambda: train(network, data, settings, device="cpu")
 
 
-def loading(data: LabelledImages, settings: Training) -> Callable[[], object]:
+def loading(data: LabeledImages, settings: Training) -> Callable[[], object]:
     """All batches of an epoch, put together and left unused."""
     batches = Batches(data, settings.batch_size, channels_last=settings.channels_last)
     return lambda: [len(batch) for batch in batches.epoch(torch.Generator().manual_seed(0))]

@@ -23,7 +23,7 @@ from fairveil.faces.zoo import DEFAULT_ENSEMBLE, ZOO, load_recognizer
 from fairveil.images import read_photo
 from fairveil.protection.protecting import SMALLEST_FACE, protect
 from fairveil.protection.verification import verify
-from labelled_faces import embed_labelled_faces
+from labeled_faces import embed_labeled_faces
 
 RANKS = (1, 50)
 
@@ -59,7 +59,7 @@ def main() -> None:
     arguments = parser.parse_args()
 
     recognizers = {name: load_recognizer(name) for name in ZOO}
-    _, strangers = embed_labelled_faces(
+    _, strangers = embed_labeled_faces(
         arguments.csv, arguments.root, list(recognizers.values()), arguments.per_identity
     )
     detector = Detector.pretrained(minimum_face=SMALLEST_FACE)

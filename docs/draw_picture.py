@@ -23,7 +23,7 @@ from skimage import data
 
 SHOWN = (20, 0, 260, 250)  # the part of the portrait that is drawn, in its pixels
 PICTURE = Path(__file__).parents[1] / "out" / "before-and-after.png"
-RECOGNISED, LOST = "#b34700", "#00629b"  # told apart also by those who see few colors, and by the words beside them
+RECOGNIZED, LOST = "#b34700", "#00629b"  # told apart also by those who see few colors, and by the words beside them
 
 
 def main() -> None:
@@ -72,10 +72,10 @@ def draw(before: Image.Image, after: Image.Image, receipt: dict, output: Path) -
             words = "recognised" if answer[matches] else "not recognized"
             role = "" if answer["attacked"] else " (held out)"
             height_of_line = (below - 52 - 23 * line) / size[1]
-            colour = RECOGNISED if answer[matches] else LOST
+            color = RECOGNIZED if answer[matches] else LOST
             name = f"{answer['recognizer']}{role}"
             figure.text((left - 50) / size[0], height_of_line, name, size=9)
-            figure.text((left + width + 50) / size[0], height_of_line, words, size=9, ha="right", color=colour)
+            figure.text((left + width + 50) / size[0], height_of_line, words, size=9, ha="right", color=color)
             value = f"{answer[similarity]:+.2f}".replace("-", "−")
             figure.text((left + width - 60) / size[0], height_of_line, value, size=9, ha="right", color="#555555")
     output.parent.mkdir(parents=True, exist_ok=True)

@@ -252,7 +252,7 @@ def by_group(network: nn.Module, data: Pictures) -> MetricFrame:
 # Faces: one of many people a picture
 
 
-class Recogniser(nn.Module):
+class Recognizer(nn.Module):
     """Features of faces, and the margin head that learns whose they are, in one module for the optimizer."""
 
     def __init__(self, people: int, margin: float | Tensor = MARGIN) -> None:
@@ -281,12 +281,12 @@ def face_losses(network: nn.Module, batch: Pictures) -> Tensor:
     return F.cross_entropy(network(batch), batch.labels, reduction="none")
 
 
-def recognise_as_usual(network: nn.Module, batch: Pictures, aside: Pictures, generator: torch.Generator) -> Tensor:
+def recognize_as_usual(network: nn.Module, batch: Pictures, aside: Pictures, generator: torch.Generator) -> Tensor:
     """Nothing is done for fairness."""
     return face_losses(network, batch).mean()
 
 
-def recognise_with_equal_loss(
+def recognize_with_equal_loss(
     network: nn.Module, batch: Pictures, aside: Pictures, generator: torch.Generator
 ) -> Tensor:
     """As for findings: a penalty takes losses and does not ask what they are of."""
@@ -294,10 +294,10 @@ def recognise_with_equal_loss(
     return losses.mean() + FACES_ALPHA * equal_loss(losses, batch.groups, 2)
 
 
-def recogniser_with_margins(data: Pictures) -> Recogniser:
+def recognizer_with_margins(data: Pictures) -> Recognizer:
     """A larger margin for the people of the worse-off group; the loop stays as it is."""
     of_each_person = [data.names[int(data.groups[data.labels == one][0])] for one in data.labels.unique()]
-    return Recogniser(len(of_each_person), margins_by_group({"cool": ADJUSTED, "warm": MARGIN}, of_each_person))
+    return Recognizer(len(of_each_person), margins_by_group({"cool": ADJUSTED, "warm": MARGIN}, of_each_person))
 
 
 def with_flipped_identities(data: Pictures, share: float = 0.05) -> Pictures:
@@ -339,21 +339,21 @@ def margin_losses(vectors: Tensor, head: MarginHead, data: Pictures) -> Tensor:
 
 
 @torch.no_grad()
-def angle_gap(network: Recogniser, data: Pictures) -> float:
+def angle_gap(network: Recognizer, data: Pictures) -> float:
     """How many degrees farther faces of one person lie apart in one group than in the other."""
     found = angles(network.features(data.images), data.labels)
     group_of = torch.stack([data.groups[data.labels == person][0] for person in found.identities])
     return float(equal_loss(found.intra, group_of, 2))
 
 
-def shown_recognisers(data: Pictures) -> Iterator[Shown]:
+def shown_recognizers(data: Pictures) -> Iterator[Shown]:
     """Train under each intervention, and compare with training as usual."""
     people = len(data.labels.unique())
-    usual = train(Recogniser(people), recognise_as_usual, data, data)
+    usual = train(Recognizer(people), recognize_as_usual, data, data)
     others = {
-        "equal loss": train(Recogniser(people), recognise_with_equal_loss, data, data),
-        "margins by group": train(recogniser_with_margins(data), recognise_as_usual, data, data),
-        "identities flipped": train(Recogniser(people), recognise_as_usual, with_flipped_identities(data), data),
+        "equal loss": train(Recognizer(people), recognize_with_equal_loss, data, data),
+        "margins by group": train(recognizer_with_margins(data), recognize_as_usual, data, data),
+        "identities flipped": train(Recognizer(people), recognize_as_usual, with_flipped_identities(data), data),
     }
     for name, network in others.items():
         each = [margin_losses(one.features(data.images), one.head, data) for one in (usual, network)]
@@ -378,7 +378,7 @@ def main() -> None:
     if not has_fairret:
         print("fairret is not installed: after `pip install fairret`, a loss of its is shown beside ours.")
     print("\nWhose face it is, people of cool and of warm tone:")
-    for shown in shown_recognisers(faces()):
+    for shown in shown_recognizers(faces()):
         print(shown)
     print("\nAnd by fairlearn, effusions under equal loss:")
     print(by_group(train(finder(), find_with_equal_loss, data, aside), data).by_group.round(3))

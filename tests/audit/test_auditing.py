@@ -34,10 +34,10 @@ def embeddings_of(women, men, *, images=6, spread=(1.5, 1.5), seed=0, names=("ne
         }
     )
     for name in names:
-        centres = torch.randn(women + men, 24, generator=generator)
-        centres[:, 0] += 8.0 * (2 * (torch.arange(women + men) >= women) - 1)
+        centers = torch.randn(women + men, 24, generator=generator)
+        centers[:, 0] += 8.0 * (2 * (torch.arange(women + men) >= women) - 1)
         noise = torch.randn(len(who), 24, generator=generator) * torch.tensor(spread)[group, None]
-        frame = frame.with_columns(vector_column(name, F.normalize(centres[who] + noise, dim=1).numpy()))
+        frame = frame.with_columns(vector_column(name, F.normalize(centers[who] + noise, dim=1).numpy()))
     return Embeddings(frame)
 
 
@@ -224,7 +224,7 @@ def test_labels_that_allow_no_audit_are_a_sentence(change, complaint):
         audit_embeddings(Embeddings(change(embeddings_of(5, 5).frame)), "gender")
 
 
-def test_of_several_recognisers_one_has_to_be_named():
+def test_of_several_recognizers_one_has_to_be_named():
     faces = embeddings_of(10, 10, names=("one", "two"))
     with pytest.raises(FairveilError, match="say which"):
         audit_embeddings(faces, "gender")

@@ -21,10 +21,10 @@ def people(count, images, *, spread=1.2, dimensions=12, seed=0, apart=4.0):
     """As many people of two groups, equally hard, who are hardly ever taken for somebody of the other group."""
     generator = torch.Generator().manual_seed(seed)
     group = torch.arange(2 * count) % 2
-    centres = torch.randn(2 * count, dimensions, generator=generator)
-    centres[:, 0] += apart * (2 * group - 1)
+    centers = torch.randn(2 * count, dimensions, generator=generator)
+    centers[:, 0] += apart * (2 * group - 1)
     who = torch.arange(2 * count).repeat_interleave(images)
-    vectors = centres[who] + spread * torch.randn(len(who), dimensions, generator=generator)
+    vectors = centers[who] + spread * torch.randn(len(who), dimensions, generator=generator)
     frame = pl.DataFrame({"identity": who.numpy(), "gender": np.array(["F", "M"])[group[who].numpy()]})
     return F.normalize(vectors, dim=1), Population.of(frame, "gender")
 
@@ -183,9 +183,9 @@ def _runs(*values, reach=1.05, count=3):
 
 def test_interplay_tells_what_pulls_the_same_way():
     assert Interplay.of(_runs(1.6, 3.0, 4.0, 7.0)).verdict == "amplify"
-    cancelling = Interplay.of(_runs(1.6, 2.0, 1.3, 1.7))
-    assert cancelling.verdict == "cancel"
-    assert cancelling.expected == pytest.approx(2.0 * 1.3 / 1.6**2)
+    canceling = Interplay.of(_runs(1.6, 2.0, 1.3, 1.7))
+    assert canceling.verdict == "cancel"
+    assert canceling.expected == pytest.approx(2.0 * 1.3 / 1.6**2)
 
 
 def test_nothing_is_said_of_an_interplay_that_may_be_chance():

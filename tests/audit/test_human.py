@@ -115,12 +115,12 @@ def test_the_interval_is_fishers_with_the_spread_of_leaving_out_people():
         (found.within["group"], pooled),
         (found.overall, lambda rows: np.arctanh(stats.pearsonr(ratio[rows], accuracy[rows]).statistic)),
     ):
-        centre = statistic(everything)
-        spread = np.sqrt(7 / 8 * sum((statistic(person != one) - centre) ** 2 for one in range(8)))
+        center = statistic(everything)
+        spread = np.sqrt(7 / 8 * sum((statistic(person != one) - center) ** 2 for one in range(8)))
         reach = stats.t.ppf(0.975, 7) * spread
         assert reach > 1.96 / np.sqrt(len(person) - 4)
         assert [correlation.value, correlation.low, correlation.high] == pytest.approx(
-            np.tanh([centre, centre - reach, centre + reach]), abs=1e-5
+            np.tanh([center, center - reach, center + reach]), abs=1e-5
         )
 
 

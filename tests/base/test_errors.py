@@ -24,7 +24,7 @@ OF_COMMANDS = (
 )
 """Where options may be spoken of alone: commands, studies, and what runs pip and npm; elsewhere in whole commands."""
 
-GREY = torch.full((3, 30, 30), 99, dtype=torch.uint8)
+GRAY = torch.full((3, 30, 30), 99, dtype=torch.uint8)
 
 
 def test_every_error_a_person_can_mend_is_a_value_error():
@@ -39,16 +39,16 @@ def test_what_went_wrong_with_a_file_can_be_caught_apart(tmp_path):
     (tmp_path / "torn.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(40))
     with pytest.raises(UnreadableFileError, match="is damaged or cut short"):
         read_photo(tmp_path / "torn.png")
-    write_photo(Photo(GREY, None, "PNG"), tmp_path / "grey.png")
+    write_photo(Photo(GRAY, None, "PNG"), tmp_path / "grey.png")
     with pytest.raises(AlreadyExistsError, match=r"grey\.png already exists: allow `overwrite=True`"):
-        write_photo(Photo(GREY, None, "PNG"), tmp_path / "grey.png")
-    write_photo(Photo(GREY, None, "PNG"), tmp_path / "grey.png", Saving(overwrite=True))
+        write_photo(Photo(GRAY, None, "PNG"), tmp_path / "grey.png")
+    write_photo(Photo(GRAY, None, "PNG"), tmp_path / "grey.png", Saving(overwrite=True))
 
 
 def test_a_file_that_cannot_be_written_for_a_reason_of_its_own_keeps_its_sentence(tmp_path):
     """The sentence is a ValueError now, and must not be taken for one of the file system's."""
     with pytest.raises(FairveilError, match="is a folder: give the name of a file in it") as caught:
-        write_photo(Photo(GREY, None, "PNG"), tmp_path)
+        write_photo(Photo(GRAY, None, "PNG"), tmp_path)
     assert "cannot be written" not in str(caught.value)
 
 

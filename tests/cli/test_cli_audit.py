@@ -17,9 +17,9 @@ def faces(tmp_path):
     """A Parquet file of 40 people with ten faces each, women harder to tell apart."""
     generator = torch.Generator().manual_seed(0)
     who = torch.arange(40).repeat_interleave(10)
-    centres = torch.randn(40, 16, generator=generator)
+    centers = torch.randn(40, 16, generator=generator)
     spread = torch.tensor([1.6, 0.9])[who % 2, None]
-    vectors = F.normalize(centres[who] + spread * torch.randn(400, 16, generator=generator), dim=1)
+    vectors = F.normalize(centers[who] + spread * torch.randn(400, 16, generator=generator), dim=1)
     frame = pl.DataFrame(
         {
             "image": [f"{row}.jpg" for row in range(400)],
@@ -142,7 +142,7 @@ def test_the_power_calculator_says_how_many_people_it_takes(run_fairveil):
     assert "above 1" in err
 
 
-def test_questions_that_people_answered_are_set_beside_the_recogniser(run_fairveil, faces, tmp_path):
+def test_questions_that_people_answered_are_set_beside_the_recognizer(run_fairveil, faces, tmp_path):
     random, rows = np.random.default_rng(0), []
     for person in range(40):
         others = [other for other in range(40) if other % 2 == person % 2 and other != person][:8]

@@ -196,7 +196,7 @@ def test_matches_are_written_for_every_probe(fairveil, people, tmp_path):
     assert [row["place"] for row in rows] == ["1", "2"] * 20
 
 
-def test_embeddings_of_an_unknown_recogniser_need_its_file(fairveil, people, tmp_path):
+def test_embeddings_of_an_unknown_recognizer_need_its_file(fairveil, people, tmp_path):
     foreign = pl.DataFrame({"identity": ["a", "b", "a"], "mine": [[1.0, 0.0], [0.0, 1.0], [0.9, 0.1]]})
     foreign.write_parquet(tmp_path / "mine.parquet")
     code, _, err = fairveil("identify", "--gallery", tmp_path / "mine.parquet", "--probes", people)

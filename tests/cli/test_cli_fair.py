@@ -97,7 +97,7 @@ def test_a_network_for_xrays_is_trained_saved_and_read_again(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_recogniser_without_the_group_is_a_recogniser_everywhere(tmp_path):
+def test_a_recognizer_without_the_group_is_a_recognizer_everywhere(tmp_path):
     write_faces(SyntheticFaces(identities=48, per_identity=8, size=64, framing="crop"), tmp_path / "people")
     asked = ("--group", "shape", "--face", "aligned", "--intervention", "fair-features", "--whose", "round")
     result = _train(*asked, "-o", "fair.safetensors", data=str(tmp_path / "people" / "faces.csv"))

@@ -33,7 +33,7 @@ def one_model_here(tmp_path, monkeypatch):
     return here
 
 
-def test_list_shows_licence_origin_and_the_caveat(run, one_model_here):
+def test_list_shows_license_origin_and_the_caveat(run, one_model_here):
     result = run("list")
     assert result.exit_code == 0
     for name, artifact in assets.CATALOGUE.items():

@@ -335,14 +335,14 @@ def test_a_folder_may_be_protected_into_the_folder_above_it(fairveil, photo, tmp
     assert _photos(tmp_path) == ["in/portrait.jpg", "portrait.jpg"]
 
 
-def test_nothing_is_claimed_of_a_recogniser_without_a_threshold(fairveil, photo, tmp_path):
+def test_nothing_is_claimed_of_a_recognizer_without_a_threshold(fairveil, photo, tmp_path):
     code, out, err = fairveil("protect", photo, "-o", tmp_path / "out", "--steps", 1, "--recognizer", "thresholdless")
     assert code == 0, err
     assert "whether thresholdless still matches is not known" in out
     assert "no recognizer" not in out
 
 
-def test_a_recogniser_named_twice_is_attacked_once(fairveil, photo, tmp_path):
+def test_a_recognizer_named_twice_is_attacked_once(fairveil, photo, tmp_path):
     twice = ["--recognizer", "tiny-1"] * 2
     code, out, err = fairveil("protect", photo, "-o", tmp_path / "out", "--steps", 1, *twice)
     assert code == 0, err
@@ -358,7 +358,7 @@ def test_two_probes_of_one_name_are_both_asked(fairveil, photo, tmp_path):
     assert list(json.loads(out)["faces"][0]["against_probes"]) == [str(photo), str(other)]
 
 
-def test_a_recogniser_that_is_blind_is_refused_by_name(fairveil, photo, tmp_path):
+def test_a_recognizer_that_is_blind_is_refused_by_name(fairveil, photo, tmp_path):
     for command in (["protect", photo, "-o", tmp_path / "out"], ["check", photo, photo]):
         code, out, err = fairveil(*command, "--recognizer", "blind")
         assert (code, out) == (1, "") and "The recognizer blind gives zeros only" in err and "Traceback" not in err
@@ -380,7 +380,7 @@ def test_a_report_that_fails_is_no_photo_that_failed(fairveil, photo, tmp_path):
     assert "Protected, but without a receipt:" in err and "could not be protected" not in err
 
 
-def test_the_report_asks_the_users_own_recogniser_too(fairveil, photo, tmp_path):
+def test_the_report_asks_the_users_own_recognizer_too(fairveil, photo, tmp_path):
     asked = ["--receipts", "--recognizer", "thresholdless"]
     code, _, err = fairveil("protect", photo, "-o", tmp_path / "out", "--steps", 1, *asked)
     assert code == 0, err

@@ -47,7 +47,7 @@ def people(tmp_path):
     return root
 
 
-def test_a_recogniser_is_trained_and_said_so(train, people, tmp_path):
+def test_a_recognizer_is_trained_and_said_so(train, people, tmp_path):
     code, out, err = train(people)
     assert code == 0, err
     assert (

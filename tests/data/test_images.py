@@ -4,7 +4,7 @@ import torch
 from PIL import Image
 
 from fairveil.base.errors import FairveilError
-from fairveil.data.images import LabelledImages, read_image_folder, synthetic_images
+from fairveil.data.images import LabeledImages, read_image_folder, synthetic_images
 
 
 def _write(path, size, value=0):
@@ -83,7 +83,7 @@ def test_a_missing_folder_is_named(tmp_path):
 )
 def test_what_does_not_fit_together_is_refused(images, labels, sentence):
     with pytest.raises(FairveilError, match=sentence):
-        LabelledImages(images, labels, ("a", "b"), "x")
+        LabeledImages(images, labels, ("a", "b"), "x")
 
 
 def test_rows_are_taken_in_the_order_asked_for():
@@ -100,9 +100,9 @@ def test_a_fingerprint_changes_with_any_pixel_label_or_class():
     other = data.images.clone()
     other[0, 0, 0, 0] ^= 1
     changed = [
-        LabelledImages(other, data.labels, data.classes, "x"),
-        LabelledImages(data.images, data.labels.flip(0), data.classes, "x"),
-        LabelledImages(data.images, data.labels, ("a", "b", "c"), "x"),
+        LabeledImages(other, data.labels, data.classes, "x"),
+        LabeledImages(data.images, data.labels.flip(0), data.classes, "x"),
+        LabeledImages(data.images, data.labels, ("a", "b", "c"), "x"),
     ]
     assert len({data.fingerprint(), *(one.fingerprint() for one in changed)}) == 4
 
@@ -149,7 +149,7 @@ def _folders(root, *places):
         (("cat", "images/dog"), "images holds folders and no pictures"),
     ],
 )
-def test_parts_of_a_data_set_are_not_learnt_as_classes(tmp_path, places, words):
+def test_parts_of_a_data_set_are_not_learned_as_classes(tmp_path, places, words):
     with pytest.raises(FairveilError, match=words):
         read_image_folder(_folders(tmp_path, *places))
 
@@ -162,7 +162,7 @@ def test_a_file_beside_folders_does_not_make_them_a_class(tmp_path):
         read_image_folder(tmp_path)
 
 
-def test_pictures_that_servers_and_systems_make_are_not_learnt(tmp_path):
+def test_pictures_that_servers_and_systems_make_are_not_learned(tmp_path):
     _folders(tmp_path, "cat", "dog", "cat/@eaDir/0.png", "dog/.git", "__MACOSX/cat", "$RECYCLE.BIN", "thumb")
     (tmp_path / "lost+found").mkdir()
     assert read_image_folder(tmp_path).counts == {"cat": 1, "dog": 1, "thumb": 1}

@@ -91,7 +91,7 @@ def test_people_whom_celeba_labels_both_ways_are_what_most_of_their_photos_say(t
     )
 
 
-def test_of_people_labelled_one_way_celeba_has_nothing_to_tell(tmp_path):
+def test_of_people_labeled_one_way_celeba_has_nothing_to_tell(tmp_path):
     assert read_celeba(celeba(tmp_path, published=False)).notes == ()
 
 

@@ -216,7 +216,7 @@ def test_grain_has_mean_0_and_deviation_1_and_differs_between_photos():
 
 
 @pytest.mark.slow
-def test_our_detector_finds_the_faces_and_a_recogniser_tells_them_apart_less_where_they_are_made_hard(needs_models):
+def test_our_detector_finds_the_faces_and_a_recognizer_tells_them_apart_less_where_they_are_made_hard(needs_models):
     from fairveil.faces.canvas import view_of_face
     from fairveil.faces.detection import Detector
     from fairveil.faces.zoo import load_recognizer

@@ -174,8 +174,8 @@ def test_photos_that_end_their_workers_are_named_and_the_others_are_embedded(
     monkeypatch.setattr(executors, "_RETRIES", 1)
     monkeypatch.setattr(embedding, "PART", 1)
     (tmp_path / "photos").mkdir()
-    for number, colour in enumerate(("black", "white", "black")):
-        Image.new("RGB", (16, 16), colour).save(tmp_path / "photos" / f"{number}.png")
+    for number, color in enumerate(("black", "white", "black")):
+        Image.new("RGB", (16, 16), color).save(tmp_path / "photos" / f"{number}.png")
     table = FaceTable.from_folder(tmp_path / "photos")
     told = []
     with executor(ray=cluster.address) as where, pytest.raises(FairveilError, match=r"^1 photos .* died .*: 1\.png\.$"):

@@ -518,7 +518,7 @@ def test_matrices_are_eight_attackers_by_eight_defenders_between_clean_and_ensem
 
 
 @pytest.mark.parametrize("number", MATRICES)
-def test_an_attack_is_strongest_on_its_own_recogniser(number):
+def test_an_attack_is_strongest_on_its_own_recognizer(number):
     table = published_table(number)
     for name in RECOGNIZERS:
         assert table.values[name, name] == min(table.values[name, other] for other in RECOGNIZERS)

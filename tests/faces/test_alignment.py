@@ -60,7 +60,7 @@ def test_shrinking_by_a_whole_factor_averages_blocks(factor):
     assert torch.allclose(warp(image, transform, 16), torch.nn.functional.avg_pool2d(image, factor), atol=1e-4)
 
 
-def test_a_shrunk_checkerboard_turns_grey_instead_of_aliasing():
+def test_a_shrunk_checkerboard_turns_gray_instead_of_aliasing():
     board = ((torch.arange(400)[:, None] + torch.arange(400)) % 2).float()[None, None]
     transform = _similarity(0.3, 1 / 7.3, (0.0, -5.0)).float()
     crop = warp(board, transform, 30)[:, :, 12:28, 12:28]

@@ -198,7 +198,7 @@ def test_weights_start_as_in_the_sources():
 
 
 @pytest.mark.parametrize("size", [64, 112])
-def test_a_backbone_serves_as_a_recogniser(size):
+def test_a_backbone_serves_as_a_recognizer(size):
     network = build_backbone("mobilefacenet", seed=0, size=size)
     recognizer = Recognizer.from_module(network, name="ours", framing=Framing(size=size))
     crops = torch.rand(2, 3, size, size, generator=torch.Generator().manual_seed(0)).requires_grad_()

@@ -10,13 +10,13 @@ def _photo(height: int, width: int) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("scale", [0.3, 0.8, 1.2, 4.0, 20.0])
-def test_a_canvas_is_centred_on_the_face_and_no_larger_than_asked(scale):
+def test_a_canvas_is_centered_on_the_face_and_no_larger_than_asked(scale):
     landmarks = TEMPLATE * scale + 500
     canvas = Canvas.around_face(landmarks, margin=1.5, largest=224)
     assert SMALLEST <= canvas.size[0] == canvas.size[1] <= 224
     assert canvas.width >= 1.5 * 112 * scale - 1
-    centre = torch.tensor([canvas.left, canvas.top]) + (canvas.width - 1) / 2
-    assert torch.allclose(centre, torch.full((2,), 55.5) * scale + 500, atol=0.51)
+    center = torch.tensor([canvas.left, canvas.top]) + (canvas.width - 1) / 2
+    assert torch.allclose(center, torch.full((2,), 55.5) * scale + 500, atol=0.51)
 
 
 def test_faces_of_similar_size_share_a_canvas_size():

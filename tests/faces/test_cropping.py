@@ -77,7 +77,7 @@ def test_generated_people_of_other_seeds_are_not_taken_for_those_that_are_kept(t
     assert not torch.equal(drawn[0].images, drawn[1].images)
 
 
-def test_faces_are_found_and_lie_where_a_recogniser_wants_them(detector, portrait, tmp_path):
+def test_faces_are_found_and_lie_where_a_recognizer_wants_them(detector, portrait, tmp_path):
     (tmp_path / "Collins").mkdir()
     Image.fromarray(portrait).save(tmp_path / "Collins" / "1.png")
     Image.new("RGB", (80, 80)).save(tmp_path / "Collins" / "2.png")

@@ -154,9 +154,9 @@ def test_bytes_floats_and_stacked_photos_give_the_same(detector: Detector, astro
         torch.testing.assert_close(detector.detect(photos)[0].landmarks, found.landmarks, atol=1e-3, rtol=0)
 
 
-def test_a_grey_photo_is_no_different(detector: Detector, astronaut: Tensor, found: Faces) -> None:
-    grey = (astronaut.float().mean(0, keepdim=True) / 255).expand(3, -1, -1)
-    faces = detector.detect([grey])[0]
+def test_a_gray_photo_is_no_different(detector: Detector, astronaut: Tensor, found: Faces) -> None:
+    gray = (astronaut.float().mean(0, keepdim=True) / 255).expand(3, -1, -1)
+    faces = detector.detect([gray])[0]
     assert mean_error(faces.landmarks, found.landmarks) < 0.15
 
 
@@ -426,7 +426,7 @@ def test_regression_moves_sides_by_shares_of_the_box() -> None:
     assert moved.tolist() == [[12.0, 16.0, 40.0, 70.0]]
 
 
-def test_squares_keep_the_centre_and_the_longer_side() -> None:
+def test_squares_keep_the_center_and_the_longer_side() -> None:
     assert square(torch.tensor([[10.0, 20.0, 30.0, 60.0], [5.0, 5.0, 5.0, 5.0]])).tolist() == [
         [0.0, 20.0, 40.0, 60.0],
         [4.5, 4.5, 5.5, 5.5],

@@ -214,8 +214,8 @@ def test_only_what_changed_is_done_again(folder, sought, tiny_recognizers, tmp_p
     assert read == both
     second, read = again()
     assert read == [] and second.frame.equals(first.frame)
-    relabelled = replace(table, frame=table.frame.with_columns(identity=pl.lit("cleo")))
-    found, read = again(relabelled)
+    relabeled = replace(table, frame=table.frame.with_columns(identity=pl.lit("cleo")))
+    found, read = again(relabeled)
     assert read == [] and found.frame["identity"].to_list() == ["cleo", "cleo"]
     (root / "ada/one.png").write_bytes((folder / "ada/two.png").read_bytes())
     assert again()[1] == both[:1]
@@ -224,7 +224,7 @@ def test_only_what_changed_is_done_again(folder, sought, tiny_recognizers, tmp_p
     assert again(detector=Detector(sought.pnet, sought.rnet, sought.onet, minimum_face=40, at_border=False))[1] == both
 
 
-def test_a_recogniser_of_the_same_name_is_known_by_its_weights_and_its_crop(tiny_recognizers):
+def test_a_recognizer_of_the_same_name_is_known_by_its_weights_and_its_crop(tiny_recognizers):
     first, second = tiny_recognizers
     named_alike = Recognizer(first.name, second.network, first.framing)
     framed_otherwise = Recognizer(first.name, first.network, Framing(size=32, zoom=1.01))
@@ -355,7 +355,7 @@ def test_files_that_are_no_embeddings_are_refused(tmp_path):
         Embeddings.read(tmp_path / "later.parquet")
 
 
-def test_one_of_several_recognisers_has_to_be_named():
+def test_one_of_several_recognizers_has_to_be_named():
     frame = pl.DataFrame(
         {"image": ["a"], "one": [[1.0, 0.0]], "two": [[0.0, 1.0]]},
         schema_overrides={"one": pl.Array(pl.Float32, 2), "two": pl.Array(pl.Float32, 2)},

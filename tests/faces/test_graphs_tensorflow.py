@@ -205,7 +205,7 @@ def manifest(**weight):
     return [{"name": "w", "shape": [2, 3], "dtype": "float32", **weight}]
 
 
-def test_quantised_weights_are_scaled_back(tmp_path):
+def test_quantized_weights_are_scaled_back(tmp_path):
     true, scale, least = values(2, 3), 0.01, -1.2
     (tmp_path / "w").write_bytes(np.round((true - least) / scale).astype(np.uint8).tobytes())
     quantization = {"dtype": "uint8", "scale": scale, "min": least}

@@ -73,7 +73,7 @@ def test_crops_without_another_of_their_person_are_no_probes():
         rank1(recognizer, crops.take([0, 4]))
 
 
-def test_a_recogniser_of_other_crops_is_refused():
+def test_a_recognizer_of_other_crops_is_refused():
     crops = drawn_crops()
     with pytest.raises(FairveilError, match=r"wants crops of 112 pixels .* those of synthetic faces, of 64"):
         rank1(Recognizer("larger", nn.Flatten(), Framing()), crops)
@@ -198,7 +198,7 @@ torch.save(states, f"{{sys.argv[1]}}/{{torch.distributed.get_rank()}}.pt")
 
 
 @pytest.mark.slow
-def test_two_processes_train_the_same_recogniser_as_one_though_each_sees_one_person(tmp_path):
+def test_two_processes_train_the_same_recognizer_as_one_though_each_sees_one_person(tmp_path):
     script = tmp_path / "shared.py"
     script.write_text(_SHARED.format(here=str(Path(__file__).parent)))
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}

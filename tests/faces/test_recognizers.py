@@ -27,7 +27,7 @@ def test_the_framing_of_112_pixels_is_the_template():
     assert torch.allclose(Framing().landmarks, TEMPLATE)
 
 
-def test_a_framing_twice_the_size_puts_pixel_centres_right():
+def test_a_framing_twice_the_size_puts_pixel_centers_right():
     # Pixel k of a picture enlarged twofold around pixel edges lies at 2k + 1/2.
     assert torch.allclose(Framing(size=224).landmarks, TEMPLATE * 2 + 0.5)
 
@@ -36,8 +36,8 @@ def test_zoom_and_drop_move_the_face_as_said():
     plain, changed = Framing(size=100), Framing(size=100, zoom=0.5, drop=0.1)
     eyes, eyes_changed = plain.landmarks[1] - plain.landmarks[0], changed.landmarks[1] - changed.landmarks[0]
     assert torch.allclose(eyes_changed, eyes / 2, atol=1e-4)
-    centre = (plain.landmarks - 49.5) / 2 + 49.5
-    assert torch.allclose(changed.landmarks, centre + torch.tensor([0.0, 10.0]), atol=1e-4)
+    center = (plain.landmarks - 49.5) / 2 + 49.5
+    assert torch.allclose(changed.landmarks, center + torch.tensor([0.0, 10.0]), atol=1e-4)
 
 
 def test_the_network_sees_the_stated_numbers_and_channel_order():
@@ -110,7 +110,7 @@ def test_one_face_without_a_direction_is_enough_to_refuse():
         recognizer.embed_crops(torch.stack([torch.rand(3, 8, 8), torch.zeros(3, 8, 8)]))
 
 
-def test_misspelt_channels_are_refused():
+def test_misspelled_channels_are_refused():
     with pytest.raises(FairveilError, match="'RGB' or 'BGR', not 'bgr'"):
         Framing(channels="bgr")
 
@@ -121,7 +121,7 @@ def test_a_threshold_that_is_no_cosine_is_refused(similarity):
         MatchThreshold.stated(similarity)
 
 
-def test_recognisers_of_one_name_are_refused():
+def test_recognizers_of_one_name_are_refused():
     check_names([Recognizer("a", _Pixels()), Recognizer("b", _Pixels())])
     with pytest.raises(FairveilError, match=r"one name.*a, a"):
         check_names([Recognizer("a", _Pixels()), Recognizer("a", _Pixels())])

@@ -54,8 +54,8 @@ def _found(search):
             yield row, (ranks or [0])[0], order[0]
 
 
-def test_neighbours_are_the_most_similar_rows(search):
-    rows = search.neighbours(4)
+def test_neighbors_are_the_most_similar_rows(search):
+    rows = search.neighbors(4)
     assert len(rows) == 4 * len(search.probes)
     for row in range(len(search.probes)):
         ours = rows[4 * row : 4 * row + 4]
@@ -69,12 +69,12 @@ def test_neighbours_are_the_most_similar_rows(search):
         assert ours["probe_face"].to_list() == [row % 2 + 1] * 4
         assert ours["place"].to_list() == [1, 2, 3, 4]
         assert ours["match"].to_list() == [similarity >= 0.5 for similarity, _ in expected]
-    assert len(search.neighbours(1000)) == len(search.probes) * search.candidates
+    assert len(search.neighbors(1000)) == len(search.probes) * search.candidates
 
 
 def test_whether_faces_match_is_not_said_without_a_threshold(search):
     unknown = Search("net", search.probes, search.gallery, None, search.leave_one_out)
-    assert unknown.neighbours(2)["match"].to_list() == [None] * 2 * len(search.probes)
+    assert unknown.neighbors(2)["match"].to_list() == [None] * 2 * len(search.probes)
 
 
 def test_accuracy_is_the_share_of_probes_whose_person_is_near(search):
@@ -88,7 +88,7 @@ def test_accuracy_is_the_share_of_probes_whose_person_is_near(search):
             assert rate.value == pytest.approx(sum(rank <= k for rank in ranks) / len(ranks))
             assert rate.count == len(ranks)
     assert search.strangers == sum(rank == 0 for _, rank, _ in found)
-    assert search.unlabelled == search.probes.frame["identity"].null_count()
+    assert search.unlabeled == search.probes.frame["identity"].null_count()
     assert (search.strangers > 0) != search.leave_one_out
 
 
@@ -147,7 +147,7 @@ def test_nothing_is_said_of_misses_where_nobody_else_is_in_the_gallery():
 def test_copies_are_counted():
     probes = _embeddings(40, seed=1)
     search = Search("net", probes, probes)
-    assert search.copies == 40 - search.unlabelled
+    assert search.copies == 40 - search.unlabeled
     assert Search("net", probes, probes, leave_one_out=True).copies == 0
 
 
@@ -163,7 +163,7 @@ def test_groups_without_anyone_in_the_gallery_are_left_out():
 def test_what_cannot_be_told_is_refused():
     probes = _embeddings(20, seed=1)
     search = Search("net", probes, Embeddings(probes.frame.drop("identity", "hair")))
-    assert not search.labelled
+    assert not search.labeled
     with pytest.raises(FairveilError, match="No identities are known of the gallery"):
         search.accuracy([1])
     with pytest.raises(FairveilError, match="Did you mean hair"):
@@ -194,7 +194,7 @@ def test_only_what_one_network_embedded_is_compared():
         searches(_embeddings(1, seed=1), _embeddings(1, seed=1), leave_one_out=True)
 
 
-def test_all_recognisers_of_both_sides_search():
+def test_all_recognizers_of_both_sides_search():
     both = _embeddings(4, seed=1)
     both = Embeddings(both.frame.with_columns(second=both.frame["net"]))
     assert [search.recognizer for search in searches(both, both)] == ["net", "second"]
@@ -225,7 +225,7 @@ def test_the_order_of_rows_changes_no_table(seed, apart):
     def told(order):
         probes, gallery = (Embeddings(order(side)) for side in sides)
         search = Search("net", probes, gallery, threshold=0.5, leave_one_out=not apart)
-        near = search.neighbours(4).sort("probe", "place").drop("similarity")
+        near = search.neighbors(4).sort("probe", "place").drop("similarity")
         return search_record(search, (1, 5, 20), "hair", (0.1,)), near.to_dicts()
 
     record, near = told(lambda side: side)
@@ -257,9 +257,9 @@ def test_a_common_threshold_shows_which_group_finds_somebody_wrong_more_often():
     """People of one group resemble each other: at thresholds of their own nothing would be seen of it."""
     rng = np.random.default_rng(0)
     who = np.arange(120).repeat(4)
-    centres = rng.normal(size=(120, 64))
-    centres[1::2] += 0.9
-    vectors = centres[who] + 0.75 * rng.normal(size=(480, 64))
+    centers = rng.normal(size=(120, 64))
+    centers[1::2] += 0.9
+    vectors = centers[who] + 0.75 * rng.normal(size=(480, 64))
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     frame = pl.DataFrame({"image": [f"{row}.jpg" for row in range(480)], "identity": [f"p{one}" for one in who]})
     frame = frame.with_columns(pl.Series("group", np.array(["A", "B"])[who % 2]))
@@ -284,7 +284,7 @@ def test_a_search_prints_how_many_are_found_and_shows_the_nearest_faces(search):
     first = sum(rank == 1 for rank in found) / len(found)
     assert f"net: {len(search.probes)} probes, each looked for among {search.candidates} faces." in str(search)
     assert f" {first:.1%} [" in str(search) and "at rank 20" in str(search)
-    assert search.to_frame().equals(search.neighbours(1))
+    assert search.to_frame().equals(search.neighbors(1))
     assert search.probes.frame["image"][0] in search._repr_html_()
 
 

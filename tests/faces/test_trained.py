@@ -55,7 +55,7 @@ def file(tmp_path, trained):
     return tmp_path / "mine.safetensors"
 
 
-def test_a_recogniser_read_again_sees_what_the_trained_one_saw(file, trained):
+def test_a_recognizer_read_again_sees_what_the_trained_one_saw(file, trained):
     read = load_trained(file)
     images = drawn_crops().images[:5].float() / 255
     assert torch.allclose(read.embed_crops(images), trained.embed_crops(images), atol=1e-5)
@@ -150,7 +150,7 @@ def test_a_file_that_was_cut_off_is_refused(file):
         load_trained(file)
 
 
-def test_recognisers_are_named_by_file_or_as_random(file):
+def test_recognizers_are_named_by_file_or_as_random(file):
     mine, chance = load_recognizers([str(file), "random:tiny:3"], everything=False)
     assert (mine.name, chance.name) == ("mine", "random:tiny:3")
     assert mine.sha256 == sha256_of(file)
@@ -169,7 +169,7 @@ def test_a_trained_recognizer_that_tells_nobody_apart_is_told_when_it_is_read(tm
     assert "Warning: to same, faces of four people who look nothing alike are nearly the same" in told
 
 
-def test_random_recognisers_differ_by_seed_and_say_so():
+def test_random_recognizers_differ_by_seed_and_say_so():
     crops = torch.rand(2, 3, 112, 112)
     default, zeroth, other = (load_recognizer(f"random:tiny{seed}") for seed in ("", ":0", ":1"))
     assert torch.equal(default.embed_crops(crops), zeroth.embed_crops(crops))
@@ -186,6 +186,6 @@ def test_random_recognisers_differ_by_seed_and_say_so():
         ("random:", "no backbone ''"),
     ],
 )
-def test_names_of_random_recognisers_that_are_none_are_refused(name, sentence):
+def test_names_of_random_recognizers_that_are_none_are_refused(name, sentence):
     with pytest.raises(FairveilError, match=sentence):
         random_recognizer(name)

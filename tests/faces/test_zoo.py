@@ -220,14 +220,14 @@ def walk_nodes(listed, values, output, pictures):
     return value(output)
 
 
-def test_an_unknown_recogniser_is_refused_with_the_nearest_name():
+def test_an_unknown_recognizer_is_refused_with_the_nearest_name():
     with pytest.raises(FairveilError, match=r"'mobilefacenet-521'.*Did you mean mobilefacenet-512\?"):
         load_recognizer("mobilefacenet-521")
     with pytest.raises(FairveilError, match=r"'zzz'\. It has .*dlib-resnet"):
         load_recognizer("zzz")
 
 
-def test_a_recogniser_is_read_once(needs_models):
+def test_a_recognizer_is_read_once(needs_models):
     needs_models("mobileface")
     assert load_recognizer("mobileface") is load_recognizer("mobileface")
 

@@ -214,10 +214,10 @@ def test_the_card_says_how_many_were_counted(comparison):
 def findings_of(comparison):
     """A comparison of findings with areas for A and B, the latter not of women on the test."""
     rows = comparison.scores.with_columns(measure=pl.lit("AUC"))
-    labelled = [rows.with_columns(label=pl.lit(label)) for label in ("A", "B", "mean")]
+    labeled = [rows.with_columns(label=pl.lit(label)) for label in ("A", "B", "mean")]
     lacks = (pl.col("label") == "B") & (pl.col("split") == "test") & (pl.col("group") == "F")
     counts = rows.with_columns(label=pl.lit("A"), measure=pl.lit("positives"), value=pl.lit(3.0))
-    scores = pl.concat([*labelled, counts]).filter(~(lacks & (pl.col("measure") == "AUC")))
+    scores = pl.concat([*labeled, counts]).filter(~(lacks & (pl.col("measure") == "AUC")))
     measures = dict.fromkeys(("train", "validation", "test"), "AUC")
     return replace(comparison, task="findings", measures=measures, scores=scores)
 
@@ -262,13 +262,13 @@ def test_of_three_groups_all_have_to_come_closer(comparison):
     )
     found = replace(comparison, scores=pl.concat([comparison.scores, third]))
     assert found.outcome("min-max") == "worse on the test"
-    assert found.levelled_down("min-max") == "no"
+    assert found.leveled_down("min-max") == "no"
 
 
-def test_levelling_down_is_flagged_where_some_lost_and_none_gained(comparison):
-    assert comparison.levelled_down("min-max") == "yes"
-    assert comparison.levelled_down("label-flipping M=0.3") == "no"
-    assert comparison.levelled_down("equal-loss 2 on holdout") == "no"
+def test_leveling_down_is_flagged_where_some_lost_and_none_gained(comparison):
+    assert comparison.leveled_down("min-max") == "yes"
+    assert comparison.leveled_down("label-flipping M=0.3") == "no"
+    assert comparison.leveled_down("equal-loss 2 on holdout") == "no"
 
 
 def test_who_paid_is_told_of_groups_that_nobody_asked_about(comparison):
@@ -433,10 +433,10 @@ def test_over_people_too_intervals_of_the_gap_hold_for_all_pairs_of_groups(compa
 def test_what_is_true_of_one_of_eight_groups_is_still_told(comparison):
     eight = with_equals(comparison, 6)
     assert eight.outcome("min-max") == comparison.outcome("min-max") == "carried over"
-    assert eight.levelled_down("min-max") == "yes"
+    assert eight.leveled_down("min-max") == "yes"
 
 
-def test_without_an_interval_behind_it_nothing_is_said_to_have_levelled_down(comparison):
+def test_without_an_interval_behind_it_nothing_is_said_to_have_leveled_down(comparison):
     noise = np.array([0.1, -0.02, -0.05])
     rough = moved(comparison, "equal-loss 1", "test", "M", -0.02)  # closer by the means, and everybody lost
     rough = replace(
@@ -447,7 +447,7 @@ def test_without_an_interval_behind_it_nothing_is_said_to_have_levelled_down(com
             .otherwise(pl.col("value"))
         ),
     )
-    assert rough.levelled_down("equal-loss 1") == "no"
+    assert rough.leveled_down("equal-loss 1") == "no"
     assert "leveled down" not in reading(rough, "equal-loss 1")
 
 

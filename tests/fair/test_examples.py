@@ -39,8 +39,8 @@ def finders(example, xrays):
 
 
 @pytest.fixture(scope="module")
-def recognisers(example):
-    return {shown.name: shown for shown in example.shown_recognisers(example.faces())}
+def recognizers(example):
+    return {shown.name: shown for shown in example.shown_recognizers(example.faces())}
 
 
 def _alike(first, second):
@@ -77,21 +77,21 @@ def test_x_rays_put_aside_matter_to_the_penalty_that_is_taken_on_them_only(examp
 
 
 @pytest.mark.parametrize("name", ["equal loss", "margins by group", "identities flipped"])
-def test_faces_the_gap_gets_smaller_than_without(recognisers, name):
-    shown = recognisers[name]
+def test_faces_the_gap_gets_smaller_than_without(recognizers, name):
+    shown = recognizers[name]
     assert all(isfinite(value) for value in (*shown.losses, *shown.gaps))
     assert 0 <= shown.gaps[1] < 0.85 * shown.gaps[0]
 
 
-def test_of_fair_features_the_group_is_told_less_often(recognisers):
-    shown = recognisers["group removed from features"]
+def test_of_fair_features_the_group_is_told_less_often(recognizers):
+    shown = recognizers["group removed from features"]
     assert isfinite(shown.losses[1])
     assert shown.gaps[1] < shown.gaps[0]
 
 
 def test_the_larger_margin_is_that_of_the_worse_off_groups_people_and_of_no_others(example):
     data = example.faces(10)
-    margins = example.recogniser_with_margins(data).head.margin
+    margins = example.recognizer_with_margins(data).head.margin
     cool = data.groups[::8] == data.names.index("cool")
     assert margins[cool].tolist() == pytest.approx([ADJUSTED] * 4)
     assert margins[~cool].tolist() == pytest.approx([example.MARGIN] * 6)

@@ -114,7 +114,7 @@ def test_a_person_of_two_groups_is_refused():
 
 
 @pytest.mark.parametrize("one", everything("recognition", better="round", worse="long"), ids=lambda one: one.kind)
-def test_a_recogniser_is_trained_and_scored_on_every_split_and_group(one):
+def test_a_recognizer_is_trained_and_scored_on_every_split_and_group(one):
     measured = face_experiment().measure(one, seed=0)
     assert measured.scores.schema == SCORES
     assert measured.skipped_fraction == 0
@@ -184,7 +184,7 @@ def test_penalties_for_binary_labels_are_refused_for_many_classes(one):
 
 
 @pytest.mark.parametrize("one", [GroupMargins(group="F"), FairFeatures(toward="F")])
-def test_what_is_for_recognisers_is_refused_for_findings(one):
+def test_what_is_for_recognizers_is_refused_for_findings(one):
     with pytest.raises(FairveilError, match="is for recognition, not for findings"):
         xray_experiment().fit(one, seed=0)
 

@@ -109,12 +109,12 @@ def test_a_progressive_jpeg_is_read():
     assert read_photo(data).pixels.shape == (3, 2000, 2000)
 
 
-def test_repeated_colour_chunks_of_a_png_are_kept_once():
+def test_repeated_color_chunks_of_a_png_are_kept_once():
     file = BytesIO()
     picture(8).save(file, "PNG")
     data = file.getvalue()
     gamma = b"\0\0\0\4gAMA\0\0\xb1\x8f\x0b\xfca\5"
     began = time.monotonic()
     photo = read_photo(data[:33] + gamma * 50_000 + data[33:])
-    assert photo.metadata.colour_chunks == gamma
+    assert photo.metadata.color_chunks == gamma
     assert time.monotonic() - began < 5

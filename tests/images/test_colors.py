@@ -134,7 +134,7 @@ def test_a_png_keeps_its_code_points_beside_a_profile_that_says_otherwise(tmp_pa
     assert np.abs(shown((tmp_path / "photo.tif").read_bytes()) - seen(P3, linear)).max() <= 2
 
 
-def test_the_gamma_of_a_grey_png_is_told_elsewhere(tmp_path):
+def test_the_gamma_of_a_gray_png_is_told_elsewhere(tmp_path):
     data = png((b"gAMA", (100000).to_bytes(4, "big")), color=90)
     meant = seen(BT709, lambda x: x, (90, 90, 90))[0]
     for format in ("TIFF", "WEBP"):

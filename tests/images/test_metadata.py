@@ -165,7 +165,7 @@ def test_all_but_pictures_is_kept_on_request(tmp_path, format):
 
 @pytest.mark.parametrize("keep", [False, True])
 @pytest.mark.parametrize("format", FORMATS)
-def test_the_colour_profile_is_kept_byte_for_byte(tmp_path, format, keep):
+def test_the_color_profile_is_kept_byte_for_byte(tmp_path, format, keep):
     photo = read_photo(protected(laden(format), tmp_path, keep=keep))
     assert photo.metadata.icc_profile == PROFILE
 
@@ -180,7 +180,7 @@ def test_the_resolution_is_kept_and_turns_with_the_photo(tmp_path, format):
         assert [round(value) for value in image.info["dpi"]] == [150, 300]
 
 
-def test_what_png_says_of_colours_in_its_own_words_is_kept(tmp_path):
+def test_what_png_says_of_colors_in_its_own_words_is_kept(tmp_path):
     file = BytesIO()
     Image.new("RGB", (8, 6)).save(file, "PNG")
     png = file.getvalue()
@@ -231,19 +231,19 @@ def test_metadata_go_along_into_another_format(tmp_path):
         assert back.metadata.exif.with_order("<").camera[0x9003].data == b"2021:03:04 05:06:07\0"
 
 
-def test_a_profile_for_grey_does_not_stay_in_a_format_without_grey(tmp_path):
-    grey = bytearray(PROFILE)
-    grey[16:20] = b"GRAY"
+def test_a_profile_for_gray_does_not_stay_in_a_format_without_gray(tmp_path):
+    gray = bytearray(PROFILE)
+    gray[16:20] = b"GRAY"
     file = BytesIO()
-    Image.new("L", (8, 6), 100).save(file, "PNG", icc_profile=bytes(grey))
+    Image.new("L", (8, 6), 100).save(file, "PNG", icc_profile=bytes(gray))
     photo = read_photo(file.getvalue())
     write_photo(photo, tmp_path / "out.png")
-    assert read_photo(tmp_path / "out.png").metadata.icc_profile == bytes(grey)
+    assert read_photo(tmp_path / "out.png").metadata.icc_profile == bytes(gray)
     write_photo(photo, tmp_path / "out.webp", Saving(format="webp"))
     assert read_photo(tmp_path / "out.webp").metadata.icc_profile is None
 
 
-def test_cmyk_goes_through_its_colour_profile(monkeypatch):
+def test_cmyk_goes_through_its_color_profile(monkeypatch):
     from fairveil.images import decoding
 
     asked = []

@@ -73,7 +73,7 @@ def test_lossless_formats_give_back_every_pixel(tmp_path, mode, format, options)
         expected = mode if format != "WEBP" else {"L": "RGB", "LA": "RGBA"}.get(mode, mode)
         assert back.mode == expected
         np.testing.assert_array_equal(np.asarray(back), np.asarray(image.convert(expected)))
-    assert photo.grey == (expected in ("L", "LA"))
+    assert photo.gray == (expected in ("L", "LA"))
     again = read_photo(target)
     assert torch.equal(again.pixels, photo.pixels)
     assert (again.alpha is None) == (photo.alpha is None)
@@ -107,7 +107,7 @@ def test_each_format_comes_back_as_itself_and_nearly_the_same(tmp_path, format):
     assert (back.pixels.float() - photo.pixels.float()).abs().mean() < 3
 
 
-def test_jpeg_keeps_full_colour_resolution_and_high_quality(tmp_path):
+def test_jpeg_keeps_full_color_resolution_and_high_quality(tmp_path):
     write_photo(read_photo(encoded(noise(), "JPEG")), tmp_path / "out.jpg")
     with Image.open(tmp_path / "out.jpg") as back:
         assert [layer[1:3] for layer in back.layer] == [(1, 1)] * 3
@@ -116,9 +116,9 @@ def test_jpeg_keeps_full_colour_resolution_and_high_quality(tmp_path):
 
 
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "TIFF"])
-def test_a_grey_photo_stays_grey_after_a_coloured_change(tmp_path, format):
+def test_a_gray_photo_stays_gray_after_a_colored_change(tmp_path, format):
     photo = read_photo(encoded(noise("L"), format))
-    assert photo.grey
+    assert photo.gray
     assert torch.equal(photo.pixels[0], photo.pixels[2])
     changed = photo.pixels.clone()
     changed[0] = 255 - changed[0]
@@ -130,7 +130,7 @@ def test_a_grey_photo_stays_grey_after_a_coloured_change(tmp_path, format):
             np.testing.assert_array_equal(np.asarray(back), np.asarray(luminance))
 
 
-def test_palette_pictures_become_full_colour_with_their_transparency(tmp_path):
+def test_palette_pictures_become_full_color_with_their_transparency(tmp_path):
     palette = noise().quantize(7)
     source = encoded(palette, "PNG", transparency=3)
     photo = read_photo(source)
@@ -142,17 +142,17 @@ def test_palette_pictures_become_full_colour_with_their_transparency(tmp_path):
 
 
 @pytest.mark.parametrize(("mode", "key"), [("RGB", (1, 2, 3)), ("L", 7)])
-def test_a_colour_that_stands_for_transparency_becomes_alpha(mode, key):
+def test_a_color_that_stands_for_transparency_becomes_alpha(mode, key):
     image = noise(mode)
     image.putpixel((4, 5), key)
     photo = read_photo(encoded(image, "PNG", transparency=key))
     assert photo.alpha[0, 5, 4] == 0
-    assert photo.grey == (mode == "L")
+    assert photo.gray == (mode == "L")
 
 
-def test_black_and_white_is_read_as_grey():
+def test_black_and_white_is_read_as_gray():
     photo = read_photo(encoded(noise("L").convert("1"), "TIFF", compression="group4"))
-    assert photo.grey
+    assert photo.gray
     assert set(photo.pixels.unique().tolist()) <= {0, 255}
 
 
@@ -161,24 +161,24 @@ def test_16_bit_png_is_read_with_its_upper_8_bits_and_says_so(mode):
     import struct
     import zlib
 
-    colour = {"L": 0, "RGB": 2, "LA": 4, "RGBA": 6}[mode]
+    color = {"L": 0, "RGB": 2, "LA": 4, "RGBA": 6}[mode]
     values = np.random.default_rng(1).integers(0, 65536, (5, 7, len(mode)), dtype=np.uint16)
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
     png = b"\x89PNG\r\n\x1a\n"
-    header = struct.pack(">IIBBBBB", 7, 5, 16, colour, 0, 0, 0)
+    header = struct.pack(">IIBBBBB", 7, 5, 16, color, 0, 0, 0)
     for kind, body in ((b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")):
         png += struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
     photo = read_photo(png)
     assert "16 bits" in photo.notes[0]
     top = (values >> 8).astype(np.uint8)
-    colours = top[..., :3] if mode.startswith("RGB") else top[..., :1].repeat(3, -1)
-    np.testing.assert_array_equal(rgb(photo), colours)
-    assert photo.grey == mode.startswith("L")
+    colors = top[..., :3] if mode.startswith("RGB") else top[..., :1].repeat(3, -1)
+    np.testing.assert_array_equal(rgb(photo), colors)
+    assert photo.gray == mode.startswith("L")
     if mode.endswith("A"):
         np.testing.assert_array_equal(photo.alpha[0].numpy(), top[..., -1])
 
 
-def test_16_bit_grey_tiff_is_read_with_its_upper_8_bits_and_says_so():
+def test_16_bit_gray_tiff_is_read_with_its_upper_8_bits_and_says_so():
     values = np.random.default_rng(1).integers(0, 65536, (5, 7), dtype=np.uint16)
     photo = read_photo(encoded(Image.fromarray(values), "TIFF"))
     np.testing.assert_array_equal(photo.pixels[1].numpy(), values >> 8)

@@ -89,7 +89,7 @@ def test_thumbnails_and_further_pictures_are_left_out():
     assert np.array_equal(stored_pixels(clean), stored_pixels(data))
 
 
-def test_four_colours_and_other_formats_are_left_to_the_encoder(tmp_path):
+def test_four_colors_and_other_formats_are_left_to_the_encoder(tmp_path):
     for format, mode, suffix in (("JPEG", "CMYK", "jpg"), ("PNG", "RGB", "png"), ("TIFF", "RGB", "tif")):
         path = tmp_path / f"photo.{suffix}"
         Image.new(mode, (30, 20), "teal").save(path, format)

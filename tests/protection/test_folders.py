@@ -241,7 +241,7 @@ def test_what_the_record_ends_with_is_measured_on_the_saved_file(protect_photo, 
             assert found == pytest.approx(comparison.similarity, abs=1e-5)
 
 
-def test_a_recogniser_whose_file_was_replaced_is_another(protect_photo, tiny_recognizers):
+def test_a_recognizer_whose_file_was_replaced_is_another(protect_photo, tiny_recognizers):
     first, second = (
         [Recognizer("mine", known.network, known.framing, sha256=content)]
         for known, content in zip(tiny_recognizers, ("a" * 64, "b" * 64), strict=True)

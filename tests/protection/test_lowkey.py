@@ -92,7 +92,7 @@ def test_the_feature_distance_is_divided_by_the_length_of_the_clean_feature():
 
 @pytest.mark.parametrize("smoothing", ["both", "alternate", "none"])
 @pytest.mark.parametrize("mirror", [True, False])
-def test_every_recogniser_attacked_is_moved_away(ensemble, face, smoothing, mirror):
+def test_every_recognizer_attacked_is_moved_away(ensemble, face, smoothing, mirror):
     settings = LowKey(steps=6, step_size=0.01, alpha=0, smoothing=smoothing, mirror=mirror)
     trace = attack(face, LANDMARKS, ensemble, settings, generator=_generator())
     for looks in trace.similarity.values():
@@ -212,7 +212,7 @@ def test_the_quality_budget_is_kept(ensemble, face):
     assert float(measured) == pytest.approx(float(kept.lpips), rel=1e-3)
 
 
-def test_it_stops_as_soon_as_every_recogniser_is_below_its_threshold_by_the_margin(ensemble, face):
+def test_it_stops_as_soon_as_every_recognizer_is_below_its_threshold_by_the_margin(ensemble, face):
     settings = LowKey(steps=60, step_size=0.02, stop_below=0.1, smoothing="none", mirror=False)
     trace = attack(face, LANDMARKS, ensemble, settings, generator=_generator())
     assert 0 < int(trace.steps) < 60
@@ -226,9 +226,9 @@ def test_stopping_early_needs_known_thresholds(ensemble, face):
         attack(face, LANDMARKS, [*ensemble, _recognizer(7, threshold=None)], LowKey(stop_below=0.1))
 
 
-def test_a_grey_face_gets_a_grey_perturbation(ensemble, face):
-    grey = face.mean(1, keepdim=True).expand(-1, 3, -1, -1).contiguous()
-    trace = attack(grey, LANDMARKS, ensemble, LowKey(steps=2), grey=True)
+def test_a_gray_face_gets_a_gray_perturbation(ensemble, face):
+    gray = face.mean(1, keepdim=True).expand(-1, 3, -1, -1).contiguous()
+    trace = attack(gray, LANDMARKS, ensemble, LowKey(steps=2), gray=True)
     assert trace.perturbation.shape == (1, 1, SIZE, SIZE)
 
 
@@ -278,11 +278,11 @@ def test_a_face_that_is_done_is_left_alone_while_others_go_on(ensemble, face):
     assert float(unequal.float().mean()) < 1e-3
 
 
-def test_a_grey_perturbation_keeps_all_channels_in_range(ensemble):
-    colours = torch.tensor([0.02, 0.5, 0.98]).view(1, 3, 1, 1).expand(1, 3, SIZE, SIZE).contiguous()
-    trace = attack(colours, LANDMARKS, ensemble, LowKey(steps=3, step_size=0.1), grey=True)
-    assert float((colours + trace.perturbation).min()) >= -1e-6
-    assert float((colours + trace.perturbation).max()) <= 1 + 1e-6
+def test_a_gray_perturbation_keeps_all_channels_in_range(ensemble):
+    colors = torch.tensor([0.02, 0.5, 0.98]).view(1, 3, 1, 1).expand(1, 3, SIZE, SIZE).contiguous()
+    trace = attack(colors, LANDMARKS, ensemble, LowKey(steps=3, step_size=0.1), gray=True)
+    assert float((colors + trace.perturbation).min()) >= -1e-6
+    assert float((colors + trace.perturbation).max()) <= 1 + 1e-6
 
 
 def test_the_pictures_given_are_not_changed(ensemble, face):

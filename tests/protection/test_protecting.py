@@ -49,7 +49,7 @@ def test_a_pillow_image_comes_back_in_its_own_mode_and_size_with_its_alpha(prote
 
 
 @pytest.mark.parametrize("mode", ["P", "1", "CMYK", "YCbCr", "HSV", "PA"])
-def test_a_pillow_image_of_another_mode_comes_back_in_colour(protect_quickly, portrait, mode):
+def test_a_pillow_image_of_another_mode_comes_back_in_color(protect_quickly, portrait, mode):
     image = Image.fromarray(portrait)
     image = image.convert("P").convert("PA") if mode == "PA" else image.convert(mode)
     before = image.tobytes()
@@ -59,7 +59,7 @@ def test_a_pillow_image_of_another_mode_comes_back_in_colour(protect_quickly, po
 
 
 @pytest.mark.parametrize(("mode", "protected_mode"), [("P", "RGBA"), ("L", "LA"), ("RGB", "RGBA")])
-def test_a_colour_declared_transparent_stays_transparent(protect_quickly, portrait, mode, protected_mode):
+def test_a_color_declared_transparent_stays_transparent(protect_quickly, portrait, mode, protected_mode):
     image = Image.fromarray(portrait).convert(mode)
     image.info["transparency"] = (0, 0, 0) if mode == "RGB" else 0
     protected, _ = protect_quickly(image)
@@ -102,11 +102,11 @@ def test_array_and_tensor_give_the_same_protected_pixels_as_the_pillow_image(pro
     assert np.array_equal(array, np.asarray(image))
 
 
-def test_a_grey_photo_stays_grey(protect_quickly, portrait):
-    grey = np.repeat(portrait.mean(2, keepdims=True).astype(np.uint8), 3, axis=2)
-    protected, _ = protect_quickly(grey)
+def test_a_gray_photo_stays_gray(protect_quickly, portrait):
+    gray = np.repeat(portrait.mean(2, keepdims=True).astype(np.uint8), 3, axis=2)
+    protected, _ = protect_quickly(gray)
     assert (protected == protected[..., :1]).all()
-    assert (protected != grey).any()
+    assert (protected != gray).any()
 
 
 def test_the_seed_decides(protect_quickly, portrait):
@@ -205,7 +205,7 @@ def test_the_record_says_what_was_done_and_survives_json(protect_quickly, portra
     assert ProtectionRecord.model_validate_json(record.model_dump_json()) == record
 
 
-def test_the_record_ends_with_what_a_recogniser_sees_in_the_finished_photo(
+def test_the_record_ends_with_what_a_recognizer_sees_in_the_finished_photo(
     protect_quickly, portrait, detector, tiny_recognizers
 ):
     # A canvas four times smaller than the face, with the attack looking at mirrored faces: another view altogether.
@@ -272,12 +272,12 @@ def test_pictures_too_small_for_a_face_come_back_as_they_were(protect_quickly, s
     assert np.array_equal(protected, speck) and not record.faces
 
 
-def test_a_misspelt_choice_of_faces_is_refused(protect_quickly, portrait):
+def test_a_misspelled_choice_of_faces_is_refused(protect_quickly, portrait):
     with pytest.raises(FairveilError, match=r"'all', 'largest', faces found before, or frames .*, not 'biggest'"):
         protect_quickly(portrait, faces="biggest")
 
 
-def test_recognisers_need_names_of_their_own_and_one_is_needed(tiny_recognizers, portrait):
+def test_recognizers_need_names_of_their_own_and_one_is_needed(tiny_recognizers, portrait):
     with pytest.raises(FairveilError, match="one name"):
         protect(portrait, QUICK, recognizers=[tiny_recognizers[0]] * 2)
     with pytest.raises(FairveilError, match="no recognizer to attack"):

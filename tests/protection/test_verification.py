@@ -39,7 +39,7 @@ def test_a_photo_against_itself_matches_everywhere_and_costs_nothing(photo, dete
     assert all(comparison.matches for comparison in as_saved)
 
 
-def test_every_recogniser_looks_under_every_condition(photo, changed, detector, tiny_recognizers):
+def test_every_recognizer_looks_under_every_condition(photo, changed, detector, tiny_recognizers):
     receipt = verify(photo, changed, tiny_recognizers, attacked=["tiny-1"], detector=detector)
     face = receipt.faces[0]
     assert face.conditions == tuple(CONDITIONS) == ("as saved", "JPEG 90", "JPEG 75", "blur σ 2", "half size")
@@ -157,7 +157,7 @@ def test_json_says_whether_they_match(photo, detector, tiny_recognizers):
     assert (comparison["matches"], comparison["matched_before"]) == (True, True)
 
 
-def test_two_recognisers_of_one_name_are_refused(photo, detector, tiny_recognizers):
+def test_two_recognizers_of_one_name_are_refused(photo, detector, tiny_recognizers):
     with pytest.raises(FairveilError, match="one name"):
         verify(photo, photo, tiny_recognizers[:1] * 2, detector=detector)
 

@@ -19,8 +19,8 @@ def generator(seed=0):
 
 def batch(count, classes=None, *, height=12, width=10, seed=0, dtype=torch.float32):
     """Pictures each of one color that no other has, and a class each, unless there are fewer."""
-    colours = (torch.arange(count) + 1.0) / (count + 1)
-    images = colours[:, None, None, None].expand(count, 3, height, width).clone().to(dtype)
+    colors = (torch.arange(count) + 1.0) / (count + 1)
+    images = colors[:, None, None, None].expand(count, 3, height, width).clone().to(dtype)
     return images, F.one_hot(torch.arange(count) % (classes or count), classes or count).to(dtype)
 
 
@@ -91,9 +91,9 @@ def test_cutmix_pastes_one_box_of_one_other_picture_and_weighs_labels_by_its_tru
 
 def literal_area(generator, size):
     """The area that a box of CutMix covers, pixel by pixel, as the text has it."""
-    centre = [float(torch.rand((), generator=generator)) * size for _ in range(2)]
+    center = [float(torch.rand((), generator=generator)) * size for _ in range(2)]
     side = size * math.sqrt(1 - float(torch.rand((), generator=generator)))
-    inside = [sum(abs(pixel + 0.5 - middle) <= side / 2 for pixel in range(size)) for middle in centre]
+    inside = [sum(abs(pixel + 0.5 - middle) <= side / 2 for pixel in range(size)) for middle in center]
     return inside[0] * inside[1] / size**2
 
 

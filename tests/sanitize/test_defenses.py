@@ -14,7 +14,7 @@ from fairveil.training.batches import Batch
 
 
 @pytest.mark.parametrize("name", (*DEFENSES, *PUBLISHED_DEFENSES))
-def test_every_defence_gives_a_loss_that_can_be_lowered(name):
+def test_every_defense_gives_a_loss_that_can_be_lowered(name):
     torch.manual_seed(0)
     network = nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 16, 3))
     images = torch.rand(8, 3, 16, 16)

@@ -227,7 +227,7 @@ def test_limits_that_are_no_shares_are_a_sentence():
             judge("a", {"Baseline": outcomes([1])}, "Baseline", **limits)
 
 
-def test_an_attack_that_did_not_work_says_nothing_of_defences():
+def test_an_attack_that_did_not_work_says_nothing_of_defenses():
     verdict = judged([1, 0, 0, 0, 0, 0, 0, 0], mixup=[0] * 8)
     assert verdict.works > 0.05
     assert "it says nothing about defenses" in verdict.recommendation
@@ -259,7 +259,7 @@ def test_it_stops_when_the_best_is_apart_and_not_before():
 
 
 @pytest.mark.slow
-def test_useless_defences_are_seldom_recommended_although_one_looks_after_every_trial():
+def test_useless_defenses_are_seldom_recommended_although_one_looks_after_every_trial():
     rng = np.random.default_rng(0)
     names, wrong, runs = ("one", "two", "three", "four"), 0, 300
     for _ in range(runs):
@@ -273,7 +273,7 @@ def test_useless_defences_are_seldom_recommended_although_one_looks_after_every_
     assert stats.binomtest(wrong, runs, 0.05, alternative="greater").pvalue > 0.01, wrong / runs
 
 
-def test_defences_without_the_same_trials_are_a_sentence():
+def test_defenses_without_the_same_trials_are_a_sentence():
     with pytest.raises(FairveilError, match="the same trials"):
         judge("the attack", {"Baseline": outcomes([1, 1]), "mixup": outcomes([1])}, "Baseline")
     with pytest.raises(FairveilError, match="at least one"):

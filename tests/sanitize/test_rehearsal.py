@@ -33,7 +33,7 @@ def rehearsal(attack=ATTACK, defenses=("cutout",), **more):
     return Rehearsal(network, data, attack, defenses, **{"training": TRAINING, "trials": 2, "padding": 1} | more)
 
 
-def test_any_network_any_defence_and_a_fifth_put_aside(tmp_path):
+def test_any_network_any_defense_and_a_fifth_put_aside(tmp_path):
     def own():
         return nn.Sequential(nn.Conv2d(3, 4, 3, stride=2), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
                              nn.Linear(4, CLASSES))  # fmt: skip
@@ -68,7 +68,7 @@ def test_a_trigger_that_always_works_is_seen_and_few_trials_do_not_recommend():
     assert done.verdict.best is None and "3 trials" in done.verdict.recommendation
 
 
-def test_it_stops_once_the_best_defence_is_apart(monkeypatch):
+def test_it_stops_once_the_best_defense_is_apart(monkeypatch):
     monkeypatch.setattr("fairveil.sanitize.rehearsal.is_settled", lambda outcomes, undefended: True)
     assert not rehearsal(trials=3, least=2).run().stopped_early  # two trials can single out no defense
     monkeypatch.setattr("fairveil.sanitize.verdict.Verdict.best", property(lambda verdict: verdict.standings[0]))

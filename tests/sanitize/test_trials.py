@@ -71,7 +71,7 @@ def test_learners_are_described_by_what_they_train():
     assert head_only().described() == head_only().described()
 
 
-def test_defences_that_change_steps_cannot_be_fitted_to_a_head():
+def test_defenses_that_change_steps_cannot_be_fitted_to_a_head():
     data = synthetic_images(20, classes=CLASSES, size=12)
     with pytest.raises(FairveilError, match="noised cannot be tried where only a head is fitted"):
         head_only().learn(data, NOISED, seed=0)
@@ -82,7 +82,7 @@ def test_defences_that_change_steps_cannot_be_fitted_to_a_head():
     assert torch.equal(*heads)
 
 
-def test_a_trial_is_the_same_under_every_defence_and_is_not_run_twice(tmp_path):
+def test_a_trial_is_the_same_under_every_defense_and_is_not_run_twice(tmp_path):
     attack, place = BackdoorAttack(), scenario(tmp_path)
     defenses = [USUAL, defense("CutMix", size=12, padding=1)]
     first = place.outcomes(attack, defenses, [0, 0])
@@ -112,7 +112,7 @@ def test_what_changes_the_result_changes_the_files(tmp_path):
 
 
 @pytest.mark.parametrize("learner", [from_scratch, head_only])
-def test_who_knows_nothing_brews_once_for_all_defences(tmp_path, learner):
+def test_who_knows_nothing_brews_once_for_all_defenses(tmp_path, learner):
     place = scenario(tmp_path, learner())
     defenses = [USUAL, defense("mixup", size=12, padding=1)]
     outcomes = place.outcomes(GradientMatching(brewing=BREWING, budget=0.1), defenses, [0, 0])
@@ -135,7 +135,7 @@ def test_an_adaptive_attacker_expects_noise_and_mixing():
     assert GradientMatching(brewing=BREWING, knows="training").brewing_against(USUAL) == BREWING
 
 
-def test_who_mixes_while_brewing_mixes_as_the_defence_does(tmp_path, monkeypatch):
+def test_who_mixes_while_brewing_mixes_as_the_defense_does(tmp_path, monkeypatch):
     mixing = GradientMatching(brewing=BREWING.model_copy(update={"companions": 8}), budget=0.1, knows="mixing")
     seen = []
     monkeypatch.setattr(attacks, "brew", lambda *given, **named: seen.append(named["augment"]) or brew(*given, **named))
@@ -151,7 +151,7 @@ def test_who_mixes_while_brewing_mixes_as_the_defence_does(tmp_path, monkeypatch
     assert seen[-1] == USUAL.augmentation  # he still flips and crops
 
 
-def test_a_defence_tells_what_it_does_to_pictures():
+def test_a_defense_tells_what_it_does_to_pictures():
     usual = FlipAndCrop(1)
     assert Defense("one", Classification(Compose((usual, Mixup())))).augmentation == Compose((usual, Mixup()))
     maxup = defense("MaxUp-cutout", size=12, padding=1)

@@ -331,10 +331,10 @@ class _Margins(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.centres = nn.Parameter(torch.randn(3, 3, generator=torch.Generator().manual_seed(0)))
+        self.centers = nn.Parameter(torch.randn(3, 3, generator=torch.Generator().manual_seed(0)))
 
     def forward(self, network, batch, generator):
-        cosines = F.normalize(network(batch.images)) @ F.normalize(self.centres).T
+        cosines = F.normalize(network(batch.images)) @ F.normalize(self.centers).T
         return F.cross_entropy(8 * cosines, batch.targets)
 
 

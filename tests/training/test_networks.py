@@ -35,7 +35,7 @@ def test_the_callers_generator_is_left_alone():
     assert torch.equal(before, torch.get_rng_state())
 
 
-def test_pixels_are_normalised_inside():
+def test_pixels_are_normalized_inside():
     seen = []
     network = build_network("resnet-8", 10, seed=0)
     convolution = next(module for module in network.modules() if isinstance(module, nn.Conv2d))

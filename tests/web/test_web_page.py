@@ -205,7 +205,7 @@ def test_words_can_be_read_in_dark_and_in_light(serving, person, photos, scheme)
 
 def _contrast(element):
     """Of the text to what is behind it, as WCAG reckons it."""
-    colours = element.evaluate(
+    colors = element.evaluate(
         """element => {
             let behind = element;
             while (getComputedStyle(behind).backgroundColor === "rgba(0, 0, 0, 0)") behind = behind.parentElement;
@@ -213,8 +213,8 @@ def _contrast(element):
         }"""
     )
     lights = []
-    for colour in colours:
-        channels = np.array([float(part) for part in colour.partition("(")[2].rstrip(")").split(",")[:3]]) / 255
+    for color in colors:
+        channels = np.array([float(part) for part in color.partition("(")[2].rstrip(")").split(",")[:3]]) / 255
         linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
         lights.append(float(linear @ [0.2126, 0.7152, 0.0722]))
     return (max(lights) + 0.05) / (min(lights) + 0.05)

@@ -67,7 +67,7 @@ def test_the_download_is_what_protect_gives_in_the_format_and_size_of_the_origin
     assert _similarity(attacked, small_tools.detector, original, saved) < attacked.threshold.similarity
 
 
-def test_the_page_is_told_who_still_recognises_the_face_in_the_saved_photo(veiled, portrait_jpeg, small_tools):
+def test_the_page_is_told_who_still_recognizes_the_face_in_the_saved_photo(veiled, portrait_jpeg, small_tools):
     _, visitor, photo = veiled
     _, _, data = visitor.ask("GET", _address(visitor, photo), Origin=None)
     answers = {answer["recognizer"]: answer for answer in photo["result"]["faces"][0]["answers"]}

@@ -311,11 +311,11 @@ def audit_embeddings(
     """
     name = recognizer or (embeddings.recognizers[0] if len(embeddings.recognizers) == 1 else None)
     embeddings.vectors(name)  # refuses a recognizer that is not there, or none named of several
-    labelled, left_out = _labelled(embeddings, column)
-    population = Population.of(labelled.frame, column)
+    labeled, left_out = _labeled(embeddings, column)
+    population = Population.of(labeled.frame, column)
     if train is not None:
         check_names(population.groups, train.identities, column)
-    search = next(s for s in searches(labelled, labelled, leave_one_out=True) if s.recognizer == (name or s.recognizer))
+    search = next(s for s in searches(labeled, labeled, leave_one_out=True) if s.recognizer == (name or s.recognizer))
     if search.renamed_copies == len(search.outcome.rank):
         raise FairveilError(
             f"{search.recognizer} cannot be audited: it gives every face the vector of somebody else's face too (a "
@@ -323,7 +323,7 @@ def audit_embeddings(
             "and output. The labels have nothing to do with it."
         )
     metrics = metric_frame(search, column, sorted({1, *ranks}))
-    vectors = labelled.vectors(search.recognizer)
+    vectors = labeled.vectors(search.recognizer)
     versus = _versus(vectors, population, metrics, seeds)
     curves: dict[Kind, Curve] = {}
     without_curve: dict[Kind, str] = {}
@@ -352,7 +352,7 @@ def audit_embeddings(
     )
 
 
-def _labelled(embeddings: Embeddings, column: str) -> tuple[Embeddings, tuple[str, ...]]:
+def _labeled(embeddings: Embeddings, column: str) -> tuple[Embeddings, tuple[str, ...]]:
     """The faces that can be audited, labels without stray spaces; and in sentences what was left out."""
     frame, said = embeddings.frame, []
     if "identity" in frame.columns and column in frame.columns:

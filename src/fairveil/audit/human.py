@@ -204,9 +204,9 @@ def agreement(embeddings: Embeddings, questions: Questions, *, recognizer: str |
 def _correlation(sample: pl.DataFrame) -> Estimate:
     """Pearson's correlation of distances from the mean of the group, with its interval; of one group the plain one."""
     measures = pl.col("l2_ratio", "human_accuracy")
-    centred = sample.with_columns(measures - measures.mean().over("group"))
-    value = float(stats.pearsonr(centred["l2_ratio"], centred["human_accuracy"]).statistic)
-    others = _without_each_person(centred)
+    centered = sample.with_columns(measures - measures.mean().over("group"))
+    value = float(stats.pearsonr(centered["l2_ratio"], centered["human_accuracy"]).statistic)
+    others = _without_each_person(centered)
     people = len(others)
     jackknife = np.sqrt((people - 1) / people * np.sum((_fisher(others) - _fisher(value)) ** 2))
     independent = 1 / np.sqrt(len(sample) - sample["group"].n_unique() - 2)
@@ -216,11 +216,11 @@ def _correlation(sample: pl.DataFrame) -> Estimate:
     return Estimate(value, low, high, people, "people", "Fisher", len(sample))
 
 
-def _without_each_person(centred: pl.DataFrame) -> NDArray[np.float64]:
+def _without_each_person(centered: pl.DataFrame) -> NDArray[np.float64]:
     """The correlation within groups without each person in turn, all from the same sums: (people,)."""
-    x, y = centred["l2_ratio"].to_numpy(), centred["human_accuracy"].to_numpy()
-    people, person = np.unique(centred["person"].to_numpy(), return_inverse=True)
-    groups, group = np.unique(centred["group"].to_numpy(), return_inverse=True)
+    x, y = centered["l2_ratio"].to_numpy(), centered["human_accuracy"].to_numpy()
+    people, person = np.unique(centered["person"].to_numpy(), return_inverse=True)
+    groups, group = np.unique(centered["group"].to_numpy(), return_inverse=True)
     sums = np.zeros((len(people) * len(groups), 6))
     np.add.at(sums, person * len(groups) + group, np.stack([np.ones_like(x), x, y, x * x, y * y, x * y], 1))
     own = sums.reshape(len(people), len(groups), 6)

@@ -226,7 +226,7 @@ def _drawn_of_group(
             "ask for fewer."
         )
     taken = np.zeros(len(available), np.int64)
-    taken[chosen] = _levelled(available[chosen], images)
+    taken[chosen] = _leveled(available[chosen], images)
     lot = random.permutation(len(identity))
     by_person = np.lexsort((lot, place))
     starts = np.concatenate([[0], np.cumsum(available)[:-1]])
@@ -247,10 +247,10 @@ def _with_enough(available: NDArray[np.int64], able: NDArray[np.int64], wanted: 
     return chosen
 
 
-def _levelled(available: NDArray[np.int64], total: int) -> NDArray[np.int64]:
+def _leveled(available: NDArray[np.int64], total: int) -> NDArray[np.int64]:
     """How many images to take of each so that they add up to a total and differ as little as can be.
 
-    >>> _levelled(np.array([2, 9, 5]), 11)
+    >>> _leveled(np.array([2, 9, 5]), 11)
     array([2, 5, 4])
     """
     level = 0

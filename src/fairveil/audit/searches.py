@@ -191,7 +191,7 @@ def search_record(
         "probes": len(search.probes),
         "gallery": len(search.gallery),
         "strangers": search.strangers,
-        "unlabelled": search.unlabelled,
+        "unlabelled": search.unlabeled,
         "copies": search.copies,
         "ties": search.tied,
         "collapsed": search.collapsed,
@@ -206,13 +206,13 @@ def search_record(
     }
 
 
-def neighbour_record(search: Search, k: int | None = None) -> dict[str, Any]:
-    """What `neighbour_lines` say, for machines."""
+def neighbor_record(search: Search, k: int | None = None) -> dict[str, Any]:
+    """What `neighbor_lines` say, for machines."""
     rows = _near(search, k).drop("recognizer")
     return {"recognizer": search.recognizer, "threshold": search.threshold, "nearest": rows.to_dicts()}
 
 
-def neighbour_lines(search: Search, k: int | None = None) -> Iterator[str]:
+def neighbor_lines(search: Search, k: int | None = None) -> Iterator[str]:
     """For each probe the faces of the gallery nearest to it, their similarity, and whether that is a match.
 
     These are the k nearest, or without k all that match, up to a hundred, and the three nearest in any case.
@@ -238,8 +238,8 @@ def neighbour_lines(search: Search, k: int | None = None) -> Iterator[str]:
 
 def _near(search: Search, k: int | None) -> pl.DataFrame:
     if k is not None:
-        return search.neighbours(k)
-    return search.neighbours(_MOST).filter(pl.col("match").fill_null(False) | (pl.col("place") <= _LEAST))
+        return search.neighbors(k)
+    return search.neighbors(_MOST).filter(pl.col("match").fill_null(False) | (pl.col("place") <= _LEAST))
 
 
 def _possible(search: Search, ranks: Sequence[int]) -> list[int]:
@@ -250,8 +250,8 @@ def _possible(search: Search, ranks: Sequence[int]) -> list[int]:
 def _notes(search: Search, ranks: Sequence[int]) -> Iterator[str]:
     if told := search.strangers_told:
         yield told
-    if search.unlabelled:
-        yield f"{search.unlabelled:,} probes have no identity; they are left out."
+    if search.unlabeled:
+        yield f"{search.unlabeled:,} probes have no identity; they are left out."
     yield from ties_told(search)
     if search.copies and search.leave_one_out:
         yield f"{search.copies:,} probes have a copy among the other faces, which is easy to find: keep one of each."

@@ -155,9 +155,9 @@ def wilson(share: float, trials: float, *, z: float = _Z) -> tuple[float, float]
     >>> [round(end, 2) for end in wilson(0.75, 20)]
     [0.53, 0.89]
     """
-    centre = (share + z**2 / (2 * trials)) / (1 + z**2 / trials)
+    center = (share + z**2 / (2 * trials)) / (1 + z**2 / trials)
     reach = z / (1 + z**2 / trials) * math.sqrt(share * (1 - share) / trials + z**2 / (4 * trials**2))
-    return min(share, max(0.0, centre - reach)), max(share, min(1.0, centre + reach))
+    return min(share, max(0.0, center - reach)), max(share, min(1.0, center + reach))
 
 
 def rank_accuracy(rank: Tensor, k: int, identities: Tensor) -> Estimate:

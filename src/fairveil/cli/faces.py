@@ -173,8 +173,8 @@ def identify(
         accuracy_table,
         error_ratio_line,
         miss_table,
-        neighbour_lines,
-        neighbour_record,
+        neighbor_lines,
+        neighbor_record,
         search_record,
         wrong_matches_table,
     )
@@ -187,22 +187,22 @@ def identify(
     found, column = _searches(
         gallery, probes, recognizer, onnx, face, minimum_face, group or [], bins or [], person_folder
     )
-    labelled = found[0].labelled
-    if column is not None and not labelled:
+    labeled = found[0].labeled
+    if column is not None and not labeled:
         raise FairveilError("Groups are compared by how often their people are found, for which identities are needed.")
-    for search in found if labelled else ():
+    for search in found if labeled else ():
         if search.strangers == len(search.outcome.rank):
             raise FairveilError(f"Nothing is left to measure. {search.strangers_told or ''}".strip())
     if matches is not None:
         _write_matches(matches, found, max(ranks), overwrite=overwrite)
     if as_json:
-        records = [search_record(s, ranks, column, fpirs) if labelled else neighbour_record(s, nearest) for s in found]
+        records = [search_record(s, ranks, column, fpirs) if labeled else neighbor_record(s, nearest) for s in found]
         sides = {"gallery": gallery, "probes": probes, "leave_one_out": found[0].leave_one_out}
         typer.echo(json.dumps({**sides, "recognizers": records}, indent=1))
         return
     for search in found:
-        if not labelled:
-            print_sentence("\n".join(neighbour_lines(search, nearest)))
+        if not labeled:
+            print_sentence("\n".join(neighbor_lines(search, nearest)))
             continue
         tables = [accuracy_table(search, ranks, column), miss_table(search, fpirs, column)]
         tables += [wrong_matches_table(search, column)] if column else []
@@ -421,6 +421,6 @@ def _write_matches(path: Path, found: Sequence["Search"], k: int, *, overwrite: 
 
     try:
         with atomic_path(path, overwrite=overwrite) as temporary:
-            pl.concat(search.neighbours(k) for search in found).write_csv(temporary)
+            pl.concat(search.neighbors(k) for search in found).write_csv(temporary)
     except OSError as error:
         raise FairveilError(f"{shown(path)} cannot be written: {error.strerror or error}.") from error

@@ -37,7 +37,7 @@ from fairveil.cli.terminal import (
 if TYPE_CHECKING:  # torch takes seconds to import: --help should not wait for it
     from collections.abc import Sequence
 
-    from fairveil.data.images import LabelledImages
+    from fairveil.data.images import LabeledImages
     from fairveil.report.study import StudySection
     from fairveil.sanitize.rehearsal import Cost, Rehearsal, Rehearsed
     from fairveil.sanitize.verdict import Conclusion
@@ -291,7 +291,7 @@ def train(
     )
 
 
-def _read(data: str, size: int) -> "tuple[LabelledImages, LabelledImages | None]":
+def _read(data: str, size: int) -> "tuple[LabeledImages, LabeledImages | None]":
     """Pictures to train on, and those to test with if the data set keeps them apart."""
     from fairveil.data.cifar10 import read_cifar10
     from fairveil.data.images import read_image_folder

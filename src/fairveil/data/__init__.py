@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from fairveil.data.duplicates import drop_near_duplicates as drop_near_duplicates
     from fairveil.data.duplicates import near_duplicates as near_duplicates
     from fairveil.data.duplicates import perceptual_hashes as perceptual_hashes
-    from fairveil.data.images import LabelledImages as LabelledImages
+    from fairveil.data.images import LabeledImages as LabeledImages
     from fairveil.data.images import read_image_folder as read_image_folder
     from fairveil.data.layouts import has_pack as has_pack
     from fairveil.data.layouts import open_table as open_table
@@ -27,7 +27,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
     __name__,
     {
         "duplicates": "drop_near_duplicates near_duplicates perceptual_hashes",
-        "images": "LabelledImages read_image_folder",
+        "images": "LabeledImages read_image_folder",
         "layouts": "has_pack open_table read_balancedface read_celeba read_facescrub read_lfw "
         "read_pack read_races read_rfw read_umdfaces",
         "splits": "split_probes",

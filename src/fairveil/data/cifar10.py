@@ -13,7 +13,7 @@ from PIL import Image
 
 from fairveil.assets.pickles import ArraysOnly, PickledDtype
 from fairveil.base.errors import FairveilError, shown
-from fairveil.data.images import LabelledImages, read_image_folder
+from fairveil.data.images import LabeledImages, read_image_folder
 from fairveil.data.layouts import pack_folder
 
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -23,7 +23,7 @@ _NAME = "CIFAR-10"
 _SHAPE = (3, 32, 32)
 
 
-def read_cifar10(source: Path | None = None, *, split: Literal["train", "test"] = "train") -> LabelledImages:
+def read_cifar10(source: Path | None = None, *, split: Literal["train", "test"] = "train") -> LabeledImages:
     """Read CIFAR-10: 50,000 pictures to train on or 10,000 to test with, of 32 × 32 pixels.
 
     Args:
@@ -56,7 +56,7 @@ def read_cifar10(source: Path | None = None, *, split: Literal["train", "test"] 
     )
 
 
-def _read_packed(path: Path, split: str) -> LabelledImages:
+def _read_packed(path: Path, split: str) -> LabeledImages:
     """From one archive of JPEG bytes: `<split>_jpeg`, `<split>_offsets`, `<split>_labels`, `class_names`."""
     try:
         with np.load(path, allow_pickle=False) as archive:
@@ -72,10 +72,10 @@ def _read_packed(path: Path, split: str) -> LabelledImages:
         raise FairveilError(f"{shown(path)} is not a whole {_PACKED}: get it anew.") from error
     # (N, H, W, C) → (N, C, H, W)
     pixels = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
-    return LabelledImages(pixels, torch.from_numpy(labels), classes, f"{_NAME} ({split})")
+    return LabeledImages(pixels, torch.from_numpy(labels), classes, f"{_NAME} ({split})")
 
 
-def _read_pickled(folder: Path, split: str) -> LabelledImages:
+def _read_pickled(folder: Path, split: str) -> LabeledImages:
     """From the published folder of pickles, each a dictionary of pixel rows (N, 3072) and a list of labels."""
     files = [f"data_batch_{number}" for number in range(1, 6)] if split == "train" else ["test_batch"]
     images, labels = [], []
@@ -92,7 +92,7 @@ def _read_pickled(folder: Path, split: str) -> LabelledImages:
             raise FairveilError(
                 f"{shown(path)} is not a batch of CIFAR-10, so it was not read: get it anew."
             ) from error
-    return LabelledImages(
+    return LabeledImages(
         torch.from_numpy(np.concatenate(images)),
         torch.from_numpy(np.concatenate(labels)),
         CIFAR10_CLASSES,

@@ -18,10 +18,10 @@ from fairveil.images import find_photos, read_photo
 
 
 @dataclass(frozen=True, eq=False)
-class LabelledImages(ImageSet):
+class LabeledImages(ImageSet):
     """Pictures of one size, each of one class.
 
-    >>> images = LabelledImages(torch.zeros(2, 3, 8, 8, dtype=torch.uint8), torch.tensor([1, 0]), ("cat", "dog"), "two")
+    >>> images = LabeledImages(torch.zeros(2, 3, 8, 8, dtype=torch.uint8), torch.tensor([1, 0]), ("cat", "dog"), "two")
     >>> len(images), images.take([0]).labels
     (2, tensor([1]))
     """
@@ -32,7 +32,7 @@ class LabelledImages(ImageSet):
         numbers = torch.bincount(self.labels, minlength=len(self.classes)).tolist()
         return dict(zip(self.classes, numbers, strict=True))
 
-    def split(self, share: float, *, seed: int) -> tuple["LabelledImages", "LabelledImages"]:
+    def split(self, share: float, *, seed: int) -> tuple["LabeledImages", "LabeledImages"]:
         """Put a share of each class aside at random: the rest, and what was put aside, rows in their old order.
 
         Of a class of two or more pictures at least one is put aside and one left.
@@ -61,7 +61,7 @@ _SPLITS = re.compile(
 """What folders of the parts of a data set are called, in small letters."""
 
 
-def read_image_folder(folder: Path, *, size: int | None = None) -> LabelledImages:
+def read_image_folder(folder: Path, *, size: int | None = None) -> LabeledImages:
     """Read pictures that lie in one folder a class, as `folder/class/picture.jpg`.
 
     Args:
@@ -110,7 +110,7 @@ def read_image_folder(folder: Path, *, size: int | None = None) -> LabelledImage
                 )
             pictures.append(picture)
             labels.append(label)
-    return LabelledImages(torch.stack(pictures), torch.tensor(labels), names, folder.resolve().name)
+    return LabeledImages(torch.stack(pictures), torch.tensor(labels), names, folder.resolve().name)
 
 
 def _is_no_class(name: str) -> bool:
@@ -141,7 +141,7 @@ def _refuse_splits(folder: Path, found: Mapping[Path, Sequence[Path]]) -> None:
 
 def synthetic_images(
     count: int, *, classes: int = 4, size: int = 16, noise: float = 0.1, seed: int = 0
-) -> LabelledImages:
+) -> LabeledImages:
     """Draw colored stripes whose slant is the class: small data for tests, demonstrations and timings.
 
     Class k's stripes slant by πk/K; phase, width, contrast and color vary from picture to picture.
@@ -163,10 +163,10 @@ def synthetic_images(
     y, x = torch.meshgrid(torch.arange(float(size)), torch.arange(float(size)), indexing="ij")
     across = x * angle.cos() + y * angle.sin()  # (N, H, W)
     stripes = torch.sin(2 * pi * (across / (4 + 4 * width) + phase)) * (0.15 + 0.25 * contrast)
-    colours = 0.5 + torch.rand(count, 3, 1, 1, generator=generator)
-    pixels = 0.5 + stripes[:, None] * colours + noise * torch.randn(count, 3, size, size, generator=generator)
+    colors = 0.5 + torch.rand(count, 3, 1, 1, generator=generator)
+    pixels = 0.5 + stripes[:, None] * colors + noise * torch.randn(count, 3, size, size, generator=generator)
     names = tuple(f"slant {180 * label / classes:.0f}°" for label in range(classes))
-    return LabelledImages((pixels.clamp(0, 1) * 255).round().byte(), labels, names, f"stripes of {classes} slants")
+    return LabeledImages((pixels.clamp(0, 1) * 255).round().byte(), labels, names, f"stripes of {classes} slants")
 
 
 def _resized_middle(picture: Tensor, size: int) -> Tensor:

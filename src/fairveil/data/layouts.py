@@ -236,8 +236,8 @@ def read_races(folder: Path, *, name: str | None = None) -> FaceTable:
     fitting = every.frame.filter(parts.list.len() == 3, parts.list.first().is_in(RACES))
     if not len(fitting):
         raise FairveilError(f"{shown(folder)} has no photos in folders RACE/PERSON, such as {RACES[0]}/m.0abc/1.jpg.")
-    labelled = fitting.select("image", identity=parts.list.get(1), race=parts.list.first())
-    frame, voted = vote(labelled, "race", of=name)
+    labeled = fitting.select("image", identity=parts.list.get(1), race=parts.list.first())
+    frame, voted = vote(labeled, "race", of=name)
     notes = every.notes + voted
     if passed := len(every) - len(fitting):
         verb = "photo of {} is" if passed == 1 else "photos of {} are"

@@ -23,8 +23,8 @@ def vote(frame: pl.DataFrame, column: str, *, of: str | None = None) -> tuple[pl
     >>> vote(frame, "Male")[0]["Male"].to_list()
     ['yes', 'yes', 'yes', 'no']
     """
-    labelled = frame.select("identity", label=pl.col(column)).drop_nulls()
-    counts = labelled.group_by("identity", "label").len()
+    labeled = frame.select("identity", label=pl.col(column)).drop_nulls()
+    counts = labeled.group_by("identity", "label").len()
     mixed = counts.filter(pl.len().over("identity") > 1)
     if not len(mixed):
         return frame, ()
@@ -35,7 +35,7 @@ def vote(frame: pl.DataFrame, column: str, *, of: str | None = None) -> tuple[pl
     asked = pl.col("identity").is_in(list(winners)) & pl.col(column).is_not_null()
     voted = frame.with_columns(pl.when(asked).then(theirs).otherwise(pl.col(column)).alias(column))
     tied = len(winners) - len(won)
-    return voted, (_told(column, of, list(winners), labelled["identity"].n_unique(), tied),)
+    return voted, (_told(column, of, list(winners), labeled["identity"].n_unique(), tied),)
 
 
 def _told(column: str, of: str | None, mixed: list[str], people: int, tied: int) -> str:

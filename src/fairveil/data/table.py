@@ -19,7 +19,7 @@ from fairveil.base.files import read_ordinary_file, sha256_of
 from fairveil.data.folders import people_of
 from fairveil.data.labels import INDEX, tidy_columns
 from fairveil.images import Photo, find_photos, read_photo
-from fairveil.images.decoding import GreyBits
+from fairveil.images.decoding import GrayBits
 from fairveil.images.formats import format_of_name
 
 _ODD = r"(^|/)\.{0,2}(/|$)|:"
@@ -238,7 +238,7 @@ class FaceTable:
         """
         return self.read(row).pixels
 
-    def read(self, row: int, *, grey_bits: GreyBits = "sure") -> Photo:
+    def read(self, row: int, *, gray_bits: GrayBits = "sure") -> Photo:
         """The photo of a row with all that its file says; see `decode_photo` for the bits of gray values.
 
         Raises:
@@ -246,7 +246,7 @@ class FaceTable:
         """
         image = self.frame["image"][row]
         source = _Member(self.root, image) if self.root.is_file() else _as_written(self.root / image)
-        return read_photo(source, grey_bits=grey_bits)
+        return read_photo(source, gray_bits=gray_bits)
 
 
 def _as_written(path: Path) -> Path:

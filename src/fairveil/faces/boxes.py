@@ -14,9 +14,9 @@ def regress(boxes: Tensor, offsets: Tensor) -> Tensor:
 
 def square(boxes: Tensor) -> Tensor:
     """The squares about the centers of boxes (N, 4) with their longer side, at least one pixel."""
-    centres = (boxes[:, :2] + boxes[:, 2:]) / 2
+    centers = (boxes[:, :2] + boxes[:, 2:]) / 2
     halves = sides(boxes).amax(1, keepdim=True).clamp(min=1) / 2
-    return torch.cat([centres - halves, centres + halves], 1)
+    return torch.cat([centers - halves, centers + halves], 1)
 
 
 def overlaps(boxes: Tensor, others: Tensor, *, of_smaller: bool = False) -> Tensor:
@@ -118,10 +118,10 @@ def _spread(first: Tensor, last: Tensor, size: int, length: int) -> tuple[Tensor
     """
     step = (last - first)[:, None] / size
     width = step.clamp(min=1)
-    centres = first[:, None] + (torch.arange(size, device=first.device) + 0.5) * step  # (N, size)
+    centers = first[:, None] + (torch.arange(size, device=first.device) + 0.5) * step  # (N, size)
     reach = int(step.max().ceil()) * size + 2 if len(step) else 0
     pixels = (first[:, None] - 0.5).floor() + torch.arange(reach, device=first.device)  # (N, P)
-    left, right = (centres - width / 2)[:, :, None], (centres + width / 2)[:, :, None]
+    left, right = (centers - width / 2)[:, :, None], (centers + width / 2)[:, :, None]
     common = torch.minimum(right, pixels[:, None] + 1) - torch.maximum(left, pixels[:, None])  # (N, size, P)
     inside = (pixels >= 0) & (pixels < length)
     return pixels.long().clamp(0, length - 1), common.clamp(min=0) / width[:, :, None] * inside[:, None]

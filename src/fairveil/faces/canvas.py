@@ -95,8 +95,8 @@ class Canvas:
             place = (torch.arange(size) + 0.5) / size  # 0 to 1 along the canvas
             profile = torch.ones(size)
             if self.feather:
-                towards_edge = (torch.minimum(place, 1 - place) / _FEATHER).clamp(0, 1)
-                profile = 0.5 - 0.5 * torch.cos(torch.pi * towards_edge)
+                toward_edge = (torch.minimum(place, 1 - place) / _FEATHER).clamp(0, 1)
+                profile = 0.5 - 0.5 * torch.cos(torch.pi * toward_edge)
             inside = start + place * length
             profiles.append(profile * ((inside >= 0) & (inside <= limit)))
         return torch.outer(*profiles)[None]

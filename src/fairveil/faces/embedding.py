@@ -354,8 +354,8 @@ def _counted(faces: Faces, picture: Tensor, which: WhichFace) -> Faces:
     if which != "central" or len(faces) < 2:
         return faces[:1] if which == "largest" else faces
     height, width = picture.shape[1:]
-    centre = torch.tensor([width - 1, height - 1]) / 2
-    return faces[[int((faces.landmarks.mean(1) - centre).norm(dim=1).argmin())]]
+    center = torch.tensor([width - 1, height - 1]) / 2
+    return faces[[int((faces.landmarks.mean(1) - center).norm(dim=1).argmin())]]
 
 
 def _grouped(

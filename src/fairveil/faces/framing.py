@@ -45,8 +45,8 @@ class Framing:
     def landmarks(self) -> Tensor:
         """Where the five landmarks lie in the crop: shape (5, 2), in pixels."""
         # Pixel centers are at integers, so the crop's own center is at (size - 1) / 2.
-        centred = (TEMPLATE - (TEMPLATE_SIZE - 1) / 2) * (self.zoom * self.size / TEMPLATE_SIZE)
-        return centred + (self.size - 1) / 2 + torch.tensor([0.0, self.drop * self.size])
+        centered = (TEMPLATE - (TEMPLATE_SIZE - 1) / 2) * (self.zoom * self.size / TEMPLATE_SIZE)
+        return centered + (self.size - 1) / 2 + torch.tensor([0.0, self.drop * self.size])
 
     def crop(self, images: Tensor, landmarks: Tensor, *, antialias: bool = True) -> Tensor:
         """Cut the crops the network sees: (B, 3, H, W) and (B, 5, 2) to (B, 3, size, size), still in [0, 1].

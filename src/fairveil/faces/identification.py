@@ -24,7 +24,7 @@ _NEAR = 128  # nearest others that are kept while one pass serves many galleries
 
 
 @dataclass(frozen=True)
-class Neighbours:
+class Neighbors:
     """The nearest photos of a gallery for each of P probes, nearest first.
 
     Attributes:
@@ -64,7 +64,7 @@ class SearchOutcome:
 
 
 @torch.no_grad()
-def nearest(probes: Tensor, gallery: Tensor, k: int, *, exclude: Tensor | None = None) -> Neighbours:
+def nearest(probes: Tensor, gallery: Tensor, k: int, *, exclude: Tensor | None = None) -> Neighbors:
     """The k nearest photos of a gallery for each probe.
 
     Args:
@@ -96,7 +96,7 @@ def nearest(probes: Tensor, gallery: Tensor, k: int, *, exclude: Tensor | None =
             similarity, index = torch.cat([similarity, values], 1), torch.cat([index, columns + part.start], 1)
             similarity, index = _best(similarity, index, min(k, similarity.shape[1]))
         found.append(_ordered(similarity, index))
-    return Neighbours(*(torch.cat(parts) for parts in zip(*found, strict=True)))
+    return Neighbors(*(torch.cat(parts) for parts in zip(*found, strict=True)))
 
 
 @torch.no_grad()
@@ -161,7 +161,7 @@ def identify(
                 if exclude is not None:  # a photo that is not in this gallery is none of its probes
                     away = (exclude[rows] >= 0) & ~mask[exclude[rows].clamp_min(0)]
                     asked = likeness.masked_fill(away[:, None], -torch.inf)
-                found.append(_outcome_among(mask, similarity, Neighbours(*near), asked, where))
+                found.append(_outcome_among(mask, similarity, Neighbors(*near), asked, where))
     return [_joined(parts) for parts in outcomes]
 
 
@@ -277,7 +277,7 @@ def _told(similarity: Tensor) -> Tensor:
     return ((similarity.double() / TIE).round() * TIE).to(similarity.dtype)
 
 
-def _outcome_among(mask: Tensor, others: Tensor, near: Neighbours, likeness: Tensor, where: Tensor) -> SearchOutcome:
+def _outcome_among(mask: Tensor, others: Tensor, near: Neighbors, likeness: Tensor, where: Tensor) -> SearchOutcome:
     """The outcome for a block of probes in the gallery of some rows, from the nearest others wherever they tell it.
 
     Args:

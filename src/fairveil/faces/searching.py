@@ -14,7 +14,7 @@ from fairveil.base.errors import FairveilError, clipped, did_you_mean
 from fairveil.base.estimate import Estimate
 from fairveil.base.rates import MissRate, comparable_rates, match_curve, miss_rate, miss_rates
 from fairveil.data.labels import padding_told, tidy_labels
-from fairveil.faces.identification import TIE, Neighbours, SearchOutcome, identify, nearest, nearest_labels
+from fairveil.faces.identification import TIE, Neighbors, SearchOutcome, identify, nearest, nearest_labels
 from fairveil.faces.vectors import Embeddings
 
 _RANKS = (1, 5, 20)  # of which a search tells when it is printed
@@ -48,7 +48,7 @@ class Search:
     def __str__(self) -> str:
         """How many probes there are, among how many faces, and how many find their person."""
         told = f"{self.recognizer}: {len(self.probes):,} probes, each looked for among {self.candidates:,} faces."
-        if not self.labelled or not (found := self.accuracy(_RANKS).get(None)):
+        if not self.labeled or not (found := self.accuracy(_RANKS).get(None)):
             return f"{told} Who is on them is not known on both sides, so nothing is said of right and wrong."
         rates = (f"{rate.value:.1%} [{rate.low:.1%}–{rate.high:.1%}] at rank {k}" for k, rate in found.items())
         return f"{told} The right person is found for {', '.join(rates)}."
@@ -58,10 +58,10 @@ class Search:
         return f"<div><p>{escape(str(self))}</p>{self.to_frame()._repr_html_()}</div>"
 
     def to_frame(self) -> pl.DataFrame:
-        """A row for each probe, with the face of the gallery that is nearest to it; see `neighbours`."""
-        return self.neighbours(1)
+        """A row for each probe, with the face of the gallery that is nearest to it; see `neighbors`."""
+        return self.neighbors(1)
 
-    def neighbours(self, k: int) -> pl.DataFrame:
+    def neighbors(self, k: int) -> pl.DataFrame:
         """The k faces of the gallery nearest to each probe; all of them if there are fewer.
 
         Returns:
@@ -83,7 +83,7 @@ class Search:
             .select(pl.lit(self.recognizer).alias("recognizer"), pl.all(), match.alias("match"))
         )
 
-    def _nearest(self, k: int) -> Neighbours:
+    def _nearest(self, k: int) -> Neighbors:
         """As `identification.nearest`, but of equals the photo whose name comes first, wherever its row is."""
         probes, gallery = self._vectors
         by_name = _named(self.gallery).select(pl.arg_sort_by("image", "face").cast(pl.Int64)).to_series()
@@ -94,17 +94,17 @@ class Search:
         rows = found.index.argsort(1)
         falling = torch.sort(similarity.gather(1, rows), stable=True, dim=1, descending=True).indices
         place = rows.gather(1, falling)
-        return Neighbours(found.similarity.gather(1, place), order[found.index.gather(1, place)])
+        return Neighbors(found.similarity.gather(1, place), order[found.index.gather(1, place)])
 
     @property
-    def labelled(self) -> bool:
+    def labeled(self) -> bool:
         """Whether identities are known on both sides, so that right can be told from wrong."""
         return all(bool((people >= 0).any()) for people in self._people)
 
     @property
-    def unlabelled(self) -> int:
+    def unlabeled(self) -> int:
         """Probes whose identity is not known; nothing can be said of them but what is near."""
-        return len(self.probes) - int(self._labelled.sum())
+        return len(self.probes) - int(self._labeled.sum())
 
     @property
     def strangers(self) -> int:
@@ -159,7 +159,7 @@ class Search:
     @property
     def probe_people(self) -> Tensor:
         """The identities of the labeled probes as numbers, in the order of `outcome`: (P,), int64."""
-        return self._people[0][self._labelled]
+        return self._people[0][self._labeled]
 
     def probe_groups(self, group: str) -> pl.Series:
         """The values of a group column of the labeled probes, in the order of `outcome`.
@@ -167,7 +167,7 @@ class Search:
         Raises:
             FairveilError: the probes have no such column.
         """
-        return _group(self.probes, group, "probes").filter(_mask(self._labelled))
+        return _group(self.probes, group, "probes").filter(_mask(self._labeled))
 
     @cached_property
     def outcome(self) -> SearchOutcome:
@@ -311,7 +311,7 @@ class Search:
 
     def _parts(self, group: str | None) -> dict[str | None, Tensor]:
         """Which labeled probes are of each value of a group column, after all of them (None): (P,), bool."""
-        everybody = torch.ones(int(self._labelled.sum()), dtype=torch.bool)
+        everybody = torch.ones(int(self._labeled.sum()), dtype=torch.bool)
         parts: dict[str | None, Tensor] = {None: everybody}
         if group is not None:
             values = self.probe_groups(group)
@@ -327,11 +327,11 @@ class Search:
     def _asked(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """What `identify` is given: labeled probes and the gallery, and whose they are."""
         probes, gallery = self._vectors
-        return probes[self._labelled], gallery, self._people[0][self._labelled], self._people[1]
+        return probes[self._labeled], gallery, self._people[0][self._labeled], self._people[1]
 
     @property
     def _asked_rows(self) -> Tensor | None:
-        return None if self._itself is None else self._itself[self._labelled]
+        return None if self._itself is None else self._itself[self._labeled]
 
     @property
     def _itself(self) -> Tensor | None:
@@ -345,7 +345,7 @@ class Search:
         return torch.from_numpy(numbers[: len(self.probes)]), torch.from_numpy(numbers[len(self.probes) :])
 
     @property
-    def _labelled(self) -> Tensor:
+    def _labeled(self) -> Tensor:
         return self._people[0] >= 0
 
 

@@ -35,7 +35,7 @@ Generalization = Literal[
 ]
 """What became, on the test, of the fairness that an intervention bought on what it was fitted to."""
 
-LevelledDown = Literal["yes", "perhaps", "no", "too few"]
+LeveledDown = Literal["yes", "perhaps", "no", "too few"]
 
 Movement = Literal["closer", "apart", ""]
 """What became of a spread of groups, as far as it can be told."""
@@ -326,7 +326,7 @@ class Comparison(DisplayMixin):
             return "moved apart where fitted"
         return "not seen on the test" if first == "closer" else "no narrowing"
 
-    def levelled_down(self, intervention: str) -> LevelledDown:
+    def leveled_down(self, intervention: str) -> LeveledDown:
         """Whether groups came closer on the test while some lost and none is seen to have gained.
 
         "yes" where the narrowing and a group's loss are told from chance, "perhaps" where the narrowing is, and no

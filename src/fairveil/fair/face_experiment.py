@@ -23,7 +23,7 @@ from fairveil.faces.recognizers import Framing, Recognizer
 from fairveil.faces.trained import ModelCard, save_trained
 from fairveil.fair.adversarial import Removal, Removed
 from fairveil.fair.experiments import Callbacks, TrainingExperiment, run_name
-from fairveil.fair.face_splits import FaceSplits, group_of_each, relabelled
+from fairveil.fair.face_splits import FaceSplits, group_of_each, relabeled
 from fairveil.fair.groups import Groups
 from fairveil.fair.interventions import Baseline, Intervention, Outputs, Task
 from fairveil.fair.margins import angles
@@ -152,7 +152,7 @@ class FaceExperiment(TrainingExperiment):
             replace(crops, labels=labels),
             _Recognized(Recognition(head, framing, settings.loss), len(groups.names)),
             intervention,
-            relabelled(self.splits.holdout, crops.classes),
+            relabeled(self.splits.holdout, crops.classes),
             seed,
             callbacks,
         )
@@ -249,7 +249,7 @@ def _classified(vectors: Tensor, head: MarginHead, crops: FaceCrops, classes: tu
     """Whether the nearest of the identities' weights is the right one, bool (N,)."""
     with torch.no_grad():
         told = (F.normalize(vectors) @ F.normalize(head.weight).T).argmax(1)
-    return told == relabelled(crops, classes).labels
+    return told == relabeled(crops, classes).labels
 
 
 def _rank1_scores(vectors: Tensor, crops: FaceCrops, split: str) -> pl.DataFrame:

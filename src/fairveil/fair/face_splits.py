@@ -128,7 +128,7 @@ def split_faces(
 
 def joined(first: FaceCrops, second: FaceCrops) -> FaceCrops:
     """The crops of both, the second of which are of people of the first."""
-    more = relabelled(second, first.classes)
+    more = relabeled(second, first.classes)
     return replace(
         first,
         images=torch.cat([first.images, more.images]),
@@ -138,7 +138,7 @@ def joined(first: FaceCrops, second: FaceCrops) -> FaceCrops:
     )
 
 
-def relabelled(crops: FaceCrops, classes: tuple[str, ...]) -> FaceCrops:
+def relabeled(crops: FaceCrops, classes: tuple[str, ...]) -> FaceCrops:
     """The same crops, with the numbers that their people have among others."""
     places = {name: number for number, name in enumerate(classes)}
     numbers = torch.tensor([places[name] for name in crops.classes], dtype=torch.int64)

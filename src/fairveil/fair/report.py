@@ -66,10 +66,10 @@ def sections_of(comparison: Comparison) -> list[Section]:
         for name, share in comparison.skipped_fraction.items()
         if share
     ]
-    levelled = [
+    leveled = [
         f"{name} leveled down: groups came closer on the test while some lost, and none is seen to have gained."
         for name in comparison.interventions
-        if comparison.levelled_down(name) == "yes"
+        if comparison.leveled_down(name) == "yes"
     ]
     drifted = [
         f"{one.intervention} brought {comparison.column} closer and drove {one.column} apart, by "
@@ -87,7 +87,7 @@ def sections_of(comparison: Comparison) -> list[Section]:
     matrix = gerrymandering_table(comparison)
     return [
         Section("What came of it", points=[reading(comparison, name) for name in comparison.interventions],
-                warnings=levelled),
+                warnings=leveled),
         Section("Figures", tables=tables, points=[*skipped, *left_out(comparison)]),
         Section(
             "Who else gained or paid",
@@ -140,7 +140,7 @@ def reading(comparison: Comparison, intervention: str) -> str:
         "perhaps": " Whether it leveled down cannot be told: no group is seen to have gained or lost.",
         "no": "",
         "too few": "",
-    }[comparison.levelled_down(intervention)]
+    }[comparison.leveled_down(intervention)]
     return f"{figures} {_verdict(comparison, intervention)}{paid}{down}"
 
 
@@ -320,7 +320,7 @@ def change_table(comparison: Comparison) -> Table:
     rows = []
     for name in comparison.interventions:
         cells = map(Cell, (comparison.change(name, "test"), *comparison.group_changes(name, "test").values()))
-        rows.append((name, (*cells, Cell(text=comparison.levelled_down(name)), Cell(text=comparison.outcome(name)))))
+        rows.append((name, (*cells, Cell(text=comparison.leveled_down(name)), Cell(text=comparison.outcome(name)))))
     return Table(
         title="What it cost: changes from the baseline on the test",
         columns=("everybody", *comparison.groups, "leveled down", "the fairness"),
@@ -443,7 +443,7 @@ def card_record(comparison: Comparison) -> dict[str, Any]:
                     for split in SPLITS
                 },
                 "outcome": comparison.outcome(name),
-                "levelled_down": comparison.levelled_down(name),
+                "levelled_down": comparison.leveled_down(name),
                 "reading": reading(comparison, name),
             }
             for name in comparison.interventions

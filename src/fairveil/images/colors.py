@@ -66,7 +66,7 @@ class ColorSpace:
         apart = np.abs(np.subtract(self.chromaticities, _BT709)).max()
         return bool(apart < _NEAR) and self.curve in (_SRGB, _power(1 / 0.45455))
 
-    def profile(self, *, grey: bool = False) -> bytes:
+    def profile(self, *, gray: bool = False) -> bytes:
         """The same as an ICC profile (version 4), for RGB or for gray values."""
         curve = b"para" + bytes(4) + (3).to_bytes(2, "big") + bytes(2) + b"".join(map(_fixed, self.curve))
         tags = {
@@ -74,13 +74,13 @@ class ColorSpace:
             b"cprt": _text("no copyright"),
             b"wtpt": _xyz(_D50),
         }
-        if grey:
+        if gray:
             tags[b"kTRC"] = curve
         else:
             columns = self._to_d50().T
             tags |= {name: _xyz(column) for name, column in zip((b"rXYZ", b"gXYZ", b"bXYZ"), columns, strict=True)}
             tags |= dict.fromkeys((b"rTRC", b"gTRC", b"bTRC"), curve)
-        return _icc(tags, b"GRAY" if grey else b"RGB ")
+        return _icc(tags, b"GRAY" if gray else b"RGB ")
 
     def _to_d50(self) -> NDArray[np.float64]:
         """From linear red, green, blue to X, Y, Z for the white of ICC profiles, (3, 3)."""

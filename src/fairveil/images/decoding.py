@@ -45,7 +45,7 @@ _TURNS = {
 """What each Exif orientation asks a viewer to do. Pillow counts angles against the clock."""
 
 _PLAIN_MODES = {"1": "L", "La": "LA", "PA": "RGBA", "RGBa": "RGBA", "RGBX": "RGB", "YCbCr": "RGB"}
-_COLOUR_CHUNKS = {b"cHRM", b"gAMA", b"sRGB", b"cICP"}
+_COLOR_CHUNKS = {b"cHRM", b"gAMA", b"sRGB", b"cICP"}
 _SUBFILE_TYPE, _BITS, _PHOTOMETRIC, _IPTC, _DNG_VERSION = 254, 258, 262, 33723, 50706
 _PHOTOSHOP_IPTC = 0x0404
 _DEPTHS = (8, 10, 12, 14, 16)  # bits that devices give, X-ray machines often 12
@@ -53,7 +53,7 @@ _SURELY_LESS = 12  # bits: a photo whose brightest pixel is a sixteenth of white
 _INTEROPERABILITY_INDEX = 1
 _SILENCE, _RAISED = Lock(), Lock()
 
-GreyBits = int | Literal["sure"] | None
+GrayBits = int | Literal["sure"] | None
 """How 16-bit gray values are read, see `decode_photo`."""
 
 BYTES_PER_PIXEL = 60
@@ -72,22 +72,22 @@ class Photo:
         pixels: (3, H, W) uint8 RGB, upright. A gray photo has three equal channels.
         alpha: (1, H, W) uint8 opacity, or None.
         format: "JPEG", "PNG", "WEBP", "TIFF", "HEIF" or "AVIF", by content.
-        grey: whether the file held gray values only; it is then written so, by luminance.
+        gray: whether the file held gray values only; it is then written so, by luminance.
         compression: "lossless" for such a WebP, Pillow's name of a TIFF's compression; else None.
         metadata: all that the file says, without thumbnails.
         notes: what was changed or left behind in reading, in sentences.
-        grey_bits: of 16-bit gray values, how many were taken to hold the picture; None for other photos.
+        gray_bits: of 16-bit gray values, how many were taken to hold the picture; None for other photos.
         source: the file it came from, if from a file; never written onto.
     """
 
     pixels: Tensor
     alpha: Tensor | None
     format: Format
-    grey: bool = False
+    gray: bool = False
     compression: str | None = None
     metadata: Metadata = field(default_factory=Metadata)
     notes: tuple[str, ...] = ()
-    grey_bits: int | None = None
+    gray_bits: int | None = None
     source: Path | None = None
 
     def __post_init__(self) -> None:
@@ -99,14 +99,14 @@ class Photo:
             raise ValueError("pixels and alpha differ in size")
 
 
-def decode_photo(data: bytes, name: str, *, max_pixels: int, grey_bits: GreyBits = "sure") -> Photo:
+def decode_photo(data: bytes, name: str, *, max_pixels: int, gray_bits: GrayBits = "sure") -> Photo:
     """Decode a photo.
 
     Args:
         data: the whole file.
         name: what to call it in sentences.
         max_pixels: how many pixels it may have; checked before any is decoded.
-        grey_bits: how many bits of 16-bit gray values hold the picture, the others being 0; None for the fewest of 8,
+        gray_bits: how many bits of 16-bit gray values hold the picture, the others being 0; None for the fewest of 8,
             10, 12, 14 and 16 that hold its brightest pixel; "sure" for likewise 8, 10 or 12, and else 16.
 
     Raises:
@@ -123,7 +123,7 @@ def decode_photo(data: bytes, name: str, *, max_pixels: int, grey_bits: GreyBits
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with _pillow_allows(max_pixels):
-                return _decode(data, format, name, max_pixels, grey_bits)
+                return _decode(data, format, name, max_pixels, gray_bits)
     except FairveilError:
         raise
     except Image.DecompressionBombError as error:
@@ -135,7 +135,7 @@ def decode_photo(data: bytes, name: str, *, max_pixels: int, grey_bits: GreyBits
         raise UnreadableFileError(f"{name} begins like a {format} but is damaged or cut short: get it anew.") from error
 
 
-def _decode(data: bytes, format: Format, name: str, max_pixels: int, grey_bits: GreyBits) -> Photo:
+def _decode(data: bytes, format: Format, name: str, max_pixels: int, gray_bits: GrayBits) -> Photo:
     if format == "WEBP" and (pixels := _pixels_of_webp(data)) > max_pixels:
         raise FairveilError(_too_large(name, pixels, max_pixels))  # its decoder takes memory for the canvas at once
     refuse_bombs(data, format, name)
@@ -165,9 +165,9 @@ def _decode(data: bytes, format: Format, name: str, max_pixels: int, grey_bits: 
             notes += (f"{name} had {bits} bits a channel; the protected photo has 8.",)
             if image.mode.startswith("I;16"):
                 values = np.asarray(image)
-                used = grey_bits if isinstance(grey_bits, int) else _depth(values, surely=grey_bits == "sure")
+                used = gray_bits if isinstance(gray_bits, int) else _depth(values, surely=gray_bits == "sure")
                 plain = Image.fromarray(np.minimum(values >> (used - 8), 255).astype(np.uint8))
-                if grey_bits == "sure" and used < 16:
+                if gray_bits == "sure" and used < 16:
                     notes += (f"{name} holds {used}-bit values in 16 bits: it was read as 0 to {(1 << used) - 1:,}.",)
             elif format == "PNG" and data[25] == 4:  # Pillow knows no 16-bit gray with alpha and makes it color
                 plain = image.convert("LA")
@@ -180,16 +180,16 @@ def _decode(data: bytes, format: Format, name: str, max_pixels: int, grey_bits: 
             metadata = replace(metadata, icc_profile=None)
         plain = _plain(plain, name)
     bands = plain.getbands()
-    colours = [_turned(plain, band, turn) for band in range(3 if bands[0] == "R" else 1)]
+    colors = [_turned(plain, band, turn) for band in range(3 if bands[0] == "R" else 1)]
     return Photo(
-        pixels=_stack(colours * (3 // len(colours))),
+        pixels=_stack(colors * (3 // len(colors))),
         alpha=_stack([_turned(plain, len(bands) - 1, turn)]) if bands[-1] == "A" else None,
         format=format,
-        grey=bands[0] == "L",
+        gray=bands[0] == "L",
         compression=_compression(data, info, format),
         metadata=metadata,
         notes=notes,
-        grey_bits=used,
+        gray_bits=used,
     )
 
 
@@ -289,7 +289,7 @@ def _color_space(image: Image.Image, data: bytes, format: Format, name: str) -> 
         FairveilError: the brightness range is that of HDR, or nobody knows what the code points stand for.
     """
     if format == "PNG":
-        space_of_png(_colour_chunks(data), name)
+        space_of_png(_color_chunks(data), name)
         return None
     if format == "AVIF":
         points = code_points_of_avif(data)
@@ -367,7 +367,7 @@ def _metadata(data: bytes, info: Mapping[Any, Any], format: Format, *, swap_dpi:
         exif=exif and without_pictures(exif),
         icc_profile=_bytes(info.get("icc_profile")) or None,
         dpi=dpi and (dpi[::-1] if swap_dpi else dpi),
-        colour_chunks=_colour_chunks(data) if format == "PNG" else b"",
+        color_chunks=_color_chunks(data) if format == "PNG" else b"",
         xmp=xmp_without_pictures(_bytes(info["xmp"])) if info.get("xmp") else None,
         iptc=iptc_without_pictures(iptc) if isinstance(iptc, bytes) else None,
         texts=texts_without_pictures(texts),
@@ -378,11 +378,11 @@ def _bytes(value: object) -> bytes:
     return value if isinstance(value, bytes) else b""
 
 
-def _colour_chunks(data: bytes) -> bytes:
+def _color_chunks(data: bytes) -> bytes:
     position, kept = 8, dict[bytes, bytes]()
     while position + 12 <= len(data) and (kind := data[position + 4 : position + 8]) != b"IDAT":
         end = position + 12 + int.from_bytes(data[position : position + 4], "big")
-        if kind in _COLOUR_CHUNKS and end - position <= 64:
+        if kind in _COLOR_CHUNKS and end - position <= 64:
             kept.setdefault(kind, data[position:end])
         position = end
     return b"".join(kept.values())

@@ -126,12 +126,12 @@ def _image(photo: Photo, format: Format) -> tuple[Image.Image, bytes | None]:
     profile = _profile(photo, format)
     channels = [Image.fromarray(channel) for channel in _arrays(photo.pixels)]
     image = Image.merge("RGB", channels)
-    if photo.grey:
+    if photo.gray:
         image = image.convert("L")
         if format in ("WEBP", "AVIF", "HEIF"):  # which have no gray: a profile for gray would be wrong
-            grey_profile = profile is not None and profile[16:20] == b"GRAY"
-            image = to_srgb(image, profile)[0] if grey_profile else image.convert("RGB")
-            profile = None if grey_profile else profile
+            gray_profile = profile is not None and profile[16:20] == b"GRAY"
+            image = to_srgb(image, profile)[0] if gray_profile else image.convert("RGB")
+            profile = None if gray_profile else profile
     if photo.alpha is not None and format != "JPEG":
         image.putalpha(Image.fromarray(next(iter(_arrays(photo.alpha)))))
     return image, profile
@@ -140,10 +140,10 @@ def _image(photo: Photo, format: Format) -> tuple[Image.Image, bytes | None]:
 def _profile(photo: Photo, format: Format) -> bytes | None:
     """What the numbers mean: the profile the photo came with, or what the words of a PNG amount to elsewhere."""
     metadata = photo.metadata
-    if format == "PNG" or (metadata.icc_profile and not tells_cicp(metadata.colour_chunks)):
+    if format == "PNG" or (metadata.icc_profile and not tells_cicp(metadata.color_chunks)):
         return metadata.icc_profile
-    space = space_of_png(metadata.colour_chunks, "The photo")
-    return space.profile(grey=photo.grey) if space is not None and not space.is_srgb else None
+    space = space_of_png(metadata.color_chunks, "The photo")
+    return space.profile(gray=photo.gray) if space is not None and not space.is_srgb else None
 
 
 def as_image(pixels: Tensor) -> Image.Image:
@@ -175,7 +175,7 @@ def _encode(image: Image.Image, format: Format, metadata: Metadata, compression:
     elif format == "PNG":
         # Run lengths of filtered rows: for photos as small as zlib's level 6, in a fifth of the time.
         image.save(file, "PNG", compress_level=1, compress_type=Z_RLE, pnginfo=_png_texts(metadata), **options)
-        return _with_colour_chunks(file.getvalue(), metadata)
+        return _with_color_chunks(file.getvalue(), metadata)
     elif format == "WEBP" and compression == "lossless":
         image.save(file, "WEBP", lossless=True, exact=True, quality=50, method=2, **options)
     elif format == "WEBP":
@@ -228,11 +228,11 @@ def _png_texts(metadata: Metadata) -> PngInfo:
     return texts
 
 
-def _with_colour_chunks(png: bytes, metadata: Metadata) -> bytes:
+def _with_color_chunks(png: bytes, metadata: Metadata) -> bytes:
     header = 33  # signature and IHDR; what colors mean comes right after
     # An embedded profile says it better than anything but code points, which go before it.
-    silent = metadata.icc_profile and not tells_cicp(metadata.colour_chunks)
-    return png if silent else png[:header] + metadata.colour_chunks + png[header:]
+    silent = metadata.icc_profile and not tells_cicp(metadata.color_chunks)
+    return png if silent else png[:header] + metadata.color_chunks + png[header:]
 
 
 def photoshop_segment(iptc: bytes) -> bytes:

@@ -78,7 +78,7 @@ class Metadata:
         exif: camera, settings, dates, authorship, location.
         icc_profile: what its colors mean, byte for byte.
         dpi: pixels an inch, along x and y.
-        colour_chunks: what its colors mean, in PNG's own words (whole chunks).
+        color_chunks: what its colors mean, in PNG's own words (whole chunks).
         xmp: an XMP packet.
         iptc: an IPTC record.
         texts: comments and PNG texts, by keyword.
@@ -87,7 +87,7 @@ class Metadata:
     exif: Exif | None = None
     icc_profile: bytes | None = None
     dpi: tuple[float, float] | None = None
-    colour_chunks: bytes = b""
+    color_chunks: bytes = b""
     xmp: bytes | None = None
     iptc: bytes | None = None
     texts: tuple[tuple[str, str], ...] = ()

@@ -15,7 +15,7 @@ import torch
 
 from fairveil.base.errors import AlreadyExistsError, FairveilError, UnreadableFileError, shown
 from fairveil.base.files import atomic_path, read_ordinary_file, replaceable
-from fairveil.images.decoding import GreyBits, Photo, decode_photo
+from fairveil.images.decoding import GrayBits, Photo, decode_photo
 from fairveil.images.encoding import Saving, check_encodable, encode_photo, format_for
 from fairveil.images.formats import format_of_name, suffix_fits, suffix_for
 from fairveil.images.stripping import stripped
@@ -24,7 +24,7 @@ MAX_PIXELS = 120_000_000
 """Pixels a photo may have: above any camera's single frame, below what fills the memory of a small machine."""
 
 
-def read_photo(source: Path | bytes | BinaryIO, *, max_pixels: int = MAX_PIXELS, grey_bits: GreyBits = "sure") -> Photo:
+def read_photo(source: Path | bytes | BinaryIO, *, max_pixels: int = MAX_PIXELS, gray_bits: GrayBits = "sure") -> Photo:
     """Read a photo, upright, with its metadata.
 
     16-bit pictures are read with 8 bits and CMYK as sRGB, which `notes` of the result says.
@@ -32,7 +32,7 @@ def read_photo(source: Path | bytes | BinaryIO, *, max_pixels: int = MAX_PIXELS,
     Args:
         source: a file's path, its bytes, or an open file.
         max_pixels: how many pixels it may have, checked before any is decoded.
-        grey_bits: see `decode_photo`.
+        gray_bits: see `decode_photo`.
 
     Raises:
         FairveilError: there is no such file, it may not be read, or it is no photo that can be read whole.
@@ -40,11 +40,11 @@ def read_photo(source: Path | bytes | BinaryIO, *, max_pixels: int = MAX_PIXELS,
     # No photo is larger than this, and whatever is must not fill the memory.
     max_bytes = max(8 * max_pixels, 1 << 28)
     if isinstance(source, bytes):
-        return decode_photo(source, "The picture", max_pixels=max_pixels, grey_bits=grey_bits)
+        return decode_photo(source, "The picture", max_pixels=max_pixels, gray_bits=gray_bits)
     if not isinstance(source, Path):
         name = getattr(source, "name", None)
         name = shown(name) if isinstance(name, str) else "The picture"
-        return decode_photo(_limited(source, max_bytes, name), name, max_pixels=max_pixels, grey_bits=grey_bits)
+        return decode_photo(_limited(source, max_bytes, name), name, max_pixels=max_pixels, gray_bits=gray_bits)
     name = shown(source)
     try:
         data = read_ordinary_file(source, max_bytes)
@@ -52,7 +52,7 @@ def read_photo(source: Path | bytes | BinaryIO, *, max_pixels: int = MAX_PIXELS,
         raise UnreadableFileError(f"{name} is not there.") from error
     except (OSError, ValueError) as error:
         raise UnreadableFileError(f"{name} cannot be read: {_reason(error)}.") from error
-    return replace(decode_photo(data, name, max_pixels=max_pixels, grey_bits=grey_bits), source=source.absolute())
+    return replace(decode_photo(data, name, max_pixels=max_pixels, gray_bits=gray_bits), source=source.absolute())
 
 
 def check_target(photo: Photo, path: Path, saving: Saving) -> None:

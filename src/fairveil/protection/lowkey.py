@@ -217,7 +217,7 @@ def attack(
     settings: LowKey,
     *,
     window: Tensor | None = None,
-    grey: bool = False,
+    gray: bool = False,
     generator: torch.Generator | None = None,
     apart: torch.Generator | None = None,
     cores: int = 1,
@@ -231,7 +231,7 @@ def attack(
         recognizers: the ensemble f_1 … f_n.
         settings: steps, weights and budgets.
         window: how much of the perturbation each pixel takes, (F, 1, H, W) in [0, 1]; all of it by default.
-        grey: give all three channels the same perturbation.
+        gray: give all three channels the same perturbation.
         generator: where the starting noise and the jitter of landmarks come from.
         apart: draws the goals of `LowKey.apart`; the default generator of torch if none is given.
         cores: how many networks run side by side on a processor, which changes no result; see `fairveil.base.threads`.
@@ -254,7 +254,7 @@ def attack(
 
     pixel = min(images.shape[2:]) / FULL_CANVAS  # a pixel of a canvas of full size, in pixels of this one
     shape = partial(shaped, chroma=settings.chroma, sigma=settings.gradient_sigma * pixel)
-    delta = shape(uniform_noise(images, 1 if grey else 3, settings.noise, generator))
+    delta = shape(uniform_noise(images, 1 if gray else 3, settings.noise, generator))
     active = torch.ones(len(landmarks), dtype=torch.bool, device=images.device)
     steps, looks = active.long() * 0, []
     with side_by_side(cores if images.device.type == "cpu" else 1) as together:

@@ -398,7 +398,7 @@ def perturb_faces(
     """
     batches = _batches(photo, faces, settings)
     total = len(batches) * settings.steps
-    grey = bool((photo[0] == photo[1]).all() and (photo[0] == photo[2]).all())
+    gray = bool((photo[0] == photo[1]).all() and (photo[0] == photo[2]).all())
     generator = torch.Generator().manual_seed(seed)
 
     def advance(before: int, steps: int) -> None:
@@ -413,7 +413,7 @@ def perturb_faces(
             recognizers,
             settings,
             window=torch.stack([canvas.window(photo) for canvas in canvases]).to(photo.device),
-            grey=grey,
+            gray=gray,
             generator=generator,
             on_step=partial(advance, number * settings.steps),
         )
@@ -472,7 +472,7 @@ def opened(picture: Any) -> Any:
         return picture
     photo = read_photo(Path(picture))
     image = as_image(photo.pixels)
-    if photo.grey:
+    if photo.gray:
         image = image.convert("L")
     if photo.alpha is not None:
         image.putalpha(Image.fromarray(photo.alpha[0].numpy()))

@@ -19,7 +19,7 @@ from matplotlib.ticker import FuncFormatter, NullLocator, PercentFormatter
 
 from fairveil.base.estimate import Estimate
 
-_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000")  # Okabe and Ito, 2008
+_COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000")  # Okabe and Ito, 2008
 _MARKERS, _DASHES = ("o", "s", "^", "D", "v", "P", "X"), ("-", "--", "-.", ":")
 _STYLE: dict[Any, Any] = {
     "svg.hashsalt": "fairveil",
@@ -94,8 +94,8 @@ def heat_map(
         axes.imshow(shares, cmap="Oranges", vmin=0.0, vmax=1.0, aspect="auto")
         for (row, column), share in np.ndenumerate(shares):
             shown = "–" if np.isnan(share) else f"{100 * share:.1f}"
-            colour = "white" if share > 0.75 else "#1c2330"
-            axes.text(column, row, shown, ha="center", va="center", color=colour, fontsize=9)
+            color = "white" if share > 0.75 else "#1c2330"
+            axes.text(column, row, shown, ha="center", va="center", color=color, fontsize=9)
         axes.set_xticks(range(len(columns)), columns, rotation=35, ha="right", rotation_mode="anchor")
         axes.set_yticks(range(len(rows)), rows)
         axes.tick_params(length=0)
@@ -127,11 +127,11 @@ def lines(
         SVG text.
     """
     with _drawing(6.4, 3.8) as (axes, svg):
-        for one, colour, marker, dash in zip(series, cycle(_COLOURS), cycle(_MARKERS), cycle(_DASHES), strict=False):
+        for one, color, marker, dash in zip(series, cycle(_COLORS), cycle(_MARKERS), cycle(_DASHES), strict=False):
             mark = marker if len(one.x) <= 20 else None  # a long curve would be hidden by its own marks
-            axes.plot(one.x, one.values, dash, color=colour, marker=mark, markersize=5, label=one.name)
+            axes.plot(one.x, one.values, dash, color=color, marker=mark, markersize=5, label=one.name)
             if one.ends is not None:
-                axes.fill_between(one.x, *one.ends, color=colour, alpha=0.15, linewidth=0)
+                axes.fill_between(one.x, *one.ends, color=color, alpha=0.15, linewidth=0)
         _finish(axes, series, x_name, y_name, shares=shares, whole=whole)
         if logarithmic:
             _count_by_powers(axes, [x for one in series for x in one.x])
@@ -151,12 +151,12 @@ def frontier(series: Sequence[Series], *, x_name: str, y_name: str, shares: bool
         SVG text.
     """
     with _drawing(6.4, 4.4) as (axes, svg):
-        for one, colour, marker in zip(series, cycle(_COLOURS), cycle(_MARKERS), strict=False):
-            axes.plot(one.x, one.values, "-", color=colour, marker=marker, markersize=6, linewidth=1.2, label=one.name)
+        for one, color, marker in zip(series, cycle(_COLORS), cycle(_MARKERS), strict=False):
+            axes.plot(one.x, one.values, "-", color=color, marker=marker, markersize=6, linewidth=1.2, label=one.name)
             if one.ends is not None:
-                axes.vlines(one.x, *one.ends, color=colour, alpha=0.45, linewidth=1.2)
+                axes.vlines(one.x, *one.ends, color=color, alpha=0.45, linewidth=1.2)
             for x, y, label in zip(one.x, one.values, one.labels, strict=False):
-                axes.annotate(label, (x, y), xytext=(6, 4), textcoords="offset points", fontsize=8, color=colour)
+                axes.annotate(label, (x, y), xytext=(6, 4), textcoords="offset points", fontsize=8, color=color)
         axes.margins(x=0.1)
         _finish(axes, series, x_name, y_name, shares=shares)
     return svg()

@@ -14,7 +14,7 @@ from fairveil.base.errors import FairveilError, did_you_mean
 from fairveil.base.estimate import BinomialCount
 from fairveil.base.keys import content_key
 from fairveil.base.sharing import make_files
-from fairveil.data.images import LabelledImages
+from fairveil.data.images import LabeledImages
 from fairveil.experiment.study import Preset
 from fairveil.sanitize.backdoor import Backdoor, BackdoorSuccess, backdoor_success, poison
 from fairveil.sanitize.defenses import Defense
@@ -41,7 +41,7 @@ class Attacker:
         folder: for what takes long to make.
     """
 
-    data: LabelledImages
+    data: LabeledImages
     gradient: ParameterGradient
     usual: Defense
     expected: Defense
@@ -56,7 +56,7 @@ class Aim(Protocol):
     def words(self) -> str:
         """The aim in words, such as "ship 17 taken for truck"."""
 
-    def poisoned(self, attacker: Attacker, seed: int) -> LabelledImages:
+    def poisoned(self, attacker: Attacker, seed: int) -> LabeledImages:
         """The training images with the poison in them."""
 
     def hits(self, network: nn.Module) -> BinomialCount:
@@ -74,10 +74,10 @@ class Attack(Protocol):
     def adaptive(self) -> bool:
         """Whether the poison depends on the defense."""
 
-    def aim(self, data: LabelledImages, test: LabelledImages, seed: int) -> Aim:
+    def aim(self, data: LabeledImages, test: LabeledImages, seed: int) -> Aim:
         """Draw what one trial is about: classes, pictures, rows."""
 
-    def seconds(self, test: LabelledImages, attacker: Attacker) -> float:
+    def seconds(self, test: LabeledImages, attacker: Attacker) -> float:
         """How long it takes to poison the data once, scaled up from doing a little of it."""
 
 
@@ -104,7 +104,7 @@ class BackdoorAttack(BaseModel):
         """Never."""
         return False
 
-    def aim(self, data: LabelledImages, test: LabelledImages, seed: int) -> Aim:
+    def aim(self, data: LabeledImages, test: LabeledImages, seed: int) -> Aim:
         """Draw target and base class; see `Attack`.
 
         Raises:
@@ -119,7 +119,7 @@ class BackdoorAttack(BaseModel):
         drawn = torch.randperm(len(able), generator=torch.Generator().manual_seed(seed))[:2].tolist()
         return PatchedClass(self.backdoor, test, *(able[place] for place in drawn))
 
-    def seconds(self, test: LabelledImages, attacker: Attacker) -> float:
+    def seconds(self, test: LabeledImages, attacker: Attacker) -> float:
         """How long the patch takes; see `Attack`."""
         started = time.perf_counter()
         self.aim(attacker.data, test, 0).poisoned(attacker, 0)
@@ -138,7 +138,7 @@ class PatchedClass:
     """
 
     backdoor: Backdoor
-    test: LabelledImages
+    test: LabeledImages
     target: int
     base: int
 
@@ -147,11 +147,11 @@ class PatchedClass:
         """The aim in words."""
         return f"{self.test.classes[self.base]} with the patch taken for {self.test.classes[self.target]}"
 
-    def poisoned(self, attacker: Attacker, seed: int) -> LabelledImages:
+    def poisoned(self, attacker: Attacker, seed: int) -> LabeledImages:
         """The training images with the poison in them; see `Aim`."""
         return self.poison(attacker.data, torch.Generator().manual_seed(seed))
 
-    def poison(self, data: LabelledImages, generator: torch.Generator) -> LabelledImages:
+    def poison(self, data: LabeledImages, generator: torch.Generator) -> LabeledImages:
         """Training images some of which are patched."""
         return poison(data, self.backdoor, target_class=self.target, generator=generator).data
 
@@ -198,7 +198,7 @@ class GradientMatching(BaseModel):
         """Whether the attacker knows the defense."""
         return self.knows != "nothing"
 
-    def aim(self, data: LabelledImages, test: LabelledImages, seed: int) -> Aim:
+    def aim(self, data: LabeledImages, test: LabeledImages, seed: int) -> Aim:
         """Draw target, adversarial class and rows; see `Attack`.
 
         Raises:
@@ -207,7 +207,7 @@ class GradientMatching(BaseModel):
         generator = torch.Generator().manual_seed(seed)
         return _OnePicture(self, plan_attack(data, test, budget=self.budget, generator=generator), data.classes)
 
-    def seconds(self, test: LabelledImages, attacker: Attacker) -> float:
+    def seconds(self, test: LabeledImages, attacker: Attacker) -> float:
         """How long brewing takes, by two steps of it; see `Attack`."""
         steps = min(2, self.brewing.steps)
         short = self.model_copy(update={"brewing": self.brewing.model_copy(update={"steps": steps, "restarts": 1})})
@@ -243,7 +243,7 @@ class _OnePicture:
         plan = self.plan
         return f"{self.classes[plan.true_class]} {plan.target_row} taken for {self.classes[plan.adversarial_class]}"
 
-    def poisoned(self, attacker: Attacker, seed: int) -> LabelledImages:
+    def poisoned(self, attacker: Attacker, seed: int) -> LabeledImages:
         """Brew, or take what was brewed before."""
         data, surrogate, settings = attacker.data, attacker.surrogate(), self.attack.brewing_against(attacker.expected)
         augment = attacker.usual.augmentation

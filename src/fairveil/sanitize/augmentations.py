@@ -250,10 +250,10 @@ def _boxes(sides: Tensor, images: Tensor, generator: torch.Generator, *, in_pixe
     lines = []
     for length in (height, width):
         half = sides / 2 if in_pixels else sides * length / 2
-        centre = _uniform(sides.shape, generator) * length
+        center = _uniform(sides.shape, generator) * length
         if in_pixels:  # whole pixels, as many as asked for
-            centre = centre.floor() + sides % 2 / 2
-        first, last = (centre - half).round(), (centre + half).round()
+            center = center.floor() + sides % 2 / 2
+        first, last = (center - half).round(), (center + half).round()
         pixel = torch.arange(length, device=generator.device)
         lines.append((pixel >= first[:, None]) & (pixel < last[:, None]))
     return (lines[0][:, :, None] & lines[1][:, None, :]).to(images.device)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from fairveil.base.errors import FairveilError
 from fairveil.base.estimate import BinomialCount
-from fairveil.data.images import LabelledImages
+from fairveil.data.images import LabeledImages
 from fairveil.sanitize.poisoning import PoisonedImages, class_number, predicted_classes, rows_of, some_of
 from fairveil.sanitize.triggers import Trigger
 
@@ -51,7 +51,7 @@ class BackdoorSuccess:
 
 
 def poison(
-    data: LabelledImages, attack: Backdoor, *, target_class: int | str, generator: torch.Generator
+    data: LabeledImages, attack: Backdoor, *, target_class: int | str, generator: torch.Generator
 ) -> PoisonedImages:
     """Put the trigger on training images.
 
@@ -84,7 +84,7 @@ def poison(
 
 def backdoor_success(
     network: nn.Module,
-    test: LabelledImages,
+    test: LabeledImages,
     trigger: Trigger,
     *,
     target_class: int | str,

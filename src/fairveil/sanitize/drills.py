@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from fairveil.data.images import LabelledImages
+from fairveil.data.images import LabeledImages
 from fairveil.sanitize.attacks import Drill
 from fairveil.sanitize.defenses import defense
 from fairveil.sanitize.learners import HeadOnly
@@ -16,9 +16,9 @@ _ANY_SIZE = 32  # of pictures, where only the name of a defense is looked at
 
 def rehearsals(
     drill: Drill,
-    data: LabelledImages,
+    data: LabeledImages,
     *,
-    test: LabelledImages | None = None,
+    test: LabeledImages | None = None,
     defenses: Sequence[str] = (),
     trials: int | None = None,
     seed: int = 0,
@@ -91,6 +91,6 @@ def check_defenses(drill: Drill, names: Sequence[str]) -> None:
             HeadOnly.check(one)
 
 
-def _some(data: LabelledImages, count: int | None, seed: int) -> LabelledImages:
+def _some(data: LabeledImages, count: int | None, seed: int) -> LabeledImages:
     """As many pictures at random, of each class in its proportion."""
     return data if count is None or count >= len(data) else data.split(count / len(data), seed=seed)[1]

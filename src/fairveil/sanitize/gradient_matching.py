@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from fairveil.base.errors import FairveilError
 from fairveil.base.files import atomic_path
 from fairveil.base.keys import content_key
-from fairveil.data.images import LabelledImages
+from fairveil.data.images import LabeledImages
 from fairveil.sanitize.matching import ParameterGradient, Surrogate, evaluating, match, network_gradient, surrogates_for
 from fairveil.sanitize.plan import PoisonPlan
 from fairveil.training.checkpoints import described
@@ -87,7 +87,7 @@ class BrewedPoison:
 
 
 def brew(
-    data: LabelledImages,
+    data: LabeledImages,
     plan: PoisonPlan,
     surrogates: Sequence[nn.Module],
     settings: WitchesBrew,
@@ -146,7 +146,7 @@ class _GradientMatcher:
 
     def __init__(
         self,
-        data: LabelledImages,
+        data: LabeledImages,
         plan: PoisonPlan,
         surrogates: list[Surrogate],
         settings: WitchesBrew,

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fairveil.base.errors import FairveilError
-from fairveil.data.images import LabelledImages
+from fairveil.data.images import LabeledImages
 from fairveil.sanitize.head_matching import TransferNetwork
 from fairveil.sanitize.maxup import MaxUp
 from fairveil.training.objectives import Classification
@@ -15,7 +15,7 @@ from fairveil.training.objectives import Classification
 
 def fit_head(
     network: TransferNetwork,
-    data: LabelledImages,
+    data: LabeledImages,
     objective: Classification | MaxUp,
     *,
     generator: torch.Generator,
@@ -70,7 +70,7 @@ def fit_head(
 @torch.no_grad()
 def _views(
     network: TransferNetwork,
-    data: LabelledImages,
+    data: LabeledImages,
     objective: Classification | MaxUp,
     views: int,
     batch_size: int,

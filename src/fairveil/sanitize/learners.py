@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from fairveil.base.errors import FairveilError
-from fairveil.data.images import LabelledImages
+from fairveil.data.images import LabeledImages
 from fairveil.sanitize.defenses import Defense
 from fairveil.sanitize.head_fitting import fit_head
 from fairveil.sanitize.head_matching import TransferNetwork, head_gradient
@@ -30,7 +30,7 @@ class Learner(Protocol):
     def new(self, seed: int) -> nn.Module:
         """An untrained network, whose weights can be replaced by kept ones."""
 
-    def learn(self, data: LabelledImages, defense: Defense, *, seed: int) -> nn.Module:
+    def learn(self, data: LabeledImages, defense: Defense, *, seed: int) -> nn.Module:
         """Train a new network on the data under a defense, and give it in evaluation mode."""
 
     def described(self) -> str:
@@ -59,7 +59,7 @@ class FromScratch:
             torch.manual_seed(seed)
             return self.network().to(self.device).eval()
 
-    def learn(self, data: LabelledImages, defense: Defense, *, seed: int) -> nn.Module:
+    def learn(self, data: LabeledImages, defense: Defense, *, seed: int) -> nn.Module:
         """Train a new network; see `Learner`."""
         network = self.new(seed)
         settings = self.training.model_copy(update={"seed": seed})
@@ -105,7 +105,7 @@ class HeadOnly:
                 "leave it out, or train from scratch."
             )
 
-    def learn(self, data: LabelledImages, defense: Defense, *, seed: int) -> nn.Module:
+    def learn(self, data: LabeledImages, defense: Defense, *, seed: int) -> nn.Module:
         """Fit a head; see `Learner`.
 
         Raises:

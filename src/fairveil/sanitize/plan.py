@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from fairveil.base.errors import FairveilError
-from fairveil.data.images import LabelledImages
+from fairveil.data.images import LabeledImages
 from fairveil.sanitize.poisoning import class_number, predicted_classes, rows_of, some_of
 
 
@@ -35,8 +35,8 @@ class PoisonPlan:
 
 
 def plan_attack(
-    train: LabelledImages,
-    test: LabelledImages,
+    train: LabeledImages,
+    test: LabeledImages,
     *,
     budget: float = 0.01,
     target_row: int | None = None,
@@ -98,7 +98,7 @@ def plan_attack(
     return PoisonPlan(test.images[target_row], target_row, true_class, chosen, rows)
 
 
-def check_together(train: LabelledImages, test: LabelledImages) -> None:
+def check_together(train: LabeledImages, test: LabeledImages) -> None:
     """Refuse pictures to train on and to test with that are not of the same classes and size.
 
     Raises:

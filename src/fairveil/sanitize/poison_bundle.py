@@ -13,7 +13,7 @@ from torch import Tensor
 
 from fairveil.base.errors import AlreadyExistsError, FairveilError
 from fairveil.base.files import atomic_path
-from fairveil.data.images import LabelledImages
+from fairveil.data.images import LabeledImages
 from fairveil.sanitize.gradient_matching import BrewedPoison, WitchesBrew
 from fairveil.sanitize.plan import PoisonPlan
 from fairveil.sanitize.poisoning import PoisonedImages
@@ -45,7 +45,7 @@ class PoisonBundle:
     made_for: str
 
     @classmethod
-    def of(cls, data: LabelledImages, plan: PoisonPlan, brewed: BrewedPoison, settings: WitchesBrew) -> "PoisonBundle":
+    def of(cls, data: LabeledImages, plan: PoisonPlan, brewed: BrewedPoison, settings: WitchesBrew) -> "PoisonBundle":
         """Put together what `brew` gave.
 
         Args:
@@ -60,7 +60,7 @@ class PoisonBundle:
         loss = float(brewed.losses[brewed.best, -1])
         return cls(plan, steps, settings, brewed.seed, loss, data.take(plan.rows).fingerprint())
 
-    def poison(self, data: LabelledImages) -> PoisonedImages:
+    def poison(self, data: LabeledImages) -> PoisonedImages:
         """A copy of the training images with the poison in it.
 
         Raises:

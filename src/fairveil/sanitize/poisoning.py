@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from fairveil.base.errors import FairveilError, did_you_mean
-from fairveil.data.images import LabelledImages
+from fairveil.data.images import LabeledImages
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,11 +18,11 @@ class PoisonedImages:
         rows: which of its rows the attacker changed, int64 (P,), in ascending order.
     """
 
-    data: LabelledImages
+    data: LabeledImages
     rows: Tensor
 
 
-def class_number(data: LabelledImages, wanted: int | str) -> int:
+def class_number(data: LabeledImages, wanted: int | str) -> int:
     """The label of a class given by its name or by its label, which must have at least one image.
 
     Raises:
@@ -41,7 +41,7 @@ def class_number(data: LabelledImages, wanted: int | str) -> int:
     return number
 
 
-def rows_of(data: LabelledImages, number: int) -> Tensor:
+def rows_of(data: LabeledImages, number: int) -> Tensor:
     """The rows of one class, int64, in ascending order."""
     return (data.labels == number).nonzero().flatten()
 

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from fairveil.base.errors import FairveilError
-from fairveil.data.images import LabelledImages
+from fairveil.data.images import LabeledImages
 from fairveil.report.display import DisplayMixin
 from fairveil.report.tables import Table
 from fairveil.sanitize.attacks import Attack, Attacker
@@ -96,11 +96,11 @@ class Rehearsal:
     def __init__(
         self,
         model: Callable[[], nn.Module] | Learner,
-        data: LabelledImages,
+        data: LabeledImages,
         attack: Attack,
         defenses: Sequence[Defense | str] | None = None,
         *,
-        test: LabelledImages | None = None,
+        test: LabeledImages | None = None,
         training: Training | None = None,
         trials: int = 20,
         least: int = 8,

@@ -15,7 +15,7 @@ from fairveil.base.errors import FairveilError
 from fairveil.base.estimate import BinomialCount
 from fairveil.base.keys import content_key
 from fairveil.base.sharing import make_files
-from fairveil.data.images import LabelledImages
+from fairveil.data.images import LabeledImages
 from fairveil.sanitize.attacks import Attack, Attacker
 from fairveil.sanitize.defenses import Defense, defense
 from fairveil.sanitize.head_matching import TransferNetwork
@@ -95,8 +95,8 @@ class Scenario:
         folder: for networks, poisons and outcomes.
     """
 
-    train: LabelledImages
-    test: LabelledImages
+    train: LabeledImages
+    test: LabeledImages
     learner: Learner
     usual: Defense
     folder: Path
@@ -105,12 +105,12 @@ class Scenario:
     def of(
         cls,
         victim: Victim,
-        train: LabelledImages,
-        test: LabelledImages,
+        train: LabeledImages,
+        test: LabeledImages,
         folder: Path,
         device: str = "cpu",
         *,
-        apart: LabelledImages | None = None,
+        apart: LabeledImages | None = None,
         seed: int = 0,
     ) -> "Scenario":
         """Who is attacked, by the settings of a victim.

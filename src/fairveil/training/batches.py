@@ -14,7 +14,7 @@ _CPU = torch.device("cpu")
 
 
 class Examples(Protocol):
-    """What can be trained on: `LabelledImages`, or anything else with these four."""
+    """What can be trained on: `LabeledImages`, or anything else with these four."""
 
     @property
     def images(self) -> Tensor:

@@ -36,6 +36,6 @@ def _jpeg(photo: Photo, part: Any, longest: int) -> bytes:
     if photo.alpha is not None:
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
     stream = io.BytesIO()
-    profile = None if photo.grey else photo.metadata.icc_profile  # one for gray does not fit RGB
+    profile = None if photo.gray else photo.metadata.icc_profile  # one for gray does not fit RGB
     image.save(stream, "JPEG", quality=95, subsampling=0, icc_profile=profile)
     return stream.getvalue()

@@ -50,7 +50,7 @@ def test_there_are_presets_that_ask_for_celeba():
 
 
 @pytest.mark.parametrize("name", [name for name in ON_CELEBA if "images" not in name])
-def test_every_celeba_preset_takes_people_who_are_labelled_both_ways(celeba, name):
+def test_every_celeba_preset_takes_people_who_are_labeled_both_ways(celeba, name):
     told = list(STUDIES[name].check(small_enough(name)))
     assert len(told) == 1 and "3 of the 60 people of CelebA have photos of more than one Male" in told[0]
     assert "1 of them is tied" in told[0]

@@ -73,8 +73,8 @@ def embedded(tmp_path):
         }
     )
     for name in ("one", "two"):
-        centres = random.normal(size=(60, 16))
-        vectors = centres[who] + 1.2 * random.normal(size=(len(who), 16))
+        centers = random.normal(size=(60, 16))
+        vectors = centers[who] + 1.2 * random.normal(size=(len(who), 16))
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
         frame = frame.with_columns(vector_column(name, vectors.astype(np.float32)))
     Embeddings(frame).write(tmp_path / "faces.parquet")
@@ -108,12 +108,12 @@ def test_random_networks_of_one_kind_are_shown_as_one(tmp_path):
 
 
 @pytest.mark.slow
-def test_recognisers_are_trained_once_for_all_studies_that_ask_for_them(tmp_path):
+def test_recognizers_are_trained_once_for_all_studies_that_ask_for_them(tmp_path):
     train, matched = studies()["train-images"], studies()["matched-images"]
     chosen = ["parts=[2, 5]"]
     settings = override(train.presets["smoke"], chosen)
     results = run_all(train, settings, tmp_path)
-    made = {path: path.stat().st_mtime_ns for path in (tmp_path / "cache" / "recognisers").glob("*.safetensors")}
+    made = {path: path.stat().st_mtime_ns for path in (tmp_path / "cache" / "recognizers").glob("*.safetensors")}
     assert len(made) == 2
     in_both = override(matched.presets["smoke"], chosen)
     matched_results = run_all(matched, in_both, tmp_path)
@@ -126,7 +126,7 @@ def test_recognisers_are_trained_once_for_all_studies_that_ask_for_them(tmp_path
 
 
 @pytest.mark.slow
-def test_recognisers_are_asked_the_questions_that_people_were_asked(tmp_path):
+def test_recognizers_are_asked_the_questions_that_people_were_asked(tmp_path):
     study = studies()["human-agreement"]
     settings = override(study.presets["smoke"], ["parts=[5]"])
     found = run_all(study, settings, tmp_path)

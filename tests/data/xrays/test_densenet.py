@@ -145,12 +145,12 @@ def test_a_classifier_of_another_width_stays_as_it_was(tmp_path):
 
 def test_one_channel_gives_what_three_equal_ones_give(tmp_path):
     torch.save(_state(), tmp_path / "weights.pth")
-    grey, colour = DenseNet121(1000, channels=1, seed=0).eval(), DenseNet121(1000, seed=0).eval()
-    for network in (grey, colour):
+    gray, color = DenseNet121(1000, channels=1, seed=0).eval(), DenseNet121(1000, seed=0).eval()
+    for network in (gray, color):
         load_imagenet(network, tmp_path / "weights.pth")
     images = torch.randn(2, 1, 32, 32, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        assert torch.allclose(grey(images), colour(images.expand(-1, 3, -1, -1)), atol=1e-3, rtol=1e-4)
+        assert torch.allclose(gray(images), color(images.expand(-1, 3, -1, -1)), atol=1e-3, rtol=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ def _images(count=3, size=64, *, dtype=torch.float32):
 
 
 @pytest.mark.parametrize(("size", "sigma"), [(256, 3.0), (128, 1.5), (64, 0.75)])
-def test_blur_and_normalisation_are_those_of_the_text_in_proportion_to_the_size(size, sigma):
+def test_blur_and_normalization_are_those_of_the_text_in_proportion_to_the_size(size, sigma):
     images = _images(2, size)
     prepared = Preparation()(images)
     for image, found in zip(images[:, 0].double().numpy(), prepared[:, 0].numpy(), strict=True):
@@ -31,9 +31,9 @@ def test_no_blur_leaves_the_published_mean_and_deviation_alone():
 
 def test_three_channels_are_the_same_thrice():
     images = _images()
-    grey, colour = Preparation()(images), Preparation(channels=3)(images)
-    assert grey.shape == (3, 1, 64, 64) and colour.shape == (3, 3, 64, 64)
-    assert all(torch.equal(colour[:, [channel]], grey) for channel in range(3))
+    gray, color = Preparation()(images), Preparation(channels=3)(images)
+    assert gray.shape == (3, 1, 64, 64) and color.shape == (3, 3, 64, 64)
+    assert all(torch.equal(color[:, [channel]], gray) for channel in range(3))
 
 
 def test_tiny_pictures_are_prepared_too():
@@ -106,7 +106,7 @@ def test_every_picture_has_draws_of_its_own_from_the_generator_alone():
     assert not torch.allclose(first[0], first[1])
 
 
-def test_what_comes_in_from_outside_is_the_published_grey():
+def test_what_comes_in_from_outside_is_the_published_gray():
     black = torch.zeros(64, 1, 32, 32)
     warped = random_affine(black, torch.Generator().manual_seed(0), scale=(0.5, 0.5))
     assert torch.allclose(warped[:, :, 0, 0], torch.tensor(128 / 255))

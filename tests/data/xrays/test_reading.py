@@ -62,17 +62,17 @@ def test_images_of_the_right_size_are_taken_byte_by_byte(tmp_path):
     assert np.array_equal(read_xrays(path, size=16).images[0, 0].numpy(), picture)
 
 
-def test_deep_coloured_and_transparent_images_become_grey_bytes(tmp_path):
-    grey = np.arange(256, dtype=np.uint8).reshape(16, 16)
-    colour = np.random.default_rng(0).integers(256, size=(16, 16, 3), dtype=np.uint8)
-    Image.fromarray((grey.astype(np.uint16) << 8) + 77).save(tmp_path / "deep.png")
-    Image.fromarray(np.dstack([grey, grey, grey, 255 - grey])).save(tmp_path / "clear.png")
-    Image.fromarray(colour).save(tmp_path / "colour.png")
+def test_deep_colored_and_transparent_images_become_gray_bytes(tmp_path):
+    gray = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    color = np.random.default_rng(0).integers(256, size=(16, 16, 3), dtype=np.uint8)
+    Image.fromarray((gray.astype(np.uint16) << 8) + 77).save(tmp_path / "deep.png")
+    Image.fromarray(np.dstack([gray, gray, gray, 255 - gray])).save(tmp_path / "clear.png")
+    Image.fromarray(color).save(tmp_path / "colour.png")
     names = ("deep", "clear", "colour")
     path = write(tmp_path / "list.csv", "image,patient,Edema", *(f"{name}.png,p,1" for name in names))
     deep, clear, mixed = read_xrays(path, size=16).images[:, 0].numpy()
-    assert np.array_equal(deep, grey) and np.array_equal(clear, grey)
-    assert np.abs(colour @ np.array([0.299, 0.587, 0.114]) - mixed).max() <= 0.51
+    assert np.array_equal(deep, gray) and np.array_equal(clear, gray)
+    assert np.abs(color @ np.array([0.299, 0.587, 0.114]) - mixed).max() <= 0.51
 
 
 def test_images_that_cannot_be_read_are_left_out_and_counted(tmp_path):
@@ -202,8 +202,8 @@ def test_nearly_black_sets_are_told(tmp_path):
     stray[0, 0] = 65535  # a marker that was burnt in
     remarks = read_xrays(_deep_list(tmp_path, stray, stray), size=8).remarks
     assert "nearly black" in remarks[-1]
-    grey = read_xrays(_deep_list(tmp_path, stray + 9000, stray), size=8).remarks
-    assert not any("nearly black" in remark for remark in grey)
+    gray = read_xrays(_deep_list(tmp_path, stray + 9000, stray), size=8).remarks
+    assert not any("nearly black" in remark for remark in gray)
 
 
 @pytest.mark.parametrize(

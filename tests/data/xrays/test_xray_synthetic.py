@@ -139,8 +139,8 @@ def test_groups_can_be_seen(column, value, least):
     first, other = (SyntheticXrays(patients=400, per_patient=1, size=16, seed=seed).draw() for seed in (0, 1))
     theirs, there = ([group == value for group in xrays.groups[column]] for xrays in (first, other))
     pictures = first.images.float().flatten(1)
-    towards = pictures[theirs].mean(0) - pictures[[not one for one in theirs]].mean(0)
-    scores = (other.images.float().flatten(1) @ towards).numpy()
+    toward = pictures[theirs].mean(0) - pictures[[not one for one in theirs]].mean(0)
+    scores = (other.images.float().flatten(1) @ toward).numpy()
     there = np.array(there)
     assert (scores[there][:, None] > scores[~there][None]).mean() > least
 

@@ -105,7 +105,7 @@ def test_what_a_paper_preset_changes_is_among_its_differences():
         assert change in told
 
 
-def test_the_group_that_is_penalised_is_made_to_look_like_the_other():
+def test_the_group_that_is_penalized_is_made_to_look_like_the_other():
     settings = studies()["fair-features"].presets["paper"]
     assert (settings.subjects.focus, settings.subjects.other) == ("yes", "no")  # CelebA's column is called Male
     assert settings.schemes["Fair Features (Females) α = 1"].toward == "yes"
@@ -122,7 +122,7 @@ def test_every_scheme_is_compared_with_training_on_the_same_data():
     assert baseline_among(two, "some") == "none"
 
 
-def test_schemes_of_recognisers_stand_beside_the_published(folder):
+def test_schemes_of_recognizers_stand_beside_the_published(folder):
     settings = smallest("fair-recognition", "Baseline", "Min-Max", "Fair Features baseline",
                         "Fair Features (Males) α = 2")  # fmt: skip
     results = run_all("fair-recognition", settings, folder)

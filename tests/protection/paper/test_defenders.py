@@ -58,23 +58,23 @@ def brightness(data):
     return np.array(Image.open(io.BytesIO(data))).mean()
 
 
-class Grey(FaceTable):
+class Gray(FaceTable):
     """Photos that are all of the brightness their name says."""
 
     def photo(self, row):
         return torch.full((3, 8, 8), int(self.frame["image"][row].split("/")[0]), dtype=torch.uint8)
 
 
-def grey(root, **identities):
+def gray(root, **identities):
     rows = [(f"{value}/{who}", who) for who, values in identities.items() for value in values]
     frame = pl.DataFrame(rows, schema=["image", "identity"], orient="row")
-    return Grey(frame, root, "grey")
+    return Gray(frame, root, "grey")
 
 
 def test_ranks_follow_from_the_order_of_the_answer(tmp_path):
     client = RecordedRekognition()
-    gallery = [grey(tmp_path, ann=[100, 200]), grey(tmp_path, bob=[110], cy=[120])]
-    probes = grey(tmp_path, ann=[109], bob=[118], cy=[0], dee=[100])
+    gallery = [gray(tmp_path, ann=[100, 200]), gray(tmp_path, bob=[110], cy=[120])]
+    probes = gray(tmp_path, ann=[109], bob=[118], cy=[0], dee=[100])
     assert AmazonRekognition(client).ranks(gallery, probes) == [2, 2, 0, 0]
     assert client.asked[0] == (4096, 0)
     assert client.collections == {}  # nothing of anybody stays with the service
@@ -84,7 +84,7 @@ def test_the_collection_is_deleted_when_a_call_fails(tmp_path):
     client = RecordedRekognition()
     client.index_faces = lambda **_: (_ for _ in ()).throw(RuntimeError("throttled"))
     with pytest.raises(RuntimeError, match="throttled"):
-        AmazonRekognition(client).ranks([grey(tmp_path, ann=[1])], grey(tmp_path, ann=[1]))
+        AmazonRekognition(client).ranks([gray(tmp_path, ann=[1])], gray(tmp_path, ann=[1]))
     assert client.collections == {}
 
 

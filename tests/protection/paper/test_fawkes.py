@@ -150,7 +150,7 @@ def test_faces_of_one_batch_do_not_change_each_other(images, recognizers, target
 
 def test_gray_faces_stay_gray(images, recognizers, targets):
     gray = images.mean(1, keepdim=True).expand(1, 3, 64, 64)
-    perturbation = cloak(gray, LANDMARKS, recognizers, Fawkes(steps=3), targets=targets, grey=True).perturbation
+    perturbation = cloak(gray, LANDMARKS, recognizers, Fawkes(steps=3), targets=targets, gray=True).perturbation
     assert perturbation.abs().max() > 0
     assert torch.equal(perturbation[:, 0], perturbation[:, 1])
 
@@ -192,7 +192,7 @@ def test_the_farthest_candidate_is_the_one_whose_nearest_photo_is_farthest():
 GENERATED = People(data="synthetic", protected=2, gallery_photos=2, probe_photos=1, strangers=3, synthetic_size=128)
 
 
-def test_all_photos_of_a_user_are_moved_towards_one_other_who_is_not_in_the_gallery(monkeypatch, tmp_path):
+def test_all_photos_of_a_user_are_moved_toward_one_other_who_is_not_in_the_gallery(monkeypatch, tmp_path):
     chosen = cast(GENERATED)
     pool = candidates(GENERATED, 4)
     assert len(pool) == 4 * PHOTOS_OF_CANDIDATE
@@ -253,7 +253,7 @@ def test_fawkes_needs_people_and_lowkey_has_none_and_older_records_stay_valid():
             GalleryAttack(recognizers=("faceres",), settings=settings, people=people)
 
 
-def test_a_photo_moved_towards_another_target_has_another_name():
+def test_a_photo_moved_toward_another_target_has_another_name():
     table = cast(GENERATED).protected
     names = {
         protected_module.content_name(table, 0, target)

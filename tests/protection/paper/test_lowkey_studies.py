@@ -331,7 +331,7 @@ def test_fewer_gallery_photos_in_a_row_are_of_the_same_users_with_the_same_probe
     assert set(fewer) < set(users)
 
 
-def test_recognisers_are_known_by_name_before_anything_runs():
+def test_recognizers_are_known_by_name_before_anything_runs():
     smoke = studies()["lowkey-transfer"].presets["smoke"]
     assert override(smoke, ["ensembles.Mine=faceres, dlib-resnet"]).ensembles["Mine"] == ("faceres", "dlib-resnet")
     with pytest.raises(FairveilError, match=r"no recognizer 'facerse'\. Did you mean faceres\?"):

@@ -122,8 +122,8 @@ def draw(head: Head, placement: Placement, size: int) -> Tensor:
     """
     scene = _Scene(head, placement, size)
     picture = scene.backdrop()
-    for colour, cover in (scene.hair_behind(), scene.neck(), scene.clothes(), scene.face()):
-        picture = torch.lerp(picture, colour.expand_as(picture), cover[:, None])
+    for color, cover in (scene.hair_behind(), scene.neck(), scene.clothes(), scene.face()):
+        picture = torch.lerp(picture, color.expand_as(picture), cover[:, None])
     c = head.conditions
     tint = torch.stack([1 + c.light_warmth, torch.ones_like(c.light_warmth), 1 - c.light_warmth], 1)
     picture = picture * tint * c.exposure.exp()[:, None]
@@ -144,8 +144,8 @@ class _Scene:
         light = torch.stack([self.c.light_right, -self.c.light_up, torch.ones_like(self.c.yaw)], 1)
         self.light = F.normalize(light, dim=1)  # (B, 3, 1, 1), toward the light
         self.skin = _skin(self.t)
-        light_hair = _mix(_colour(_HAIR_DARK), _colour(_HAIR_LIGHT), torch.sigmoid(1.6 * self.t.hair_lightness - 1.2))
-        self.hair = _mix(light_hair, _colour(_HAIR_RED), torch.sigmoid(2 * self.t.hair_redness - 3))
+        light_hair = _mix(_color(_HAIR_DARK), _color(_HAIR_LIGHT), torch.sigmoid(1.6 * self.t.hair_lightness - 1.2))
+        self.hair = _mix(light_hair, _color(_HAIR_RED), torch.sigmoid(2 * self.t.hair_redness - 3))
 
     def backdrop(self) -> Tensor:
         own = self.c.backdrop[..., 0, 0]
@@ -185,22 +185,22 @@ class _Scene:
         hits = self._head.meet(self.right[:, rows, columns], self.down[:, rows, columns], self.pixel)
         paint = _Paint(self.t, self.c, hits, self.soft)
         skin = paint.skin(self.skin)
-        for colour, cover in (
+        for color, cover in (
             *paint.lips(),
             paint.nostrils(),
             *paint.eyes(),
             paint.brows(self.hair),
         ):
-            skin = torch.lerp(skin, colour.expand_as(skin), cover[:, None])
+            skin = torch.lerp(skin, color.expand_as(skin), cover[:, None])
         in_hair = paint.hair()
         strands = 1 + 0.15 * torch.sin(60 * hits.theta + 3 * torch.sin(5 * hits.y)) * torch.exp(
             -((25 * self.pixel) ** 2)
         )
         surface = torch.lerp(skin, self.hair * strands[:, None], in_hair[:, None])
-        colour, cover = torch.zeros(len(near), 3, *near.shape[1:]), torch.zeros_like(self.right)
-        colour[:, :, rows, columns] = self._lit(surface, hits, in_hair)
+        color, cover = torch.zeros(len(near), 3, *near.shape[1:]), torch.zeros_like(self.right)
+        color[:, :, rows, columns] = self._lit(surface, hits, in_hair)
         cover[:, rows, columns] = hits.cover
-        return colour, cover * near
+        return color, cover * near
 
     def _window(self) -> tuple[slice, slice, Tensor]:
         """The rows and columns in which some head is, as others need not be computed, and where each may be."""
@@ -226,7 +226,7 @@ class _Paint:
         self.t, self.c, self.hits, self.soft = traits, conditions, hits, soft
         self.x, self.y, self.side = hits.x, hits.y, hits.x.abs()
 
-    def skin(self, colour: Tensor) -> Tensor:
+    def skin(self, color: Tensor) -> Tensor:
         t, x, y, side = self.t, self.x, self.y, self.side
         uneven, spots = torch.ones_like(x), torch.zeros_like(x)
         for across, down, phase, strength in (wave.unbind(1) for wave in t.waves.unbind(1)):
@@ -240,7 +240,7 @@ class _Paint:
         beard = beard * step(side + y - 0.85, 0.06)
         dark = (1 - spots.clamp(0, 0.7)) * (1 - folds) * (1 - hollow) * uneven.clamp(0.7, 1.3) * (1 - 0.7 * beard)
         blush = 0.22 * bump(side - 0.52, y - 0.45, 0.25, 0.2) + 0.12 * bump(x, y - t.nose_length, 0.15, 0.12)
-        return torch.lerp(colour.expand(-1, -1, *x.shape[1:]), _colour(_BLUSH) * colour, blush[:, None]) * dark[:, None]
+        return torch.lerp(color.expand(-1, -1, *x.shape[1:]), _color(_BLUSH) * color, blush[:, None]) * dark[:, None]
 
     def lips(self) -> list[tuple[Tensor, Tensor]]:
         t, c = self.t, self.c
@@ -257,14 +257,14 @@ class _Paint:
         mouth = self._between(upper, lower) * within * (opening > 0.008)
         teeth = mouth * self._between(upper - 0.1, upper + 0.55 * opening) * step(c.smile + 0.3, 0.2)
         line = 0.75 * torch.exp(-(((self.y - upper) / 0.016) ** 2)) * within * (1 - mouth)
-        colour = _mix(_colour(_LIPS) * _skin(t), _colour(_LIPS), torch.sigmoid(4 * t.lip_redness - 3))
-        colour = torch.lerp(_skin(t), colour, 0.85)
-        return [(colour, lips), (_colour(_MOUTH), mouth), (_colour(_TEETH), teeth), (_colour(_MOUTH), line)]
+        color = _mix(_color(_LIPS) * _skin(t), _color(_LIPS), torch.sigmoid(4 * t.lip_redness - 3))
+        color = torch.lerp(_skin(t), color, 0.85)
+        return [(color, lips), (_color(_MOUTH), mouth), (_color(_TEETH), teeth), (_color(_MOUTH), line)]
 
     def nostrils(self) -> tuple[Tensor, Tensor]:
         below = self.y - self.t.nose_length - self.t.eye_height - 0.065
         cover = bump(self.side - 0.55 * self.t.nose_wings, below, 0.045, 0.026)
-        return _colour(_MOUTH), 0.75 * cover
+        return _color(_MOUTH), 0.75 * cover
 
     def eyes(self) -> list[tuple[Tensor, Tensor]]:
         t, c = self.t, self.c
@@ -285,15 +285,15 @@ class _Paint:
         lashes = 0.85 * torch.exp(-(((self.y - upper) / 0.02) ** 2)) * near
         below = 0.35 * torch.exp(-(((self.y - lower) / 0.014) ** 2)) * near
         crease = 0.3 * torch.exp(-(((self.y - upper + 0.055) / 0.02) ** 2)) * near
-        colour = _mix(_colour(_IRIS_DARK), _colour(_IRIS_LIGHT), torch.sigmoid(2 * t.iris_lightness - 0.5))
-        colour = _mix(colour, _colour(_IRIS_GREEN), torch.sigmoid(2 * t.iris_hue - 1.5))
+        color = _mix(_color(_IRIS_DARK), _color(_IRIS_LIGHT), torch.sigmoid(2 * t.iris_lightness - 0.5))
+        color = _mix(color, _color(_IRIS_GREEN), torch.sigmoid(2 * t.iris_hue - 1.5))
         return [
-            (_colour(_SCLERA) * 0.92, eye),
-            (colour, eye * iris),
-            (_colour(_BLACK), eye * pupil),
-            (_colour((1.0, 1.0, 1.0)), eye * glint),
-            (_colour(_BLACK), lashes),
-            (_colour(_MOUTH), torch.maximum(below, crease)),
+            (_color(_SCLERA) * 0.92, eye),
+            (color, eye * iris),
+            (_color(_BLACK), eye * pupil),
+            (_color((1.0, 1.0, 1.0)), eye * glint),
+            (_color(_BLACK), lashes),
+            (_color(_MOUTH), torch.maximum(below, crease)),
         ]
 
     def brows(self, hair: Tensor) -> tuple[Tensor, Tensor]:
@@ -325,12 +325,12 @@ def _span(positions: Tensor) -> slice:
 
 
 def _skin(traits: Traits) -> Tensor:
-    colour = _mix(_colour(_SKIN_DARK), _colour(_SKIN_LIGHT), torch.sigmoid(1.1 * traits.skin + 0.5))
+    color = _mix(_color(_SKIN_DARK), _color(_SKIN_LIGHT), torch.sigmoid(1.1 * traits.skin + 0.5))
     hue = traits.skin_hue
-    return colour * torch.stack([1 + 0.015 * hue, 1 + 0.015 * hue, 1 - 0.05 * hue], 1)
+    return color * torch.stack([1 + 0.015 * hue, 1 + 0.015 * hue, 1 - 0.05 * hue], 1)
 
 
-def _colour(rgb: tuple[float, ...]) -> Tensor:
+def _color(rgb: tuple[float, ...]) -> Tensor:
     return torch.tensor(rgb)[None, :, None, None]
 
 

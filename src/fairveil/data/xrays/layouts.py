@@ -231,8 +231,8 @@ def _plain(path: Path, frame: pl.DataFrame, findings: tuple[str, ...] | None, un
     image = "image" if "image" in frame.columns else "file"
     others = [column for column in frame.columns if column not in (image, "patient", "identity")]
     if findings is None:
-        spelt = [(name, _SPELLINGS.get(name, name)) for name in FINDINGS]
-        findings = tuple(name for pair in spelt for name in dict.fromkeys(pair) if name in others)
+        spelled = [(name, _SPELLINGS.get(name, name)) for name in FINDINGS]
+        findings = tuple(name for pair in spelled for name in dict.fromkeys(pair) if name in others)
         if not findings:
             raise FairveilError(
                 f"{shown(path)} has none of the usual findings ({', '.join(FINDINGS)}): name those it has; its columns "

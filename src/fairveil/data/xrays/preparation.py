@@ -11,7 +11,7 @@ from torch import Tensor
 
 from fairveil.base.errors import FairveilError
 
-GREY = 128 / 255
+GRAY = 128 / 255
 """What fills the places that an augmentation brings in from outside the X-ray."""
 
 _PUBLISHED_SIZE = 256
@@ -67,7 +67,7 @@ def random_affine(
     degrees: float = 15,
     shift: float = 0.05,
     scale: tuple[float, float] = (0.95, 1.05),
-    fill: float = GREY,
+    fill: float = GRAY,
 ) -> Tensor:
     """Turn, enlarge and shift each X-ray at random about its middle, with linear interpolation (section 6.9.1).
 
@@ -101,8 +101,8 @@ def random_affine(
     drawn = torch.rand(4, count, generator=generator, device=generator.device).to(images)
     angle, right, down = 2 * drawn[0] - 1, 2 * drawn[1] - 1, 2 * drawn[2] - 1
     zoom = scale[0] + (scale[1] - scale[0]) * drawn[3]
-    centre = images.new_full((count, 2), (size - 1) / 2)
-    matrix = get_rotation_matrix2d(centre, degrees * angle, zoom[:, None].expand(-1, 2))  # (B, 2, 3)
+    center = images.new_full((count, 2), (size - 1) / 2)
+    matrix = get_rotation_matrix2d(center, degrees * angle, zoom[:, None].expand(-1, 2))  # (B, 2, 3)
     offset = torch.stack([right, down], dim=1)[:, :, None] * shift * size
     matrix = torch.cat([matrix[:, :, :2], matrix[:, :, 2:] + offset], dim=2)
     # Zeros outside are `fill` where that is taken for zero; kornia's own filling wants three channels.

@@ -89,10 +89,10 @@ def _write_pixels(
     reason = ""
     for row in range(len(listing.table)):
         try:
-            photo = listing.table.read(row, grey_bits=None)
+            photo = listing.table.read(row, gray_bits=None)
             pixels.write(_square(photo.pixels, size).numpy().tobytes())
-            if photo.grey_bits is not None:
-                depths[len(rows)] = photo.grey_bits
+            if photo.gray_bits is not None:
+                depths[len(rows)] = photo.gray_bits
             rows.append(row)
         except FairveilError as error:
             reason = reason or str(error)
@@ -105,7 +105,7 @@ def _write_pixels(
     for place, depth in depths.items():
         if depth < deepest:  # dark by itself: one range for all
             pixels.seek(place * size**2)
-            photo = listing.table.read(rows[place], grey_bits=deepest)
+            photo = listing.table.read(rows[place], gray_bits=deepest)
             pixels.write(_square(photo.pixels, size).numpy().tobytes())
     pixels.seek(0, SEEK_END)
     return rows, tuple(_told(depths, deepest))
@@ -124,12 +124,12 @@ def _told(depths: Mapping[int, int], deepest: int) -> Iterator[str]:
 
 def _square(photo: Tensor, size: int) -> Tensor:
     """A picture, uint8 (3, H, W), as gray of (size, size)."""
-    grey = photo[0].float()
+    gray = photo[0].float()
     if not (torch.equal(photo[0], photo[1]) and torch.equal(photo[0], photo[2])):
-        grey = torch.einsum("chw,c->hw", photo.float(), torch.tensor(_LUMINANCE))
-    if grey.shape == (size, size):
-        return grey.round().byte()
-    resized = F.interpolate(grey[None, None], size=(size, size), mode="bilinear", antialias=True, align_corners=False)
+        gray = torch.einsum("chw,c->hw", photo.float(), torch.tensor(_LUMINANCE))
+    if gray.shape == (size, size):
+        return gray.round().byte()
+    resized = F.interpolate(gray[None, None], size=(size, size), mode="bilinear", antialias=True, align_corners=False)
     return resized[0, 0].round().clamp(0, 255).byte()
 
 

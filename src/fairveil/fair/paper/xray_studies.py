@@ -122,11 +122,11 @@ class CapacityStudy(FairXrayStudy):
                 baseline = comparison.baselines[scheme]
                 before = [Cell(comparison.difference(baseline, split, *groups)) for split in ("train", "test")]
                 closer = [Cell(comparison.narrowing(scheme, split)) for split in ("train", "test")]
-                learnt = [Cell(comparison.value(comparison.baselines[scheme], split)) for split in ("train", "test")]
+                learned = [Cell(comparison.value(comparison.baselines[scheme], split)) for split in ("train", "test")]
                 cost = Cell(comparison.change(scheme, "test"))
                 outcome = Cell(text=comparison.outcome(scheme))
                 weights = Cell.of(weights_of(settings.models[name]))
-                rows.append((f"{name}, {scheme}", (weights, *learnt, *before, *closer, cost, outcome)))
+                rows.append((f"{name}, {scheme}", (weights, *learned, *before, *closer, cost, outcome)))
                 kind = settings.schemes[scheme].kind
                 gaps = [
                     Cell(comparison.value(one, split, label=MEAN, measure=kind))

@@ -58,9 +58,9 @@ def in_box(photo: Tensor, faces: Faces) -> Tensor:
     """Landmarks (F, 5, 2) where the standard crop has them in an upright square about each face's box."""
     corners, ends = faces.boxes[:, None, :2], faces.boxes[:, None, 2:]
     longer = (ends - corners).amax(2, keepdim=True)  # (F, 1, 1)
-    centre = (corners + ends) / 2 - longer * longer.new_tensor([0.0, _LIFT])
+    center = (corners + ends) / 2 - longer * longer.new_tensor([0.0, _LIFT])
     template = (TEMPLATE.to(longer) - (TEMPLATE_SIZE - 1) / 2) / TEMPLATE_SIZE
-    return centre + template * _SIDE * longer
+    return center + template * _SIDE * longer
 
 
 def shifted(photo: Tensor, faces: Faces) -> Tensor:

@@ -131,7 +131,7 @@ def cloak(
     *,
     targets: Sequence[Tensor],
     window: Tensor | None = None,
-    grey: bool = False,
+    gray: bool = False,
     generator: torch.Generator | None = None,
     on_step: Callable[[int], None] = lambda steps: None,
 ) -> Trace:
@@ -144,7 +144,7 @@ def cloak(
         settings: steps, budget and penalty.
         targets: the features Φ_i(x_T) of somebody else under each recognizer, n tensors of shape (D_i,) or (F, D_i).
         window: how much of the perturbation each pixel takes, (F, 1, H, W) in [0, 1]; all of it by default.
-        grey: give all three channels the same modifier.
+        gray: give all three channels the same modifier.
         generator: not used, since nothing here is random.
         on_step: called after every step with the number of steps done.
 
@@ -164,7 +164,7 @@ def cloak(
         clean = [recognizer.embed(images, landmarks) for recognizer in recognizers]
     goals = [goal_of(own, target.to(own), settings.reach) for own, target in zip(clean, targets, strict=True)]
     origin = torch.atanh((images - 0.5) * _SQUEEZE)
-    modifier = torch.full_like(images[:, : 1 if grey else 3], _START).requires_grad_(True)
+    modifier = torch.full_like(images[:, : 1 if gray else 3], _START).requires_grad_(True)
     optimizer = torch.optim.Adadelta([modifier], settings.learning_rate, _RHO, _EPSILON)
     nearest = images.new_full((len(images),), torch.inf)
     kept = images.clone()

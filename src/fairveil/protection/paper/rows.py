@@ -133,7 +133,7 @@ def run_row(row: Row, bench: Workbench) -> list[Measurement]:
         tables = _purified(row, row.attack, tables, chosen.strangers, bench)
     measurements: list[Measurement] = []
     if recognizers:
-        measurements += _recognised(row, tables, recognizers, chosen.strangers, bench)
+        measurements += _recognized(row, tables, recognizers, chosen.strangers, bench)
     for name, service in services.items():
         with bench.timed("services"):
             rank = torch.tensor(service.ranks(tables[:2], tables[2]))
@@ -145,7 +145,7 @@ def run_row(row: Row, bench: Workbench) -> list[Measurement]:
     return measurements + costs
 
 
-def _recognised(
+def _recognized(
     row: Row, tables: Sequence[FaceTable], recognizers: Sequence[Recognizer], strangers: FaceTable, bench: Workbench
 ) -> list[Measurement]:
     """The rates of every recognizer on the tables of users, strangers and probes."""

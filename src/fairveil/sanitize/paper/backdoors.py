@@ -8,7 +8,7 @@ from typing import Annotated
 import torch
 from pydantic import Field
 
-from fairveil.data.images import LabelledImages
+from fairveil.data.images import LabeledImages
 from fairveil.experiment.published import published_table
 from fairveil.experiment.study import SYNTHETIC, Measurement, Results, Trial
 from fairveil.experiment.workbench import Workbench
@@ -229,7 +229,7 @@ def _anew(trigger: Trigger, run: int) -> Trigger:
     return trigger.model_copy(update={"seed": run}) if trigger.pattern == "bernoulli" else trigger
 
 
-def _drawn(trial: Infection, generator: torch.Generator) -> tuple[LabelledImages, LabelledImages, int, int]:
+def _drawn(trial: Infection, generator: torch.Generator) -> tuple[LabeledImages, LabeledImages, int, int]:
     """The pictures of a run to train on and to test with, its target class and its base class."""
     data, test = pictures(trial.victim)
     drawn = torch.randperm(len(data.classes), generator=generator).tolist()
@@ -243,12 +243,12 @@ def _drawn(trial: Infection, generator: torch.Generator) -> tuple[LabelledImages
     return data, _some(test, trial.victim.test_images, generator), target, base
 
 
-def _some(data: LabelledImages, count: int | None, generator: torch.Generator) -> LabelledImages:
+def _some(data: LabeledImages, count: int | None, generator: torch.Generator) -> LabeledImages:
     rows = torch.randperm(len(data), generator=generator)
     return data if count is None or count >= len(data) else data.take(rows[:count])
 
 
-def _of_classes(data: LabelledImages, kept: list[int], count: int | None, generator: torch.Generator) -> LabelledImages:
+def _of_classes(data: LabeledImages, kept: list[int], count: int | None, generator: torch.Generator) -> LabeledImages:
     """Pictures of some classes, which are then numbered in this order; equally many of each if they are counted."""
     each = None if count is None else max(1, count // len(kept))
     rows = []

@@ -12,7 +12,7 @@ from fairveil.base.errors import FairveilError
 from fairveil.base.estimate import Estimate
 from fairveil.base.rates import pooled
 from fairveil.data.cifar10 import read_cifar10
-from fairveil.data.images import LabelledImages, synthetic_images
+from fairveil.data.images import LabeledImages, synthetic_images
 from fairveil.experiment.study import SYNTHETIC, Measurement, Results, Study, TrialType
 from fairveil.report.tables import Cell, Table, pivot
 from fairveil.sanitize.defenses import PUBLISHED
@@ -94,7 +94,7 @@ def differences_of_forms(defenses: tuple[str, ...]) -> list[str]:
 
 
 @lru_cache(maxsize=1)
-def pictures(victim: Victim) -> tuple[LabelledImages, LabelledImages]:
+def pictures(victim: Victim) -> tuple[LabeledImages, LabeledImages]:
     """The pictures to train on and to test with: all of CIFAR-10, or as many generated ones as are needed."""
     if victim.data == SYNTHETIC:
         counts = (victim.images or 1000) + victim.apart, victim.test_images or 200

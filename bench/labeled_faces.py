@@ -11,7 +11,7 @@ from fairveil.faces.embedding import embed_faces
 from fairveil.faces.recognizers import Recognizer
 
 
-def embed_labelled_faces(
+def embed_labeled_faces(
     table: Path, root: Path, recognizers: Sequence[Recognizer], per_identity: int
 ) -> tuple[list[str], dict[str, Tensor]]:
     """Identities, and embeddings (N, D) by recognizer, of the face nearest the center of each photo.
