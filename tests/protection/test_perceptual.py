@@ -112,7 +112,7 @@ def test_the_gradient_of_lpips_is_that_of_finite_differences(lpips):
     )
 
 
-@pytest.mark.parametrize("grey", [None, 0.0, 0.5])
+@pytest.mark.parametrize("gray", [None, 0.0, 0.5])
 def test_the_gradient_of_lpips_is_zero_and_no_hole_where_the_pictures_are_equal(lpips, gray):
     image = as_images(PAIRS["equal"][0]) if gray is None else torch.full((1, 3, 40, 40), gray)
     moved = image.clone().requires_grad_()
