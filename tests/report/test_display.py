@@ -44,7 +44,3 @@ def test_a_notebook_shows_the_same_with_captions_and_escapes_what_is_said():
 def test_rows_become_a_frame_though_figures_are_missing_at_first():
     frame = Result().to_frame()
     assert frame.columns == ["group", "value", "low"] and frame["low"].to_list() == [None, 0.5]
-
-
-def test_a_result_that_tells_nothing_shows_nothing():
-    assert str(DisplayMixin()) == "" and DisplayMixin().to_frame().is_empty()

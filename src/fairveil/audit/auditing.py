@@ -26,7 +26,6 @@ from fairveil.data.population import Population, one_group_each
 from fairveil.faces.searching import Search, searches
 from fairveil.faces.vectors import Embeddings
 from fairveil.report.display import DisplayMixin
-from fairveil.report.tables import Table
 
 RANKS = (1, 5, 20)
 """The k of rank-k that are reported unless others are asked for."""
@@ -194,16 +193,6 @@ class Audit(DisplayMixin):
     def visible_ratio(self) -> float | None:
         """The smallest ratio that four of five audits like this one would tell from 1; see `ratio_visible`."""
         return ratio_visible(self.error_ratio, confidence=pairs_confidence(len(self.groups)))
-
-    def _sentences(self) -> tuple[str, ...]:
-        from fairveil.audit.report import reading  # it is about audits, so it imports this file
-
-        return (*self.left_out, *(f"{said[:1].upper()}{said[1:]}" for said in reading(self)))
-
-    def _tables(self) -> tuple[Table]:
-        from fairveil.audit.report import accuracy_table
-
-        return (accuracy_table(self),)
 
     def _rows(self) -> Iterator[dict[str, Any]]:
         for group in self.metrics.by_group.index:

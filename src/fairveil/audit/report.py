@@ -463,3 +463,9 @@ def _protocol(audit: Audit) -> list[str]:
 def _times(times: Estimate) -> str:
     high = f"{times.high:.2f}" if times.bounded else "without bound"
     return f"{times.value:.2f} [{times.low:.2f}–{high}]"
+
+
+def display_of(audit: Audit) -> tuple[Sequence[str], Sequence[Table]]:
+    """What an audit shows of itself: what it says, and how often the right person is found."""
+    said = (f"{sentence[:1].upper()}{sentence[1:]}" for sentence in reading(audit))
+    return (*audit.left_out, *said), (accuracy_table(audit),)

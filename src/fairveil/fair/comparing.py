@@ -17,7 +17,6 @@ from fairveil.fair.experiments import NO_CALLBACKS, Callbacks, Experiment, measu
 from fairveil.fair.interventions import Intervention, Task
 from fairveil.fair.scores import MEAN, figure_of
 from fairveil.report.display import DisplayMixin
-from fairveil.report.tables import Table
 
 SPLITS = ("train", "validation", "test")
 """On which a model is judged: what it was trained on, what was held out of that, and people it knows nothing of."""
@@ -404,16 +403,6 @@ class Comparison(DisplayMixin):
         for row in self.scores.iter_rows(named=True):
             found.setdefault(tuple(row[key] for key in keys), {})[row["seed"]] = figure_of(row)
         return found
-
-    def _sentences(self) -> list[str]:
-        from fairveil.fair.report import left_out, reading  # it is about comparisons, so it imports this file
-
-        return [*(reading(self, name) for name in self.interventions), *left_out(self)]
-
-    def _tables(self) -> tuple[Table]:
-        from fairveil.fair.report import gap_table
-
-        return (gap_table(self),)
 
     def _rows(self) -> Iterator[dict[str, Any]]:
         return self.scores.iter_rows(named=True)

@@ -1,6 +1,6 @@
 """The generalization card: did the fairness survive off the train set, what did it cost, and who else paid."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -523,3 +523,9 @@ def _told(one: Estimate, comparison: Comparison) -> str:
     if comparison.task == "findings":
         return f"{abs(one.value):.3f} [{low:.3f}–{high:.3f}]"
     return f"{100 * abs(one.value):.1f} points [{100 * low:.1f}–{100 * high:.1f}]"
+
+
+def display_of(comparison: Comparison) -> tuple[Sequence[str], Sequence[Table]]:
+    """What a comparison shows of itself: what became of each intervention, and the gaps."""
+    said = [reading(comparison, name) for name in comparison.interventions]
+    return [*said, *left_out(comparison)], (gap_table(comparison),)

@@ -2,7 +2,7 @@
 
 import base64
 import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
 
@@ -159,3 +159,10 @@ def _address(pixels: Tensor) -> str:
     stream = io.BytesIO()
     image.save(stream, "PNG", optimize=True)
     return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode()
+
+
+def display_of(receipt: Receipt) -> tuple[Sequence[str], Sequence[Table]]:
+    """What a receipt shows of itself: what to know about it, and the recognizers' answers."""
+    without = ", ".join(receipt.probes_without_face)
+    missing = [f"No face was found in {without}."] if without else []
+    return (*receipt.remarks, *missing, receipt.caution), tuple(tables_of(receipt))

@@ -23,7 +23,6 @@ from fairveil.images import resaved
 from fairveil.protection.perceptual import LPIPS, delta_chroma, delta_e, psnr, ssim
 from fairveil.protection.protecting import PictureOrPath, landmarks_now, opened, pixels_of
 from fairveil.report.display import DisplayMixin
-from fairveil.report.tables import Table
 from fairveil.version import __version__
 
 CAUTION = (
@@ -157,15 +156,6 @@ class Receipt(DisplayMixin, BaseModel):
     remarks: tuple[str, ...] = Field(default=(), exclude_if=lambda remarks: not remarks)
     files: tuple[ReceiptFile, ...] = ()
     caution: str = CAUTION
-
-    def _sentences(self) -> tuple[str, ...]:
-        without = ", ".join(self.probes_without_face)
-        return (*self.remarks, *([f"No face was found in {without}."] if without else []), self.caution)
-
-    def _tables(self) -> Iterator[Table]:
-        from fairveil.protection.report import tables_of  # it is about receipts, so it imports this file
-
-        return tables_of(self)
 
     def _rows(self) -> Iterator[dict[str, Any]]:
         for number, face in enumerate(self.faces, start=1):

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from html import escape
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from fairveil.base.errors import missing_extra
@@ -13,7 +14,11 @@ if TYPE_CHECKING:
 
 
 class DisplayMixin:
-    """To be inherited by a result, which tells `_sentences`, `_tables` and `_rows` about itself."""
+    """To be inherited by a result of a chapter.
+
+    `display_of(result)` in the chapter's `report.py` gives the sentences and tables to show. It is found by its place,
+    because reports are built on results, so results cannot be built on reports.
+    """
 
     def __str__(self) -> str:
         """Sentences and tables as plain text; captions are left to `_repr_html_`."""
@@ -43,11 +48,16 @@ class DisplayMixin:
 
     def _sentences(self) -> Iterable[str]:
         """What the figures say."""
-        return ()
+        return self._display()[0]
 
     def _tables(self) -> Iterable[Table]:
         """The figures that matter most."""
-        return ()
+        return self._display()[1]
+
+    def _display(self) -> tuple[Iterable[str], Iterable[Table]]:
+        chapter = type(self).__module__.rpartition(".")[0]
+        found: tuple[Iterable[str], Iterable[Table]] = import_module(f"{chapter}.report").display_of(self)
+        return found
 
     def _rows(self) -> Iterable[Mapping[str, Any]]:
         """Rows of `to_frame`."""

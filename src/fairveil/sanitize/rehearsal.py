@@ -1,7 +1,7 @@
 """The fire drill: attack one's own set-up, time and again, under every defense, and see which of them holds."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -63,11 +63,8 @@ class Rehearsed(DisplayMixin):
         """The versions of fairveil that made the outcomes, in order: more than one where kept outcomes are older."""
         return tuple(sorted({one.version for found in self.outcomes.values() for one in found}))
 
-    def _sentences(self) -> tuple[str]:
-        return self.verdict._sentences()
-
-    def _tables(self) -> tuple[Table]:
-        return self.verdict._tables()
+    def _display(self) -> tuple[Iterable[str], Iterable[Table]]:
+        return self.verdict._display()
 
     def _rows(self) -> Iterator[dict[str, Any]]:
         return self.verdict._rows()

@@ -1,7 +1,7 @@
 """A rehearsal as readers see it: a table, the plot of figure 4.3, and its section of a page."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fairveil.report.plots import Series, frontier
@@ -148,3 +148,8 @@ def _learning(learner: Learner) -> str:
 
 def _significance(p_value: float | None) -> Cell:
     return Cell() if p_value is None else Cell(text="< 0.001" if p_value < 0.001 else f"{p_value:.3f}")
+
+
+def display_of(verdict: Verdict) -> tuple[Sequence[str], Sequence[Table]]:
+    """What a verdict shows of itself: the recommendation, and how each defense did."""
+    return (verdict.recommendation,), (table_of(verdict),)

@@ -6,7 +6,6 @@ from typing import Any, Literal
 
 from fairveil.base.estimate import Estimate
 from fairveil.report.display import DisplayMixin
-from fairveil.report.tables import Table
 
 LEVEL = 0.05
 """The chance of naming a defense that is none, over all defenses of a rehearsal together."""
@@ -111,14 +110,6 @@ class Verdict(DisplayMixin):
     def recommendation(self) -> str:
         """What to do, in a few plain sentences that follow from the numbers."""
         return _in_words(self)
-
-    def _sentences(self) -> tuple[str]:
-        return (self.recommendation,)
-
-    def _tables(self) -> tuple[Table]:
-        from fairveil.sanitize.report import table_of  # it is about verdicts, so it imports this file
-
-        return (table_of(self),)
 
     def _rows(self) -> Iterator[dict[str, Any]]:
         for one in (self.undefended, *self.standings):

@@ -1,14 +1,23 @@
 """Generated photos as a table of labeled photos, of which nothing is written."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from torch import Tensor
 
 from fairveil.data.table import FaceTable
 
-if TYPE_CHECKING:
-    from fairveil.data.synthetic.people import SyntheticFaces
+
+class Drawn(Protocol):
+    """What a table needs to know of generated faces: `SyntheticFaces`."""
+
+    @property
+    def per_identity(self) -> int:
+        """Photos of each person."""
+
+    def render(self, indices: Sequence[int]) -> Tensor:
+        """Some photos by their numbers: RGB, uint8, (N, 3, size, size)."""
 
 
 @dataclass(frozen=True)
@@ -19,7 +28,7 @@ class DrawnTable(FaceTable):
         faces: who is on the photos.
     """
 
-    faces: "SyntheticFaces" = field(kw_only=True)
+    faces: Drawn = field(kw_only=True)
 
     def photo(self, row: int) -> Tensor:
         """The photo of a row: RGB, uint8, (3, size, size)."""

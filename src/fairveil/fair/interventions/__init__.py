@@ -6,6 +6,7 @@ Every module of this folder is read, so that commands, trainers, cards and studi
 from importlib import import_module
 from pkgutil import iter_modules
 
+from fairveil.fair.interventions.base import KINDS as KINDS
 from fairveil.fair.interventions.base import AnyIntervention as AnyIntervention
 from fairveil.fair.interventions.base import Baseline as Baseline
 from fairveil.fair.interventions.base import GroupName as GroupName
@@ -20,7 +21,6 @@ from fairveil.fair.interventions.fair_features import FairFeatures as FairFeatur
 from fairveil.fair.interventions.group_margins import GroupMargins as GroupMargins
 from fairveil.fair.interventions.label_flipping import LabelFlipping as LabelFlipping
 from fairveil.fair.interventions.min_max import MinMax as MinMax
-from fairveil.fair.interventions.registry import KINDS as KINDS
 from fairveil.fair.interventions.registry import entry_of as entry_of
 from fairveil.fair.interventions.registry import everything as everything
 from fairveil.fair.interventions.registry import intervention as intervention

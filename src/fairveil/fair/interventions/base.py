@@ -3,6 +3,7 @@
 Nothing here imports torch when it is imported, so that commands can list interventions and their options at once.
 """
 
+import re
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +12,6 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, get_a
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SerializeAsAny
 
 from fairveil.base.errors import FairveilError
-from fairveil.fair.interventions.registry import from_record, register
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor
@@ -28,6 +28,10 @@ HEAVIEST = 1e6
 NAMES_A_GROUP = object()
 GroupName = Annotated[str, NAMES_A_GROUP]
 """The type of settings that name a group."""
+
+
+KINDS: "dict[str, type[Intervention]]" = {}
+"""Every intervention by its kind, in the order of the chapter."""
 
 
 @dataclass(frozen=True)
@@ -189,6 +193,41 @@ class Intervention(BaseModel):
             groups.number(getattr(self, field))  # type: ignore[union-attr]
 
 
+def register(entry: "type[Intervention]") -> None:
+    """Make an intervention known by the default of its `kind`, in its place by the numbers of its `source`.
+
+    Raises:
+        FairveilError: another one is called so already.
+    """
+    kind = entry.model_fields["kind"].default
+    former = KINDS.get(kind, entry)
+    if (former.__module__, former.__qualname__) != (entry.__module__, entry.__qualname__):
+        raise FairveilError(
+            f"{entry.__qualname__} and {former.__qualname__} are both the intervention {kind!r}: rename one of them."
+        )
+    every = sorted([*({**KINDS, kind: entry}.values())], key=_place)
+    KINDS.clear()
+    KINDS.update({one.model_fields["kind"].default: one for one in every})
+
+
+def _place(entry: "type[Intervention]") -> tuple[list[int], str]:
+    return [int(number) for number in re.findall(r"\d+", entry.source)], entry.__qualname__
+
+
+def from_record(value: Any) -> Any:
+    """An intervention from its record, told apart by the kind; anything else as it is.
+
+    Raises:
+        ValueError: there is no such kind, or it has no such settings.
+    """
+    if not isinstance(value, Mapping):
+        return value
+    kind = value.get("kind")
+    if kind not in KINDS:
+        raise ValueError(f"kind has to be one of {', '.join(KINDS)}")
+    return KINDS[kind].model_validate(value)
+
+
 AnyIntervention = Annotated[SerializeAsAny[Intervention], BeforeValidator(from_record)]
 """The type of fields of records that hold an intervention, of whatever kind."""
 
@@ -229,9 +268,7 @@ class Penalty(Intervention):
 
     def baseline(self) -> Intervention:
         """Training without the penalty; with images of a holdout set put aside likewise."""
-        from fairveil.fair.interventions.equal_loss import EqualLoss
-
-        return EqualLoss(weight=0.0, on="holdout") if self.on_holdout else Baseline()
+        return KINDS["equal-loss"].model_validate({"weight": 0.0, "on": "holdout"}) if self.on_holdout else Baseline()
 
     def loss(self, outputs: Outputs, holdout: Outputs | None = None) -> "Tensor":
         """L + α · the gap."""

@@ -1,40 +1,13 @@
 """All interventions by what commands call them: what help texts, trainers, cards and studies read."""
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import ValidationError
 
 from fairveil.base.errors import FairveilError, did_you_mean
-
-if TYPE_CHECKING:
-    from fairveil.fair.interventions.base import Intervention, Task
-
-KINDS: "dict[str, type[Intervention]]" = {}
-"""Every intervention by its kind, in the order of the chapter."""
-
-
-def register(entry: "type[Intervention]") -> None:
-    """Make an intervention known by the default of its `kind`, in its place by the numbers of its `source`.
-
-    Raises:
-        FairveilError: another one is called so already.
-    """
-    kind = entry.model_fields["kind"].default
-    former = KINDS.get(kind, entry)
-    if (former.__module__, former.__qualname__) != (entry.__module__, entry.__qualname__):
-        raise FairveilError(
-            f"{entry.__qualname__} and {former.__qualname__} are both the intervention {kind!r}: rename one of them."
-        )
-    every = sorted([*({**KINDS, kind: entry}.values())], key=_place)
-    KINDS.clear()
-    KINDS.update({one.model_fields["kind"].default: one for one in every})
-
-
-def _place(entry: "type[Intervention]") -> tuple[list[int], str]:
-    return [int(number) for number in re.findall(r"\d+", entry.source)], entry.__qualname__
+from fairveil.fair.interventions.base import KINDS, Intervention, Task
 
 
 def intervention(kind: str, **settings: object) -> "Intervention":
@@ -138,17 +111,3 @@ def _told(settings: Mapping[str, str]) -> Iterator[str]:
             told += f"; by default {field.default:{'g' if isinstance(field.default, float) else ''}}"
         same.setdefault(told, []).append(kind)
     yield from (f"{told} ({', '.join(kinds)})" for told, kinds in same.items())
-
-
-def from_record(value: Any) -> Any:
-    """An intervention from its record, told apart by the kind; anything else as it is.
-
-    Raises:
-        ValueError: there is no such kind, or it has no such settings.
-    """
-    if not isinstance(value, Mapping):
-        return value
-    kind = value.get("kind")
-    if kind not in KINDS:
-        raise ValueError(f"kind has to be one of {', '.join(KINDS)}")
-    return KINDS[kind].model_validate(value)
