@@ -102,7 +102,7 @@ def test_a_recognizer_without_the_group_is_a_recognizer_everywhere(tmp_path):
     asked = ("--group", "shape", "--face", "aligned", "--intervention", "fair-features", "--whose", "round")
     result = _train(*asked, "-o", "fair.safetensors", data=str(tmp_path / "people" / "faces.csv"))
     assert result.exit_code == 0, result.output
-    assert "best less" in result.stdout and "One run tells little" in result.stdout
+    assert "best less" in result.stdout and "One run says little" in result.stdout
     card = read_model_card(tmp_path / "fair.safetensors")
     assert card.projected and card.intervention == {"kind": "fair-features", "toward": "round", "weight": 2.0}
     recognizer = load_trained(tmp_path / "fair.safetensors")

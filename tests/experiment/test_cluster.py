@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-sys.path.insert(0, str(Path(__file__).parent / "studies"))
+sys.path.insert(0, str(Path(__file__).parent))
 
 from sleepy import SLEEPY, Settings
 
@@ -42,7 +42,7 @@ def cluster():
     from ray.cluster_utils import Cluster
 
     with pytest.MonkeyPatch.context() as patch:  # workers find the study too
-        places = [str(Path(__file__).parent / "studies"), os.environ.get("PYTHONPATH", "")]
+        places = [str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
         patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, places)))
         cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
         cluster.add_node(num_cpus=1)

@@ -118,7 +118,7 @@ def test_recognizers_are_trained_once_for_all_studies_that_ask_for_them(tmp_path
     in_both = override(matched.presets["smoke"], chosen)
     matched_results = run_all(matched, in_both, tmp_path)
     assert {path: path.stat().st_mtime_ns for path in made} == made
-    assert set((tmp_path / "cache" / "recognisers").glob("*.safetensors")) == set(made)
+    assert set((tmp_path / "cache" / "recognizers").glob("*.safetensors")) == set(made)
     tables = train.tables(settings, results)
     assert [cell.measured for cell in dict(tables[0].rows)["2:8"]] == [True] * 5
     *_, interplay = matched.tables(in_both, matched_results)

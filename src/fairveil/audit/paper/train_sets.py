@@ -285,7 +285,7 @@ def trained_once(
     """
     name = f"{content_key([_FORMAT, about])}.safetensors"
     maker = partial(_train, model=model, choose=choose, seed=seed, device=bench.device)
-    return load_trained(make_files(bench.cache / "recognisers", {name: maker})[0])
+    return load_trained(make_files(bench.cache / "recognizers", {name: maker})[0])
 
 
 def _make_ups(population: Population, settings: TrainSets | TrainedOn) -> list[Composition]:
