@@ -190,7 +190,7 @@ def test_matches_are_written_for_every_probe(fairveil, people, tmp_path):
     matches = tmp_path / "matches.csv"
     words = ("identify", "--gallery", people, "--probes", people, "--face", "aligned", "--k", 2, "--matches", matches)
     assert fairveil(*words)[0] == 0
-    rows = list(csv.DictReader(matches.open()))
+    rows = list(csv.DictReader(matches.read_text().splitlines()))
     assert len(rows) == 40
     assert all(row["probe"] != row["image"] and row["probe_identity"] == row["identity"] for row in rows)
     assert [row["place"] for row in rows] == ["1", "2"] * 20

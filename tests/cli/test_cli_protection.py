@@ -169,7 +169,8 @@ def test_the_output_may_lie_inside_the_input_folder(fairveil, photo):
 def test_a_single_photo_may_go_to_a_file_of_another_format(fairveil, photo, tmp_path):
     code, _, err = fairveil("protect", photo, "-o", tmp_path / "veiled.png", "--steps", 1)
     assert code == 0, err
-    assert Image.open(tmp_path / "veiled.png").format == "PNG"
+    with Image.open(tmp_path / "veiled.png") as veiled:
+        assert veiled.format == "PNG"
 
 
 def test_the_report_is_written_beside_the_photo(fairveil, photo, tmp_path):

@@ -106,7 +106,8 @@ def test_a_smaller_size_or_another_format_asks_for_the_encoder(tmp_path):
     notes = copy_photo(photo, tmp_path / "small.jpg", Saving(max_size=4_000))
     assert (tmp_path / "small.jpg").stat().st_size <= 4_000 and "saved at quality" in notes[0]
     copy_photo(photo, tmp_path / "copy.png", Saving(format="PNG"))
-    assert Image.open(tmp_path / "copy.png").format == "PNG"
+    with Image.open(tmp_path / "copy.png") as copy:
+        assert copy.format == "PNG"
 
 
 def test_a_file_that_changed_since_it_was_read_is_not_copied(tmp_path):

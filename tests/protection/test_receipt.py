@@ -1,5 +1,6 @@
 import os
 import re
+from io import StringIO
 
 import pytest
 import torch
@@ -54,7 +55,7 @@ def photos():
 
 
 def _printed(receipt):
-    console = Console(width=80, record=True, file=open("/dev/null", "w"))  # noqa: SIM115, PTH123
+    console = Console(width=80, record=True, file=StringIO())
     for part in receipt_tables(receipt):
         console.print(part)
     return console.export_text()

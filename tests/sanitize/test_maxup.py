@@ -41,8 +41,8 @@ def test_one_copy_is_the_usual_loss_and_more_are_never_less():
     batch, network = a_batch(), a_network()
     images, targets = Cutout(4)(batch.images, batch.soft_targets(), torch.Generator().manual_seed(1))
     once = MaxUp(Cutout(4), 1)(network, batch, torch.Generator().manual_seed(1))
-    assert float(once) == pytest.approx(float(F.cross_entropy(network(images), targets)), rel=1e-5)
-    assert float(MaxUp(Cutout(4), 4)(network, batch, torch.Generator().manual_seed(1))) >= float(once)
+    assert once.item() == pytest.approx(F.cross_entropy(network(images), targets).item(), rel=1e-5)
+    assert MaxUp(Cutout(4), 4)(network, batch, torch.Generator().manual_seed(1)) >= once
 
 
 def test_what_comes_first_is_done_once_for_all_copies():

@@ -215,8 +215,9 @@ class Embeddings:
         """
         name = shown(path)
         try:
-            # Mapped, a file that claims more than it holds is refused before any memory is taken for it.
-            vectors = np.load(path, mmap_mode="r", allow_pickle=False)
+            # Mapped, a file that claims more than it holds is refused before any memory is taken for it. Of archives,
+            # which hold several arrays, NumPy would leave the file open.
+            vectors = np.lib.format.open_memmap(path, mode="r")
         except FileNotFoundError:
             raise UnreadableFileError(f"{name} is not there.") from None
         except Exception as error:  # NumPy's readers raise whatever a damaged file leads them to
