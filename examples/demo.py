@@ -1,4 +1,4 @@
-"""Protect a real portrait and ask six real recognizers whether they still know the face: what `make demo` runs.
+"""Protect a real portrait and ask seven real recognizers whether they still know the face: what `make demo` runs.
 
 The photo is the public-domain portrait of the astronaut Eileen Collins that scikit-image ships. No second photo of her
 can be had without a network, so the "other photo" is the same one, mirrored, darkened, halved and compressed.

@@ -345,3 +345,23 @@ def test_arrays_that_do_not_belong_together_are_refused():
         audit(vectors, ["a", "a", "b"], ["F", "F", "M", "M"])
     with pytest.raises(FairveilError, match="The array 'net' holds no rows of floating-point numbers"):
         audit(np.arange(4), list("aabb"), list("FFMM"), recognizer="net")
+
+
+@pytest.mark.parametrize(
+    ("ranks", "seeds"), [((0,), 2), ((-1, 1), 2), ((1.5,), 2), ((), 2), (1, 2), ((1,), 0), ((1,), "2")]
+)
+def test_ranks_and_draws_that_mean_nothing_are_refused(ranks, seeds):
+    with pytest.raises(FairveilError, match=r"give (whole numbers|a whole number) of 1 and more"):
+        audit_embeddings(embeddings_of(6, 6), "gender", ranks=ranks, seeds=seeds)
+
+
+def test_a_rank_that_finds_everybody_is_left_out_and_said_so():
+    found = audit_embeddings(embeddings_of(6, 6, images=3), "gender", ranks=(1, 5, 99), seeds=2)
+    assert found.ranks == (1, 5)
+    assert any("rank-99 would find everybody among 35 faces" in said for said in found.left_out)
+
+
+@pytest.mark.parametrize("column", ["identity", "image", "net"])
+def test_columns_that_hold_no_groups_are_refused_with_those_that_may(column):
+    with pytest.raises(FairveilError, match=f"no column '{column}' of groups.*There are gender"):
+        audit_embeddings(embeddings_of(6, 6), column, seeds=2)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from fairveil.base import sharing
+from fairveil.base.errors import FairveilError
 from fairveil.base.sharing import claimed, is_seen, make_files
 
 
@@ -84,3 +85,10 @@ def test_what_another_machine_made_is_waited_for_but_not_for_long(tmp_path, monk
     late.join()
     monkeypatch.setattr(sharing, "_LAG", 0.05)
     assert not is_seen(tmp_path / "no folder" / "file")
+
+
+def test_a_file_in_the_place_of_the_folder_is_a_sentence(tmp_path):
+    (tmp_path / "file").write_text("mine")
+    for folder in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(FairveilError, match="cannot be a folder"):
+            sharing.make_files(folder, {"a": lambda path: None})

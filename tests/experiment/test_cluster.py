@@ -31,7 +31,7 @@ from fairveil.protection.folders import LEDGER, plan, protect_file
 from fairveil.protection.lowkey import LowKey
 from fairveil.protection.spreading import protect_spread
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.filterwarnings("default")]  # Ray leaves much open
 
 TWELVE_STEPS = LowKey(steps=12, canvas_size=128)
 

@@ -183,13 +183,13 @@ def test_what_the_figures_cannot_say_is_said_first(photo, changed, detector, tin
     for recognizer in tiny_recognizers:  # which match nobody but the very same face
         about = {"name": recognizer.name, "framing": recognizer.framing, "threshold": 0.99999}
         strict.append(Recognizer.from_module(recognizer.network, **about))
-    plain = verify(photo, changed, strict, detector=detector)
+    plain = verify(photo, changed, strict, attacked=(), detector=detector)
     assert plain.remarks == () and "remarks" not in json.loads(plain.model_dump_json())
-    itself = verify(photo, photo, strict, probes={"p.jpg": photo}, detector=detector).remarks
+    itself = verify(photo, photo, strict, probes={"p.jpg": photo}, attacked=(), detector=detector).remarks
     assert [words in remark for words, remark in zip(("pixel for pixel", "p.jpg is the original"), itself, strict=True)]
-    swapped = verify(photo, 255 - photo, strict, detector=detector).remarks
+    swapped = verify(photo, 255 - photo, strict, attacked=(), detector=detector).remarks
     assert len(swapped) == 1 and "perhaps of somebody else" in swapped[0]
-    probed = verify(photo, changed, strict, probes={"p.jpg": stranger}, detector=detector)
+    probed = verify(photo, changed, strict, probes={"p.jpg": stranger}, attacked=(), detector=detector)
     assert probed.remarks == (
         "p.jpg seems to show somebody else: only 0 of 2 recognizers match it to the original, before any protection. "
         "Give another photo of the same person.",
@@ -215,9 +215,11 @@ def test_networks_have_one_thread_each_which_is_given_back(photo, detector):
 
 
 def test_a_photo_that_was_only_saved_anew_is_said_to_be_unprotected(photo, changed, detector, tiny_recognizers):
-    remarks = verify(photo, resaved(photo, format="JPEG", quality=95), tiny_recognizers, detector=detector).remarks
+    remarks = verify(
+        photo, resaved(photo, format="JPEG", quality=95), tiny_recognizers, attacked=(), detector=detector
+    ).remarks
     assert len(remarks) == 1 and "nothing in it seems to be protected" in remarks[0]
-    assert verify(photo, changed, tiny_recognizers, detector=detector).remarks == ()
+    assert verify(photo, changed, tiny_recognizers, attacked=(), detector=detector).remarks == ()
 
 
 def test_a_probe_that_is_the_original_once_more_is_said_to_be(photo, changed, detector, tiny_recognizers):
@@ -254,3 +256,24 @@ def test_a_photo_without_a_face_can_be_caught_apart(detector, tiny_recognizers):
     wall = torch.full((3, 100, 100), 90, dtype=torch.uint8)
     with pytest.raises(NoFaceError, match="No face was found in the original photo"):
         verify(wall, wall, tiny_recognizers, detector=detector)
+
+
+def test_who_was_attacked_is_not_guessed_in_silence(photo, changed, detector, tiny_recognizers):
+    unsaid = verify(photo, changed, tiny_recognizers, detector=detector)
+    assert any("Which recognizers were attacked was not said" in remark for remark in unsaid.remarks)
+    said = verify(photo, changed, tiny_recognizers, attacked=["tiny-1"], detector=detector)
+    assert not any("was not said" in remark for remark in said.remarks)
+    assert {(one.recognizer, one.attacked) for one in said.faces[0].against_itself} == {
+        ("tiny-1", True),
+        ("tiny-2", False),
+    }
+    with pytest.raises(FairveilError, match="`attacked` is the name 'tiny-1': give a list"):
+        verify(photo, changed, tiny_recognizers, attacked="tiny-1", detector=detector)
+
+
+def test_recognizers_may_be_named_and_one_is_needed(photo, changed, detector, tiny_recognizers, stand_in_zoo):
+    stand_in_zoo(tiny_recognizers)
+    named = verify(photo, changed, ["tiny-2"], attacked=[], detector=detector)
+    assert named.faces == verify(photo, changed, tiny_recognizers[1:], attacked=[], detector=detector).faces
+    with pytest.raises(FairveilError, match="No recognizer is given"):
+        verify(photo, changed, [], detector=detector)

@@ -6,7 +6,7 @@ import json
 import os
 import threading
 import time
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,25 +57,24 @@ class Visitor:
         if self.cookies:
             usual["Cookie"] = "; ".join(f"{name}={value}" for name, value in self.cookies.items())
         sent = usual | {name.replace("_", "-"): value for name, value in headers.items()}
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
-        connection.putrequest(method, path, skip_host=True, skip_accept_encoding=True)
-        for name, value in sent.items():
-            if value is not None:
-                connection.putheader(name, value)
-        if isinstance(body, bytes) and "Content-Length" not in sent:
-            connection.putheader("Content-Length", str(len(body)))
-        elif body is not None and not isinstance(body, bytes):
-            connection.putheader("Transfer-Encoding", "chunked")
-        chunked = body is not None and not isinstance(body, bytes)
-        with suppress(BrokenPipeError, ConnectionResetError):  # refused before all of it was sent
-            connection.endheaders(body, encode_chunked=chunked)
-        answer = connection.getresponse()
-        data = answer.read()
-        for cookie in answer.headers.get_all("Set-Cookie", []):
-            name, _, value = cookie.partition(";")[0].partition("=")
-            self.cookies[name] = value
-        connection.close()
-        return answer.status, answer.headers, data
+        with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)) as connection:
+            connection.putrequest(method, path, skip_host=True, skip_accept_encoding=True)
+            for name, value in sent.items():
+                if value is not None:
+                    connection.putheader(name, value)
+            if isinstance(body, bytes) and "Content-Length" not in sent:
+                connection.putheader("Content-Length", str(len(body)))
+            elif body is not None and not isinstance(body, bytes):
+                connection.putheader("Transfer-Encoding", "chunked")
+            chunked = body is not None and not isinstance(body, bytes)
+            with suppress(BrokenPipeError, ConnectionResetError):  # refused before all of it was sent
+                connection.endheaders(body, encode_chunked=chunked)
+            answer = connection.getresponse()
+            data = answer.read()
+            for cookie in answer.headers.get_all("Set-Cookie", []):
+                name, _, value = cookie.partition(";")[0].partition("=")
+                self.cookies[name] = value
+            return answer.status, answer.headers, data
 
     def open(self):
         """Load the page, and be its tab."""

@@ -22,7 +22,7 @@ from fairveil.base.errors import FairveilError
 from fairveil.base.estimate import Estimate
 from fairveil.base.rates import rank_accuracy
 from fairveil.data.labels import padding_told, tidy_columns
-from fairveil.data.population import Population, one_group_each
+from fairveil.data.population import Population, is_groups, one_group_each
 from fairveil.faces.searching import Search, searches
 from fairveil.faces.vectors import Embeddings
 from fairveil.report.display import DisplayMixin
@@ -298,6 +298,7 @@ def audit_embeddings(
             embeddings are missing (see `Population.of`, `Embeddings.vectors`), or every face has the vector of
             somebody else's too.
     """
+    _check_numbers(ranks, seeds)
     name = recognizer or (embeddings.recognizers[0] if len(embeddings.recognizers) == 1 else None)
     embeddings.vectors(name)  # refuses a recognizer that is not there, or none named of several
     labeled, left_out = _labeled(embeddings, column)
@@ -311,6 +312,10 @@ def audit_embeddings(
             "cosine similarity of 1). The model has collapsed, or its vectors were made or read wrongly: check input "
             "and output. The labels have nothing to do with it."
         )
+    if certain := [k for k in ranks if k >= search.candidates]:
+        named = ", ".join(f"rank-{k}" for k in certain)
+        left_out = (*left_out, f"{named} would find everybody among {search.candidates:,} faces.")
+        ranks = tuple(k for k in ranks if k not in certain) or (1,)
     metrics = metric_frame(search, column, sorted({1, *ranks}))
     vectors = labeled.vectors(search.recognizer)
     versus = _versus(vectors, population, metrics, seeds)
@@ -341,10 +346,21 @@ def audit_embeddings(
     )
 
 
+def _check_numbers(ranks: Sequence[int], seeds: int) -> None:
+    """Refuse ranks and draws that mean nothing."""
+    whole = isinstance(ranks, Sequence) and all(
+        isinstance(k, int) and not isinstance(k, bool) and k >= 1 for k in ranks
+    )
+    if not whole or not ranks:
+        raise FairveilError(f"The ranks {ranks!r} are none: give whole numbers of 1 and more, such as (1, 5).")
+    if not isinstance(seeds, int) or seeds < 1:
+        raise FairveilError(f"{seeds!r} draws are too few to tell anything: give a whole number of 1 and more.")
+
+
 def _labeled(embeddings: Embeddings, column: str) -> tuple[Embeddings, tuple[str, ...]]:
     """The faces that can be audited, labels without stray spaces; and in sentences what was left out."""
     frame, said = embeddings.frame, []
-    if "identity" in frame.columns and column in frame.columns:
+    if "identity" in frame.columns and is_groups(frame, column):
         frame = tidy_columns(frame, ("identity", column))
         if padding := padding_told(frame["identity"], frame["identity"]):
             said.append(padding)

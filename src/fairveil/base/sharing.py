@@ -8,6 +8,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from fairveil.base.errors import FairveilError, shown
 from fairveil.base.files import atomic_path
 
 _PATIENCE = 0.2  # seconds between looks at what others are making
@@ -57,9 +58,15 @@ def make_files(
         The files, in the order of `makers`.
 
     Raises:
+        FairveilError: the folder cannot be made.
         Exception: whatever a maker raises.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise FairveilError(
+            f"{shown(folder)} cannot be a folder, for a file has its name or that of one above it."
+        ) from error
     waiting = dict.fromkeys(makers)
     while waiting:
         before = len(waiting)

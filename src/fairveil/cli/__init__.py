@@ -1,5 +1,6 @@
 """The command line: parse, call, print. Results go to stdout, talk to stderr."""
 
+import errno
 import io
 import os
 import sys
@@ -22,6 +23,9 @@ from fairveil.cli.synthetic import generate
 from fairveil.cli.terminal import as_options, talk
 from fairveil.cli.training import train
 from fairveil.version import __version__
+
+_WRITING = {errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG, errno.EBADF}
+"""What goes wrong when results are written."""
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -58,7 +62,7 @@ def main() -> None:
         _say(as_options(str(error)))
         sys.exit(1)
     except OSError as error:
-        if error.filename is not None:  # about a file, so not about where the results go
+        if error.filename is not None or error.errno not in _WRITING:  # not about where the results go
             raise
         _discard_results()
         if not isinstance(error, BrokenPipeError):  # whoever read them had enough, as `head` does

@@ -106,7 +106,7 @@ def compare(
     *,
     asked: TrainingRequest,
     interventions: Several = "all",
-    weight: Annotated[float, typer.Option(min=0, help="Weight α of the penalties.")] = 1.0,
+    weight: Annotated[float, typer.Option(min=0, max=1e6, help="Weight α of the penalties.")] = 1.0,
     better: Annotated[
         str | None,
         typer.Option(

@@ -22,7 +22,7 @@ from fairveil.cli.options import (
     check_device,
     folder_option,
 )
-from fairveil.cli.outputs import check_new_file, json_beside, write_json
+from fairveil.cli.outputs import check_new_recognizer, json_beside, write_json
 from fairveil.cli.terminal import (
     INTERRUPTED,
     named_path,
@@ -247,7 +247,7 @@ def train(
     from fairveil.training import train as train_network
     from fairveil.training.saved_networks import save_network
 
-    check_new_file(out)
+    check_new_recognizer(out)
     check_device(device)
     pictures, test = _read(data, size)
     if test is None:

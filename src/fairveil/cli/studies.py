@@ -307,7 +307,7 @@ def _last_run(store: "RecordStore", study: "Study[Any, Any]", preset: PresetName
     of_study = [run for run in store.runs(study.name) if preset is None or run.preset == preset.value]
     if not of_study:
         wanted = f"{study.name} ({preset.value})" if preset else study.name
-        raise FairveilError(f"{wanted} has not been run in {store.folder} yet: use fairveil study run {study.name}.")
+        raise FairveilError(f"{wanted} has not been run in {store.folder} yet: run it first with `fairveil study run`.")
     return of_study[0]
 
 

@@ -34,7 +34,7 @@ def generate(
     per_identity: Annotated[int, typer.Option(min=1, max=1_000, help="Number of photos of each person.")] = 10,
     size: Annotated[int, typer.Option(min=64, max=512, help="Side of the photos in pixels.")] = 250,
     framing: Annotated[
-        FramingName, typer.Option(help="FramingName: photo is a portrait, crop is the upright face alone.")
+        FramingName, typer.Option(help="Framing: photo is a portrait, crop is the upright face alone.")
     ] = FramingName.photo,
     warm_share: Annotated[
         float, typer.Option(min=0, max=1, help="Share of people of warm tone; the others are cool.")

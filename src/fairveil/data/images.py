@@ -61,7 +61,7 @@ _SPLITS = re.compile(
 """What folders of the parts of a data set are called, in small letters."""
 
 
-def read_image_folder(folder: Path, *, size: int | None = None) -> LabeledImages:
+def read_image_folder(folder: Path | str, *, size: int | None = None) -> LabeledImages:
     """Read pictures that lie in one folder a class, as `folder/class/picture.jpg`.
 
     Args:
@@ -74,6 +74,7 @@ def read_image_folder(folder: Path, *, size: int | None = None) -> LabeledImages
             (train, val) rather than classes, one holds folders instead of pictures, a picture cannot be read, or sizes
             differ and no `size` is given.
     """
+    folder = Path(folder)
     if not folder.is_dir():
         raise FairveilError(f"{shown(folder)} is not a folder: give one that has a folder of pictures for each class.")
     if size is not None and size < 1:

@@ -12,6 +12,11 @@ from fairveil.base.errors import FairveilError, did_you_mean
 from fairveil.data.labels import tidy_columns
 
 
+def is_groups(frame: pl.DataFrame, column: str) -> bool:
+    """Whether a column may hold groups: it is neither the people nor the photos, and no vector or box."""
+    return column in frame.columns and column not in ("image", "identity") and not frame.schema[column].is_nested()
+
+
 @dataclass(frozen=True, eq=False)
 class Population:
     """Which identity and which group the images of a set are of.
@@ -40,12 +45,8 @@ class Population:
         """
         if "identity" not in frame.columns or frame["identity"].null_count() == len(frame):
             raise FairveilError("No identities are known, so nobody could tell right from wrong: label the images.")
-        others = [
-            name
-            for name, kind in frame.schema.items()
-            if name not in ("image", "identity") and not kind.is_nested()  # embeddings are no groups
-        ]
-        if column not in frame.columns or column in ("image", "identity"):
+        others = [name for name in frame.columns if is_groups(frame, name)]
+        if column not in others:
             hint = did_you_mean(column, others)
             raise FairveilError(
                 f"There is no column {column!r} of groups.{hint} There are {', '.join(others) or 'none'}."

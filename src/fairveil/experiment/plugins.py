@@ -20,4 +20,7 @@ def imported(name: str, what: str) -> Any:
     try:
         return getattr(import_module(module), attribute)
     except (ImportError, AttributeError, ValueError) as error:
-        raise FairveilError(f"The {what} {name!r} cannot be imported: {error}.") from error
+        raise FairveilError(
+            f"The {what} {name!r} cannot be imported: {error}. If its module is in this folder, put PYTHONPATH=. in "
+            "front of the command."
+        ) from error

@@ -72,8 +72,8 @@ def settings_of(study: Study[Any, Any], run: Run) -> Any:
         settings = None
     if settings is None or [study.key(trial) for trial in study.trials(settings)] != list(run.keys):
         raise FairveilError(
-            f"The run of {study.name} of {run.started} was made by another version of the study: run it again "
-            f"(fairveil study run {study.name} --preset {run.preset})."
+            f"The run of {study.name} of {run.started} was made by another version of the study: run it again with the "
+            f"preset {run.preset}."
         )
     return settings
 

@@ -1,7 +1,7 @@
 """Pretrained recognizers, by name."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -14,7 +14,7 @@ from fairveil.faces.frbench import PREFIX, load_frbench
 from fairveil.faces.graphs import read_onnx
 from fairveil.faces.graphs.tensorflow import read_tensorflow, read_tfjs, read_tfjs_weights
 from fairveil.faces.graphs.tflite import read_tflite
-from fairveil.faces.recognizers import Framing, MatchThreshold, Recognizer
+from fairveil.faces.recognizers import Framing, MatchThreshold, Recognizer, check_names
 from fairveil.faces.trained import RANDOM, random_recognizer
 
 
@@ -135,6 +135,19 @@ def without_family(family: str) -> tuple[str, ...]:
 
 
 _BY_PREFIX = {PREFIX: load_frbench, RANDOM: random_recognizer}
+
+
+def recognizers_of(given: Iterable[Recognizer | str]) -> list[Recognizer]:
+    """Recognizers, of which some may be named.
+
+    Raises:
+        FairveilError: there is none, two have one name, or a name is unknown.
+    """
+    recognizers = [load_recognizer(one) if isinstance(one, str) else one for one in given]
+    if not recognizers:
+        raise FairveilError("No recognizer is given: name one, or leave the argument out for the default ones.")
+    check_names(recognizers)
+    return recognizers
 
 
 @lru_cache(maxsize=len(ZOO))

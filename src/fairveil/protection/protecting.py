@@ -22,8 +22,8 @@ from fairveil.faces.boxes import overlaps
 from fairveil.faces.by_hand import SAME_FACE_OVERLAP, FacesByHand, Frame, FramedFaces, check_frames, with_frames
 from fairveil.faces.canvas import Canvas, view_of_face
 from fairveil.faces.detection import Detector, Faces
-from fairveil.faces.recognizers import Recognizer, check_names
-from fairveil.faces.zoo import DEFAULT_ENSEMBLE, load_recognizer
+from fairveil.faces.recognizers import Recognizer
+from fairveil.faces.zoo import DEFAULT_ENSEMBLE, recognizers_of
 from fairveil.images import as_image, read_photo
 from fairveil.protection.dispersion import generator_of
 from fairveil.protection.lowkey import LowKey, Trace, attack, preset
@@ -141,7 +141,7 @@ def protect(
     picture: str | os.PathLike[str],
     strength: str | LowKey = "medium",
     *,
-    recognizers: Sequence[Recognizer] | None = None,
+    recognizers: Sequence[Recognizer | str] | None = None,
     faces: FaceChoice | Sequence[Frame] | Faces = "all",
     detector: Detector | None = None,
     seed: int = 0,
@@ -154,7 +154,7 @@ def protect(
     picture: Picture,
     strength: str | LowKey = "medium",
     *,
-    recognizers: Sequence[Recognizer] | None = None,
+    recognizers: Sequence[Recognizer | str] | None = None,
     faces: FaceChoice | Sequence[Frame] | Faces = "all",
     detector: Detector | None = None,
     seed: int = 0,
@@ -166,7 +166,7 @@ def protect(
     picture: Any,
     strength: str | LowKey = "medium",
     *,
-    recognizers: Sequence[Recognizer] | None = None,
+    recognizers: Sequence[Recognizer | str] | None = None,
     faces: FaceChoice | Sequence[Frame] | Faces = "all",
     detector: Detector | None = None,
     seed: int = 0,
@@ -178,7 +178,7 @@ def protect(
         picture: a Pillow image with 8 bits a channel, a uint8 array (H, W, 3), a uint8 tensor (3, H, W), or the path of
             a photo. It is not changed.
         strength: the name of a preset (see `PRESETS`), or settings of your own.
-        recognizers: the ensemble to attack; by default `DEFAULT_ENSEMBLE` of the zoo.
+        recognizers: the ensemble to attack, themselves or their names; by default `DEFAULT_ENSEMBLE` of the zoo.
         faces: every face found, only the largest, or faces that were found before; or frames (left, top, width, height)
             in pixels around the faces to protect, for those that the detector misses. `FacesByHand` takes frames and
             faces found together.
@@ -272,7 +272,7 @@ def protect_pixels(
     photo: Tensor,
     strength: str | LowKey,
     *,
-    recognizers: Sequence[Recognizer] | None = None,
+    recognizers: Sequence[Recognizer | str] | None = None,
     faces: FaceChoice | Sequence[Frame] | Faces = "all",
     detector: Detector | None = None,
     seed: int = 0,
@@ -288,7 +288,7 @@ def protect_pixels(
     if recognizers is not None:
         if not recognizers:
             raise FairveilError("There is no recognizer to attack: give one or more, or None for the default ensemble.")
-        check_names(recognizers)
+        recognizers = recognizers_of(recognizers)
     settings = preset(strength) if isinstance(strength, str) else strength
     started = time.perf_counter()
     with one_thread() as cores:  # so that the same seed gives the same photo on any number of cores
@@ -299,7 +299,7 @@ def protect_pixels(
             found, choice = choose_faces(photo, faces, detector)
         chosen = choice.faces
         if recognizers is None:
-            recognizers = [load_recognizer(name) for name in DEFAULT_ENSEMBLE] if len(chosen) else []
+            recognizers = recognizers_of(DEFAULT_ENSEMBLE) if len(chosen) else []
         apart = generator_of(photo, seed) if settings.apart else None
         by = partial(attack, apart=apart, cores=cores)
         pixels, records = perturb_faces(photo, chosen, recognizers, settings, seed, on_step, by=by)

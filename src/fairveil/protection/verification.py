@@ -17,8 +17,8 @@ from fairveil.base.threads import one_thread
 from fairveil.faces.by_hand import FramedFaces
 from fairveil.faces.canvas import CONTEXT, Canvas, view_of_face
 from fairveil.faces.detection import Detector, Faces
-from fairveil.faces.recognizers import Framing, Recognizer, check_names
-from fairveil.faces.zoo import ZOO, load_recognizer
+from fairveil.faces.recognizers import Framing, Recognizer
+from fairveil.faces.zoo import DEFAULT_ENSEMBLE, ZOO, recognizers_of
 from fairveil.images import resaved
 from fairveil.protection.perceptual import LPIPS, delta_chroma, delta_e, psnr, ssim
 from fairveil.protection.protecting import PictureOrPath, landmarks_now, opened, pixels_of
@@ -165,13 +165,16 @@ class Receipt(DisplayMixin, BaseModel):
                     yield {"face": number, "probe": probe, **one.model_dump()}
 
 
+_GUESSED = "Which recognizers were attacked was not said: the default ensemble is taken for attacked (see `attacked`)."
+
+
 @one_thread()
 def verify(
     original: PictureOrPath,
     protected: PictureOrPath,
-    recognizers: Sequence[Recognizer] | None = None,
+    recognizers: Sequence[Recognizer | str] | None = None,
     *,
-    attacked: Collection[str] = (),
+    attacked: Collection[str] | None = None,
     probes: Mapping[str, PictureOrPath] | None = None,
     detector: Detector | None = None,
     faces: Faces | FramedFaces | None = None,
@@ -183,8 +186,9 @@ def verify(
         original: the photo as it was: a Pillow image with 8 bits a channel, a uint8 array (H, W, 3), a uint8 tensor
             (3, H, W), or the path of a photo.
         protected: the photo as it is now, likewise, of the same size.
-        recognizers: who looks at it; by default all of the zoo.
-        attacked: names of those the attack used; all others count as held out.
+        recognizers: who looks at it, themselves or their names in the zoo; by default all of the zoo.
+        attacked: names of those the attack used, such as a record's `recognizers`; all others count as held out. If
+            they are not given, the default ensemble is taken for attacked, and the receipt says so.
         probes: other photos of the same people, by name, likewise.
         detector: finds the faces; by default MTCNN for faces of 24 pixels and more.
         faces: those of the original to measure, as they were found before, or some of them framed by hand; by default
@@ -192,13 +196,16 @@ def verify(
         on_look: called with (looks done, looks in all) as the work goes on; each recognizer has one at each face.
 
     Raises:
-        FairveilError: a picture is of another kind, the photos differ in size, two recognizers have one name, or one
-            gives no usable vectors.
+        FairveilError: a picture is of another kind, the photos differ in size, there is no recognizer or two have one
+            name, `attacked` is a single name, or a recognizer gives no usable vectors.
         NoFaceError: the original shows no face.
         UnreadableFileError: there is no photo at a path that can be read.
     """
-    recognizers = [load_recognizer(name) for name in ZOO] if recognizers is None else recognizers
-    check_names(recognizers)
+    recognizers = recognizers_of(ZOO if recognizers is None else recognizers)
+    if isinstance(attacked, str):
+        raise FairveilError(f"`attacked` is the name {attacked!r}: give a list of the names of all that were attacked.")
+    unsaid = () if attacked is not None else (_GUESSED,)
+    attacked = DEFAULT_ENSEMBLE if attacked is None else attacked
     was, now = (pixels_of(opened(photo), "verify") for photo in (original, protected))
     others = {name: pixels_of(opened(photo), "verify") for name, photo in (probes or {}).items()}
     if was.shape != now.shape:
@@ -242,7 +249,10 @@ def verify(
             for r in recognizers
         },
         probes_without_face=tuple(name for name, theirs in found.items() if not len(theirs)),
-        remarks=tuple(_remarks(was, now, others, measured, _copies(was, before, others, found))),
+        remarks=(
+            *_remarks(was, now, others, measured, _copies(was, before, others, found)),
+            *unsaid,
+        ),
     )
 
 

@@ -6,6 +6,7 @@ from math import inf, isfinite
 from types import MappingProxyType
 from typing import Literal, Protocol
 
+from fairveil.base.errors import FairveilError
 from fairveil.base.estimate import Estimate
 
 Unit = Literal["%", "s", "cosine", "LPIPS", "dB", "ratio", "count", "AUC", "°", "ΔE"]
@@ -199,7 +200,7 @@ def pivot(
         notes: of the table.
 
     Raises:
-        ValueError: two measurements belong in the same cell, so `where` has to say more.
+        FairveilError: two measurements belong in the same cell.
     """
     cells: dict[tuple[str, str], Cell] = {}
     for one in measurements:
@@ -207,7 +208,10 @@ def pivot(
             continue
         place = one.labels[row], one.labels[column]
         if place in cells:
-            raise ValueError(f"{title!r} has two measurements for row {place[0]!r}, column {place[1]!r}: {one.labels}.")
+            raise FairveilError(
+                f"The table {title!r} has two measurements for row {place[0]!r} and column {place[1]!r}: choose with "
+                "`where` which is shown, or put their mean in their place."
+            )
         cells[place] = Cell(one.estimate)
     rows = list(dict.fromkeys(name for name, _ in cells)) if rows is None else rows
     columns = list(dict.fromkeys(name for _, name in cells)) if columns is None else columns

@@ -56,7 +56,7 @@ class DefenseEntry:
         what: it does, in a few words.
         source: where it comes from.
         make: builds it, from the usual augmentation and the shorter side of pictures in pixels.
-        published: builds it as the chapter's code has it (`fairveil.sanitize.published`).
+        published: builds it as the chapter's code has it (`fairveil.sanitize.published`); None if it has it not.
         options: of both, such as {"width": 4}.
     """
 
@@ -64,7 +64,7 @@ class DefenseEntry:
     what: str
     source: str
     make: Callable[..., Parts]
-    published: Callable[..., Parts]
+    published: Callable[..., Parts] | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -134,7 +134,7 @@ DEFENSES: Mapping[str, DefenseEntry] = {
 PUBLISHED = "published-"
 """In front of a name: the defense as the chapter's code has it, crops included; only tried by name."""
 
-PUBLISHED_DEFENSES = tuple(f"{PUBLISHED}{name}" for name in DEFENSES)
+PUBLISHED_DEFENSES = tuple(f"{PUBLISHED}{name}" for name, entry in DEFENSES.items() if entry.published is not None)
 """The names of all defenses in that form."""
 
 
@@ -160,6 +160,6 @@ def defense(name: str, *, size: int, padding: int = 4) -> Defense:
             f"{PUBLISHED} in front the same as the dissertation's code has them."
         )
     entry = DEFENSES[known.removeprefix(PUBLISHED)]
-    if known in PUBLISHED_DEFENSES:
+    if known in PUBLISHED_DEFENSES and entry.published is not None:
         return Defense(known, *entry.published(SubPixelCrop(padding), size, **entry.options))
     return Defense(known, *entry.make(FlipAndCrop(padding), size, **entry.options))

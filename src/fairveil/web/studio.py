@@ -63,7 +63,7 @@ class Tools:
 
     @classmethod
     def pretrained(cls) -> Self:
-        """What `fairveil protect --report` uses too; weights are fetched on first use.
+        """What `fairveil protect --receipts` uses too; weights are fetched on first use.
 
         Raises:
             FairveilError: the weights cannot be had.

@@ -258,7 +258,7 @@ class Penalty(Intervention):
 
     @property
     def on_holdout(self) -> bool:
-        """As asked."""
+        """Whether the gap is taken on the holdout set."""
         return self.on == "holdout"
 
     @classmethod
