@@ -139,7 +139,7 @@ def test_impossible_sizes_and_folders_are_told_of(tmp_path):
     path = plain(tmp_path)
     with pytest.raises(FairveilError, match="give at least 1"):
         read_xrays(path, size=0)
-    with pytest.raises(FairveilError, match="cannot be written to"):
+    with pytest.raises(FairveilError, match="cannot be a folder"):
         read_xrays(path, size=8, folder=tmp_path / "a.png")
 
 
