@@ -8,6 +8,7 @@ loop of `fairveil.training`, in anybody's own, or where a `DataLoader` puts batc
     loss = torch.nn.functional.cross_entropy(network(mixed), soft)
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -20,8 +21,34 @@ from fairveil.base.errors import FairveilError
 from fairveil.training.objectives import Augmentation
 
 
+class BatchAugmentation(ABC):
+    """What all augmentations have in common: they are called with a batch, which is checked once, here."""
+
+    def __call__(
+        self,
+        images: Tensor,
+        targets: Tensor,
+        generator: torch.Generator | None = None,
+        *,
+        num_classes: int | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Augment a batch: images float (B, C, H, W), targets as `check_batch` takes them.
+
+        Returns:
+            Images and soft targets, float (B, K).
+
+        Raises:
+            FairveilError: see `check_batch`.
+        """
+        return self.apply(images, *check_batch(images, targets, generator, num_classes))
+
+    @abstractmethod
+    def apply(self, images: Tensor, targets: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Augment a checked batch: images float (B, C, H, W), soft targets float (B, K)."""
+
+
 @dataclass(frozen=True)
-class Mixup:
+class Mixup(BatchAugmentation):
     """Convex mixtures of pictures and of their labels (section 4.3; Zhang et al. 2017, there of two).
 
     Each picture is mixed with `width` − 1 others of its batch, all different: Σ wⱼ xⱼ with labels Σ wⱼ yⱼ, where
@@ -50,16 +77,8 @@ class Mixup:
                 f"Mixup takes 2 or more pictures and an alpha above 0, not {self.width} and {self.alpha}."
             )
 
-    def __call__(
-        self,
-        images: Tensor,
-        targets: Tensor,
-        generator: torch.Generator | None = None,
-        *,
-        num_classes: int | None = None,
-    ) -> tuple[Tensor, Tensor]:
-        """Mix a batch: images float (B, C, H, W), targets as `check_batch` takes them."""
-        targets, generator = check_batch(images, targets, generator, num_classes)
+    def apply(self, images: Tensor, targets: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Mix a batch: images float (B, C, H, W), soft targets float (B, K)."""
         members = _members(len(images), self.width, generator).to(images.device)  # (B, width), first of all itself
         concentration = torch.full(members.shape, self.alpha, dtype=torch.float64, device=generator.device)
         weights = torch._sample_dirichlet(concentration, generator).to(images)
@@ -71,7 +90,7 @@ class Mixup:
 
 
 @dataclass(frozen=True)
-class CutMix:
+class CutMix(BatchAugmentation):
     """A box of each picture is replaced by what another picture of the batch has there (section 4.3; Yun et al. 2019).
 
     The box's center is uniform over the picture; its sides are √(1 − λ) of the picture's, with λ ~ Dir[1, 1]. What
@@ -96,16 +115,8 @@ class CutMix:
         if self.draws not in ("image", "batch"):
             raise FairveilError(f"CutMix draws a box for each 'image' or for the 'batch', not {self.draws!r}.")
 
-    def __call__(
-        self,
-        images: Tensor,
-        targets: Tensor,
-        generator: torch.Generator | None = None,
-        *,
-        num_classes: int | None = None,
-    ) -> tuple[Tensor, Tensor]:
-        """Mix a batch: images float (B, C, H, W), targets as `check_batch` takes them."""
-        targets, generator = check_batch(images, targets, generator, num_classes)
+    def apply(self, images: Tensor, targets: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Mix a batch: images float (B, C, H, W), soft targets float (B, K)."""
         other = _members(len(images), 2, generator)[:, 1].to(images.device)
         count = len(images) if self.draws == "image" else 1
         sides = (1 - _uniform((count,), generator)).sqrt()  # λ ~ Dir[1, 1] is uniform
@@ -115,7 +126,7 @@ class CutMix:
 
 
 @dataclass(frozen=True)
-class Cutout:
+class Cutout(BatchAugmentation):
     """A box of each picture becomes black; its label stays (section 4.3; DeVries and Taylor 2017).
 
     Attributes:
@@ -133,16 +144,8 @@ class Cutout:
         if self.size is not None and self.size < 1:
             raise FairveilError(f"Cutout takes boxes of 1 pixel or more, not {self.size}.")
 
-    def __call__(
-        self,
-        images: Tensor,
-        targets: Tensor,
-        generator: torch.Generator | None = None,
-        *,
-        num_classes: int | None = None,
-    ) -> tuple[Tensor, Tensor]:
+    def apply(self, images: Tensor, targets: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Blacken a box of each picture: images float (B, C, H, W); labels stay, but become soft."""
-        targets, generator = check_batch(images, targets, generator, num_classes)
         height, width = images.shape[2:]
         if self.size is None:
             sides = (1 - _uniform((len(images),), generator)).sqrt()
@@ -156,7 +159,7 @@ class Cutout:
 
 
 @dataclass(frozen=True)
-class FlipAndCrop:
+class FlipAndCrop(BatchAugmentation):
     """The usual baseline: pictures are mirrored at random and shifted at random, black coming in at the edges.
 
     Differentiable with respect to the pixels. Labels stay.
@@ -177,16 +180,8 @@ class FlipAndCrop:
         if self.padding < 0:
             raise FairveilError(f"Pictures are shifted by 0 pixels or more, not by {self.padding}.")
 
-    def __call__(
-        self,
-        images: Tensor,
-        targets: Tensor,
-        generator: torch.Generator | None = None,
-        *,
-        num_classes: int | None = None,
-    ) -> tuple[Tensor, Tensor]:
+    def apply(self, images: Tensor, targets: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Shift and mirror each picture: images float (B, C, H, W); labels stay, but become soft."""
-        targets, generator = check_batch(images, targets, generator, num_classes)
         count, _, height, width = images.shape
         start = torch.randint(2 * self.padding + 1, (2, count, 1), generator=generator, device=generator.device)
         rows, columns = (
@@ -203,7 +198,7 @@ class FlipAndCrop:
 
 
 @dataclass(frozen=True)
-class Compose:
+class Compose(BatchAugmentation):
     """Augmentations one after the other.
 
     Attributes:
@@ -214,16 +209,8 @@ class Compose:
 
     parts: Sequence[Augmentation]
 
-    def __call__(
-        self,
-        images: Tensor,
-        targets: Tensor,
-        generator: torch.Generator | None = None,
-        *,
-        num_classes: int | None = None,
-    ) -> tuple[Tensor, Tensor]:
-        """Do all of them: images float (B, C, H, W), targets as `check_batch` takes them."""
-        targets, generator = check_batch(images, targets, generator, num_classes)
+    def apply(self, images: Tensor, targets: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Do all of them: images float (B, C, H, W), soft targets float (B, K)."""
         for part in self.parts:
             images, targets = part(images, targets, generator)
         return images, targets

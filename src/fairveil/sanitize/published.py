@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fairveil.base.errors import FairveilError
-from fairveil.sanitize.augmentations import Mixup, check_batch
+from fairveil.sanitize.augmentations import BatchAugmentation, Mixup
 from fairveil.sanitize.triggers import Trigger
 from fairveil.training.schedules import Training
 
@@ -32,7 +32,7 @@ normalization, so that its pixels are the mean or the mean plus one, which no pi
 
 
 @dataclass(frozen=True)
-class SubPixelCrop:
+class SubPixelCrop(BatchAugmentation):
     """Crops as published: pictures are shifted by any fraction of a pixel and interpolated, the mean color coming in.
 
     Differentiable with respect to the pixels. Labels stay.
@@ -53,16 +53,8 @@ class SubPixelCrop:
         if not self.padding >= 0:
             raise FairveilError(f"Pictures are shifted by 0 pixels or more, not by {self.padding}.")
 
-    def __call__(
-        self,
-        images: Tensor,
-        targets: Tensor,
-        generator: torch.Generator | None = None,
-        *,
-        num_classes: int | None = None,
-    ) -> tuple[Tensor, Tensor]:
+    def apply(self, images: Tensor, targets: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Shift and mirror each picture: images float (B, C, H, W); labels stay, but become soft."""
-        targets, generator = check_batch(images, targets, generator, num_classes)
         count, _, height, width = images.shape
         drawn = torch.rand(count, 3, generator=generator, device=generator.device).to(images)
         # from -1 to 1 are length - 1 steps from the middle of the first pixel to that of the last
@@ -85,16 +77,8 @@ class BatchMixup(Mixup):
     A picture may meet itself, and none keeps its place. Settings are those of `Mixup`.
     """
 
-    def __call__(
-        self,
-        images: Tensor,
-        targets: Tensor,
-        generator: torch.Generator | None = None,
-        *,
-        num_classes: int | None = None,
-    ) -> tuple[Tensor, Tensor]:
-        """Mix a batch: images float (B, C, H, W), targets as `check_batch` takes them."""
-        targets, generator = check_batch(images, targets, generator, num_classes)
+    def apply(self, images: Tensor, targets: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Mix a batch: images float (B, C, H, W), soft targets float (B, K)."""
         concentration = torch.full((1, self.width), self.alpha, dtype=torch.float64, device=generator.device)
         weights = torch._sample_dirichlet(concentration, generator)[0].to(images)
         mixed, soft = torch.zeros_like(images), torch.zeros_like(targets)
@@ -106,7 +90,7 @@ class BatchMixup(Mixup):
 
 
 @dataclass(frozen=True)
-class BatchCutMix:
+class BatchCutMix(BatchAugmentation):
     """CutMix as published: half of the batches are mixed, with one λ ~ Beta[1, 1] and one box of whole pixels each.
 
     Attributes:
@@ -120,16 +104,8 @@ class BatchCutMix:
         if not 0 <= self.share <= 1:
             raise FairveilError(f"The share of batches that CutMix mixes is between 0 and 1, not {self.share}.")
 
-    def __call__(
-        self,
-        images: Tensor,
-        targets: Tensor,
-        generator: torch.Generator | None = None,
-        *,
-        num_classes: int | None = None,
-    ) -> tuple[Tensor, Tensor]:
-        """Mix a batch: images float (B, C, H, W), targets as `check_batch` takes them."""
-        targets, generator = check_batch(images, targets, generator, num_classes)
+    def apply(self, images: Tensor, targets: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Mix a batch: images float (B, C, H, W), soft targets float (B, K)."""
         mixes, kept = torch.rand(2, generator=generator, device=generator.device).tolist()
         if mixes >= self.share:
             return images, targets
@@ -142,7 +118,7 @@ class BatchCutMix:
 
 
 @dataclass(frozen=True)
-class BatchCutout:
+class BatchCutout(BatchAugmentation):
     """Cutout as published: one box for the whole batch, 18 pixels wide in pictures of 32, of the mean color.
 
     Attributes:
@@ -160,16 +136,8 @@ class BatchCutout:
                 f"The share of a picture that cutout covers is above 0 and at most 1, not {self.share}."
             )
 
-    def __call__(
-        self,
-        images: Tensor,
-        targets: Tensor,
-        generator: torch.Generator | None = None,
-        *,
-        num_classes: int | None = None,
-    ) -> tuple[Tensor, Tensor]:
+    def apply(self, images: Tensor, targets: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Cover a box of each picture: images float (B, C, H, W); labels stay, but become soft."""
-        targets, generator = check_batch(images, targets, generator, num_classes)
         rows, columns = _box(images, self.share, generator)
         covered = images.clone()
         covered[:, :, rows, columns] = _color(self.fill, images)
