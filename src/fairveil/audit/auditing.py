@@ -16,6 +16,7 @@ from torch import Tensor
 from fairveil.audit.bias import SEEDS, FairPoint, Response, respond, worst_and_best
 from fairveil.audit.imbalance import PARTS, Kind, Shares, check_names, largest, sweep
 from fairveil.audit.power import correlation_within, ratio_visible
+from fairveil.audit.searches import certain_told, possible_ranks
 from fairveil.base.comparisons import pairs_confidence
 from fairveil.base.differences import ratio
 from fairveil.base.errors import FairveilError
@@ -312,10 +313,8 @@ def audit_embeddings(
             "cosine similarity of 1). The model has collapsed, or its vectors were made or read wrongly: check input "
             "and output. The labels have nothing to do with it."
         )
-    if certain := [k for k in ranks if k >= search.candidates]:
-        named = ", ".join(f"rank-{k}" for k in certain)
-        left_out = (*left_out, f"{named} would find everybody among {search.candidates:,} faces.")
-        ranks = tuple(k for k in ranks if k not in certain) or (1,)
+    left_out = (*left_out, *certain_told(search, ranks))
+    ranks = possible_ranks(search, ranks)
     metrics = metric_frame(search, column, sorted({1, *ranks}))
     vectors = labeled.vectors(search.recognizer)
     versus = _versus(vectors, population, metrics, seeds)

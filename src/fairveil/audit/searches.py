@@ -19,7 +19,7 @@ def accuracy_table(search: Search, ranks: Sequence[int], group: str | None = Non
     Raises:
         FairveilError: as `Search.accuracy`.
     """
-    possible = _possible(search, ranks)
+    possible = possible_ranks(search, ranks)
     rows = []
     for value, rates in search.accuracy(possible, group=group).items():
         some = next(iter(rates.values()))
@@ -184,7 +184,7 @@ def search_record(
     Raises:
         FairveilError: as they.
     """
-    rates = search.accuracy(_possible(search, ranks), group=group)
+    rates = search.accuracy(possible_ranks(search, ranks), group=group)
     apart = search.error_ratio(1, group) if group else None
     return {
         "recognizer": search.recognizer,
@@ -242,9 +242,17 @@ def _near(search: Search, k: int | None) -> pl.DataFrame:
     return search.neighbors(_MOST).filter(pl.col("match").fill_null(False) | (pl.col("place") <= _LEAST))
 
 
-def _possible(search: Search, ranks: Sequence[int]) -> list[int]:
+def possible_ranks(search: Search, ranks: Sequence[int]) -> list[int]:
     """The ranks that say something: with as many places as faces everybody is found."""
     return [k for k in ranks if k < search.candidates] or [1]
+
+
+def certain_told(search: Search, ranks: Sequence[int]) -> Iterator[str]:
+    """The ranks that `possible_ranks` leaves out, in a sentence; none where all say something."""
+    possible = possible_ranks(search, ranks)
+    if left_out := [k for k in ranks if k not in possible]:
+        named = ", ".join(f"rank-{k}" for k in left_out)
+        yield f"{named} would find everybody among {search.candidates:,} faces."
 
 
 def _notes(search: Search, ranks: Sequence[int]) -> Iterator[str]:
@@ -260,9 +268,7 @@ def _notes(search: Search, ranks: Sequence[int]) -> Iterator[str]:
             f"{search.copies:,} probes have a copy of themselves in the gallery, which is easy to find: leave copies "
             "out, or give the same photos on both sides, and none is compared with itself."
         )
-    if left_out := [k for k in ranks if k not in _possible(search, ranks)]:
-        named = ", ".join(f"rank-{k}" for k in left_out)
-        yield f"{named} would find everybody among {search.candidates:,} faces."
+    yield from certain_told(search, ranks)
 
 
 def _shares(count: int) -> tuple[Unit, ...]:
