@@ -71,6 +71,21 @@ class Estimate:
         """Whether the interval has two ends."""
         return math.isfinite(self.low) and math.isfinite(self.high)
 
+    @classmethod
+    def from_ends(
+        cls,
+        value: float,
+        low: float | None,
+        high: float | None,
+        *,
+        n: int | None = None,
+        unit: str = "",
+        count: int | None = None,
+    ) -> "Estimate":
+        """An estimate from what files hold: an end that is None is none; the other way round is `ends`."""
+        known = -math.inf if low is None else low, math.inf if high is None else high
+        return cls(value, *known, n, unit, count=count)
+
     @property
     def ends(self) -> tuple[float | None, float | None]:
         """Both ends, None where there is none: what files hold."""

@@ -1,6 +1,5 @@
 """What a study is: settings, independent trials, how a trial is run, and tables of what came out."""
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -66,8 +65,7 @@ class Measurement(BaseModel):
     @property
     def estimate(self) -> Estimate:
         """The figure with its interval."""
-        low, high = -math.inf if self.low is None else self.low, math.inf if self.high is None else self.high
-        return Estimate(self.value, low, high, count=self.count)
+        return Estimate.from_ends(self.value, self.low, self.high, count=self.count)
 
     @property
     def counted(self) -> BinomialCount:

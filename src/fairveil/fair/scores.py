@@ -1,6 +1,5 @@
 """How well a model does for each group and each intersection of groups, with intervals over people."""
 
-import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
@@ -131,8 +130,7 @@ def single_score(
 
 def figure_of(row: Mapping[str, Any]) -> Estimate:
     """The figure of a row of `SCORES`, with its interval."""
-    low, high = -math.inf if row["low"] is None else row["low"], math.inf if row["high"] is None else row["high"]
-    return Estimate(row["value"], low, high, row["people"], "people", count=row["count"])
+    return Estimate.from_ends(row["value"], row["low"], row["high"], n=row["people"], unit="people", count=row["count"])
 
 
 def _row(split: str, measure: str, label: str, column: str, group: str, figure: Estimate) -> tuple[object, ...]:
